@@ -1,0 +1,412 @@
+"""Figures of merit over all the codes of a data set: information, clustering, reconstruction.
+
+Labels serve here alone; nothing in this file is trained on. Every information is in nats.
+The estimates that compare each code with all others come in two versions, because neither
+is the truth: see `evaluate`.
+"""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.special import entr
+from sklearn import metrics as sk_metrics
+from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import KNeighborsClassifier
+
+from imae_tf import estimators
+from imae_tf.errors import InputError
+
+# The baselines look at no more training images than this: all three stay under a minute on
+# MNIST, and their accuracy hardly moves with more.
+MAX_BASELINE_IMAGES = 10_000
+# Ward keeps all pairwise distances in memory.
+MAX_WARD_IMAGES = 5_000
+# A Gaussian mixture with full covariances needs few dimensions.
+MAX_MIXTURE_COMPONENTS = 20
+
+_BLOCK = 1_000  # images whose pixel entropies are in memory at once
+
+
+# --- categories against labels ----------------------------------------------------------
+
+
+def hungarian(labels, categories, num_categories):
+  """The one-to-one matching of categories to classes under which most images agree.
+
+  The classes are the distinct labels, sorted. With more categories than classes the
+  surplus categories stay unmatched and all their images count as wrong; with fewer, the
+  surplus classes do.
+
+  Args:
+    labels: [N] integers, the true classes.
+    categories: [N] integers in [0, num_categories).
+    num_categories: K2, the number of categories that the model has, used or not.
+
+  Returns:
+    mapping: dict from each matched category to its label.
+    table: [number of classes, num_categories] counts, columns in the model's own order.
+
+  Raises:
+    InputError: labels or categories are empty, not integers, of unequal length, or a
+      category lies outside [0, num_categories).
+
+  Reference: Kuhn, "The Hungarian method for the assignment problem", 1955.
+  """
+  labels, categories = _check_pair(labels, categories)
+  if categories.min() < 0 or categories.max() >= num_categories:
+    raise InputError(
+        f"Categories must lie in [0, {num_categories}); they span"
+        f" {categories.min()} to {categories.max()}. Pass the model's num_categories."
+    )
+  classes, rows = np.unique(labels, return_inverse=True)
+  table = np.zeros((len(classes), num_categories), np.int64)
+  np.add.at(table, (rows, categories), 1)
+  matched_rows, matched_columns = linear_sum_assignment(table, maximize=True)
+  mapping = {int(c): int(classes[r]) for r, c in zip(matched_rows, matched_columns)}
+  return mapping, table
+
+
+def clustering_accuracy(labels, categories):
+  """Share of images, in [0, 1], whose category is matched to their class by `hungarian`.
+
+  Do not trust it across different numbers of categories: every category beyond the number
+  of classes can only lose. Random categories score somewhat above 1 / classes, since the
+  matching is chosen to fit. Arguments and errors as in `hungarian`.
+  """
+  labels, categories = _check_pair(labels, categories)
+  mapping, _ = hungarian(labels, categories, categories.max() + 1)
+  return float(np.mean([mapping.get(c) == label for label, c in zip(labels, categories)]))
+
+
+def column_order(labels, categories, num_categories):
+  """The categories in the order of the columns of `confusion_matrix`, as a list.
+
+  Matched categories come first, in the order of their labels; unmatched ones follow.
+  """
+  mapping, _ = hungarian(labels, categories, num_categories)
+  unmatched = [c for c in range(num_categories) if c not in mapping]
+  return sorted(mapping, key=mapping.get) + unmatched
+
+
+def confusion_matrix(labels, categories, num_categories):
+  """Counts [number of classes, K2] with matched categories on the diagonal.
+
+  Rows are the distinct labels, sorted; columns are in `column_order`. With fewer
+  categories than classes, the rows of unmatched classes shift the columns off the
+  diagonal. Arguments and errors as in `hungarian`.
+  """
+  _, table = hungarian(labels, categories, num_categories)
+  return table[:, column_order(labels, categories, num_categories)]
+
+
+def nmi(labels, categories):
+  """Normalised mutual information in [0, 1]: I(category; label) over the mean of the entropies.
+
+  It is not adjusted for chance: many small categories score high by luck; see `ari`.
+  """
+  return float(sk_metrics.normalized_mutual_info_score(*_check_pair(labels, categories)))
+
+
+def ari(labels, categories):
+  """Adjusted Rand index, at most 1; random categories score 0 on average.
+
+  Reference: Hubert and Arabie, "Comparing partitions", 1985.
+  """
+  return float(sk_metrics.adjusted_rand_score(*_check_pair(labels, categories)))
+
+
+def mi_y_label(labels, categories):
+  """I(category; label) in nats, at most ln(number of classes), from the table of counts.
+
+  The category is argmax p(y|x), so this can exceed I(x;y) of an undecided posterior. With
+  few images per cell of the table the figure is too high.
+  """
+  return float(sk_metrics.mutual_info_score(*_check_pair(labels, categories)))
+
+
+# --- continuous codes and pixels --------------------------------------------------------
+
+
+def active_units(mean, threshold=0.01):
+  """Number of dimensions of z whose posterior mean moves with the image.
+
+  Dimension k is active if Var_x[mu_k] > threshold. A variance says nothing of the noise:
+  compare it with E[sigma_k^2], or read I(x;z_k).
+
+  Args:
+    mean: [N, K1], the posterior means mu_k(x).
+    threshold: variance above which a unit is active.
+
+  Reference: Burda et al., "Importance Weighted Autoencoders", 2016.
+  """
+  return int(np.sum(np.var(mean, axis=0, dtype=np.float64) > threshold))
+
+
+def reconstruction_floor(x, likelihood):
+  """The lowest mean reconstruction loss that any model can reach on x, nats per image.
+
+  For "bernoulli" it is the entropy of the grey pixels themselves, the mean over images of
+  sum over pixels of -x ln x - (1-x) ln(1-x): the loss of a perfect copy. It is zero for
+  black-and-white images. For "gaussian" (unit variance) it is D/2 ln(2 pi), D = values per
+  image; a perfect copy loses nothing but this constant.
+
+  Args:
+    x: [N, H, W, C] images in [0, 1].
+    likelihood: "bernoulli" or "gaussian".
+
+  Raises:
+    InputError: there are no images, or the likelihood is neither of the two.
+    InputError: a pixel lies outside [0, 1] (or is NaN) under "bernoulli".
+  """
+  x = _check_images(x)
+  if likelihood == "gaussian":
+    return float(0.5 * x[0].size * np.log(2 * np.pi))
+  if likelihood != "bernoulli":
+    raise InputError(f"Likelihood must be 'bernoulli' or 'gaussian'; got {likelihood!r}.")
+  total = sum(_pixel_entropy(x[i : i + _BLOCK]) for i in range(0, len(x), _BLOCK))
+  return float(total / len(x))
+
+
+def _pixel_entropy(x):
+  if not (x.min() >= 0 and x.max() <= 1):
+    raise InputError(
+        f"Pixels must lie in [0, 1]; they span {x.min()} to {x.max()}."
+        " Scale the images, for instance uint8 / 255."
+    )
+  x = x.astype(np.float64)
+  return np.sum(entr(x) + entr(1 - x))
+
+
+# --- the whole of metrics.json ----------------------------------------------------------
+
+
+def evaluate(model, x, labels=None, *, seed=0):
+  """All figures of one model over all n images, ready for JSON.
+
+  I(x;y) = H(y) - H(y|x), eq (7), is exact on the n images. The three figures that need the
+  aggregate density p(z) or p(y, z) are estimated from one posterior sample per image, in
+  two versions: {"naive": v, "leave_one_out": v}.
+
+  * naive counts an image's own posterior in the aggregate. On average it pulls I down, and
+    it can never exceed ln n (9.21 for n = 10,000): do not trust a value near that cap.
+  * leave_one_out leaves it out. On average it pulls I up, the more the narrower the
+    posteriors are. The truth lies between the two averages; a wide gap means that n is too
+    small for the figure.
+  * total_correlation is a difference of such estimates and is bracketed by nothing;
+    leave-one-out may be negative. Trust it only where both versions agree.
+
+  For naive estimates eq (3) is an identity: mi_joint = mi_y + mi_z - total_correlation.
+
+  Args:
+    model: has `encode(x)`, `reconstruction_loss(x)` and `likelihood`.
+    x: [N, H, W, C] images in [0, 1], N >= 2.
+    labels: [N] integers or None. They are compared with argmax p(y|x) and nothing else.
+    seed: of the posterior samples z = mean + scale * noise.
+
+  Returns:
+    dict of floats, ints, lists of K1 floats, and pairs of them:
+    n: number of images.
+    reconstruction, reconstruction_floor: nats per image, from p(y|x) and the mean of z.
+    mi_y, entropy_y, conditional_entropy_y: nats.
+    mi_z: sum over k of I(x;z_k), a pair; mi_z_per_dimension: a pair of lists.
+    mi_joint: I(x;y,z), a pair; total_correlation: TC(y,z), a pair.
+    kl_z: sum over k of KL(p(z_k) || N(0, 1)), naive, which errs upwards.
+    active_units; var_mean_per_dimension: Var_x[mu_k]; mean_variance_per_dimension:
+      E_x[sigma_k^2].
+    accuracy, nmi, ari, mi_y_label: None without labels.
+
+  Raises:
+    InputError: fewer than two images, labels that are not [N] integers, codes that are not
+      finite, or scales that are not positive.
+  """
+  x = _check_images(x)
+  if len(x) < 2:
+    raise InputError("Information over a data set needs at least 2 images; got 1.")
+  if labels is not None:
+    labels = _check_integers("Labels", labels)
+    _check_length(labels, len(x))
+  y, z_mean, z_scale = _codes(model, x)
+  return {
+      "n": len(x),
+      "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
+      "reconstruction_floor": reconstruction_floor(x, model.likelihood),
+      **_information(y, z_mean, z_scale, seed),
+      "active_units": active_units(z_mean),
+      "var_mean_per_dimension": z_mean.var(axis=0, dtype=np.float64).tolist(),
+      "mean_variance_per_dimension": np.mean(
+          np.square(z_scale), axis=0, dtype=np.float64
+      ).tolist(),
+      **_clustering(labels, y.argmax(axis=1)),
+  }
+
+
+def _codes(model, x):
+  """Probabilities [N, K2], means and scales [N, K1] of p(y, z|x), checked to be usable."""
+  codes = model.encode(x)
+  y, z_mean, z_scale = (np.asarray(codes[name]) for name in ("y", "z", "z_scale"))
+  for name, values in (("y", y), ("z", z_mean), ("z_scale", z_scale)):
+    if not np.isfinite(values).all():
+      raise InputError(
+          f"Codes must be finite; {name} holds NaN or infinity for"
+          f" {np.sum(~np.isfinite(values).all(axis=1))} of {len(x)} images."
+          " Check the images and the model's weights."
+      )
+  if not (z_scale > 0).all():
+    raise InputError(f"z_scale must be positive; its smallest value is {z_scale.min()}.")
+  return y, z_mean, z_scale
+
+
+def _information(y, z_mean, z_scale, seed):
+  """The information terms of `evaluate`, from one sample of z per image."""
+  noise = np.random.default_rng(seed).standard_normal(z_mean.shape)
+  z = (z_mean + z_scale * noise).astype(z_mean.dtype)
+  # A float32 softmax may underflow to 0, whose logarithm would spoil the sums.
+  log_y = np.log(np.maximum(y, np.finfo(np.float32).tiny))
+  naive, left_out = (
+      estimators.dataset_information(z, z_mean, np.log(z_scale), log_y, leave_one_out=flag)
+      for flag in (False, True)
+  )
+  per_dimension = _pair(naive, left_out, "mi_z_per_dimension", np.ndarray.tolist)
+  entropy, conditional = (
+      float(f(log_y)) for f in (estimators.entropy_y, estimators.conditional_entropy_y)
+  )
+  return {
+      "mi_y": entropy - conditional,
+      "entropy_y": entropy,
+      "conditional_entropy_y": conditional,
+      "mi_z": {name: float(np.sum(values)) for name, values in per_dimension.items()},
+      "mi_z_per_dimension": per_dimension,
+      "mi_joint": _pair(naive, left_out, "joint", float),
+      "total_correlation": _pair(naive, left_out, "total_correlation", float),
+      "kl_z": float(np.sum(naive["kl_z_per_dimension"])),
+  }
+
+
+def _pair(naive, left_out, key, convert):
+  return {"naive": convert(naive[key]), "leave_one_out": convert(left_out[key])}
+
+
+def _clustering(labels, categories):
+  scores = {
+      "accuracy": clustering_accuracy, "nmi": nmi, "ari": ari, "mi_y_label": mi_y_label,
+  }
+  if labels is None:
+    return dict.fromkeys(scores)
+  return {name: score(labels, categories) for name, score in scores.items()}
+
+
+# --- baselines --------------------------------------------------------------------------
+
+
+def baselines(x_train, x_test, labels_test, num_categories, *, seed=0):
+  """Clustering accuracy of three classical methods on the test images, in [0, 1].
+
+  Each is fitted on raw training pixels, without labels, and then assigns the test images:
+
+  * k_means: the nearest of num_categories centroids, best of 10 starts.
+  * ward: Ward's tree over at most MAX_WARD_IMAGES training images, cut at num_categories; a
+    test image takes the cluster of the nearest of those images.
+  * gaussian_mixture: full covariances on the first MAX_MIXTURE_COMPONENTS principal
+    components, best likelihood of 5 starts.
+
+  At most MAX_BASELINE_IMAGES training images are used, drawn by the seed. One seed is one
+  draw: the mixture moves by several hundredths between seeds, so compare means.
+
+  Args:
+    x_train: [M, H, W, C] images in [0, 1].
+    x_test: [N, H, W, C] images in [0, 1].
+    labels_test: [N] integers.
+    num_categories: number of clusters.
+    seed: of the draw of training images and of the starts.
+
+  Raises:
+    InputError: no images, train and test images of different shapes, labels that are not
+      [N] integers, or fewer training images than num_categories.
+  """
+  x_train, x_test = _check_images(x_train), _check_images(x_test)
+  labels_test = _check_integers("Labels", labels_test)
+  _check_length(labels_test, len(x_test))
+  if x_train.shape[1:] != x_test.shape[1:]:
+    raise InputError(
+        f"Training and test images must have one shape; got {x_train.shape[1:]} and"
+        f" {x_test.shape[1:]}."
+    )
+  if len(x_train) < num_categories:
+    raise InputError(
+        f"{num_categories} clusters need at least as many training images;"
+        f" got {len(x_train)}."
+    )
+  order = np.random.default_rng(seed).permutation(len(x_train))[:MAX_BASELINE_IMAGES]
+  train, test = _pixels(x_train[order]), _pixels(x_test)
+  assigned = {
+      "k_means": _k_means(train, test, num_categories, seed),
+      "ward": _ward(train, test, num_categories),
+      "gaussian_mixture": _gaussian_mixture(train, test, num_categories, seed),
+  }
+  return {name: clustering_accuracy(labels_test, c) for name, c in assigned.items()}
+
+
+def _pixels(x):
+  return x.reshape(len(x), -1).astype(np.float32)
+
+
+def _k_means(train, test, num_categories, seed):
+  return KMeans(num_categories, n_init=10, random_state=seed).fit(train).predict(test)
+
+
+def _ward(train, test, num_categories):
+  train = train[:MAX_WARD_IMAGES]  # already in random order
+  clusters = AgglomerativeClustering(num_categories, linkage="ward").fit_predict(train)
+  return KNeighborsClassifier(n_neighbors=1).fit(train, clusters).predict(test)
+
+
+def _gaussian_mixture(train, test, num_categories, seed):
+  components = min(MAX_MIXTURE_COMPONENTS, *train.shape)
+  pca = PCA(components, random_state=seed).fit(train)
+  mixture = GaussianMixture(
+      num_categories,
+      n_init=5,
+      # A floor on each variance, far below that of any principal component of images in
+      # [0, 1], so that no Gaussian closes in on a few duplicates.
+      reg_covar=1e-3,
+      random_state=seed,
+  )
+  # Float64: covariances of float32 scores can lose positive definiteness.
+  mixture.fit(pca.transform(train).astype(np.float64))
+  return mixture.predict(pca.transform(test).astype(np.float64))
+
+
+# --- checks -----------------------------------------------------------------------------
+
+
+def _check_images(x):
+  x = np.asarray(x)
+  if x.ndim < 2 or not x.size:
+    raise InputError(
+        f"Expected images [N, height, width, channels] with N >= 1; got shape {x.shape}."
+    )
+  return x
+
+
+def _check_integers(name, values):
+  values = np.asarray(values)
+  if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+    raise InputError(
+        f"{name} must be a vector of integers; got shape {values.shape} of {values.dtype}."
+    )
+  return values
+
+
+def _check_length(labels, n):
+  if len(labels) != n:
+    raise InputError(f"Expected one label for each of {n} images; got {len(labels)}.")
+
+
+def _check_pair(labels, categories):
+  labels = _check_integers("Labels", labels)
+  categories = _check_integers("Categories", categories)
+  if not len(categories):
+    raise InputError("Expected the category of at least one image; got none.")
+  _check_length(labels, len(categories))
+  return labels, categories

@@ -1,0 +1,507 @@
+"""`HybridAutoencoder`, a `keras.Model` around p(y,z|x), and `IMAE`, its eq (11)."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from imae_tf import estimators
+from imae_tf import objective
+from imae_tf import posterior
+from imae_tf import vat
+from imae_tf.errors import InputError
+
+_RECONSTRUCTION = {
+    "bernoulli": objective.bernoulli_reconstruction,
+    "gaussian": objective.gaussian_reconstruction,
+}
+_LOGGED = (
+    "loss",
+    "reconstruction_loss",
+    "mi_y",
+    "entropy_y",
+    "conditional_entropy_y",
+    "mi_z",
+    "kl_z",
+    "total_correlation",
+    "vat_loss",
+)
+_ARRAY_BATCH = 1024
+
+
+class HybridAutoencoder(keras.Model):
+  """Encoder, hybrid posterior and decoder; a subclass is the weighted sum it minimises.
+
+  `model(x)` and `predict` give the codes {"y": [B, K2] probabilities, "z": [B, K1] posterior
+  means, "z_scale": [B, K1] standard deviations}, deterministic whatever `training`. Images
+  are [B, H, W, C] floats in [0, 1]. Compile with an optimizer and no loss. `fit` and
+  `evaluate` take images or (images, label); labels are never used. They log, in nats per
+  image and unweighted, `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`,
+  `mi_z` (summed over dimensions), `kl_z`, `total_correlation`, `vat_loss` (the
+  cross-entropy; absent when lam = 0) and their weighted sum `loss`.
+
+  The marginals are taken over the batch, so a batch needs two images at least: a last batch
+  of one has weight 0.
+
+  Args:
+    encoder: built Keras model, images [B, H, W, C] -> features [B, F].
+    decoder: built Keras model, (y, z) [B, K2 + K1] -> image logits [B, H, W, C].
+    num_categories: K2, at least 2.
+    latent_dim: K1, at least 1.
+    lam: weight of the VAT cross-entropy in eq (12); 0 leaves VAT out.
+    likelihood: "bernoulli", or "gaussian" (unit variance) for real-valued images.
+    temperature: of the relaxed y in training, > 0.
+    detach_y: stop the reconstruction's gradient at y, so that only L_D(y) forms categories.
+    vat_radius: eps of eq (12) in pixel units, or "neighbor" (`vat.neighbor_radius`).
+    vat_xi: step of the power iteration that finds r (`vat.direction`).
+    max_log_scale: bound of |log sigma| (`posterior.HybridPosterior`).
+    logits_initializer: of the layer that gives the logits of p(y|x).
+    seed: of the noise, a stateless function of (seed, optimizer step, row).
+
+  Raises:
+    InputError: an argument is out of its range, or the networks do not fit together.
+  """
+
+  def __init__(
+      self,
+      encoder,
+      decoder,
+      num_categories=10,
+      latent_dim=10,
+      lam=5.0,
+      likelihood="bernoulli",
+      temperature=0.67,
+      detach_y=False,
+      vat_radius=1.0,
+      vat_xi=5.0,
+      max_log_scale=3.0,
+      logits_initializer="glorot_uniform",
+      seed=0,
+      **kwargs,
+  ):
+    super().__init__(**kwargs)
+    self.encoder = encoder
+    self.decoder = decoder
+    self.num_categories = num_categories
+    self.latent_dim = latent_dim
+    self.lam = lam
+    self.likelihood = likelihood
+    self.temperature = temperature
+    self.detach_y = detach_y
+    self.vat_radius = vat_radius
+    self.vat_xi = vat_xi
+    self.max_log_scale = max_log_scale
+    self.logits_initializer = keras.initializers.get(logits_initializer)
+    self.seed = seed
+    self._check_arguments()
+    self.image_shape = tuple(encoder.input_shape[1:])
+    self.head = posterior.HybridPosterior(
+        num_categories, latent_dim, max_log_scale, self.logits_initializer, name="posterior"
+    )
+    names = _LOGGED if lam else _LOGGED[:-1]
+    self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
+    self.build((None, *self.image_shape))
+
+  def build(self, input_shape):
+    self.head.build(self.encoder.output_shape)
+    self.built = True
+
+  # ---- codes and images -------------------------------------------------------------
+
+  def call(self, x, training=None):
+    """Images [B, H, W, C] to {"y", "z", "z_scale"}; `training` changes nothing."""
+    return _codes(self._parameters(x, training=False))
+
+  def encoder_model(self):
+    """A plain `keras.Model`, images -> {"y", "z", "z_scale"}, sharing these weights."""
+    image = keras.Input(self.image_shape, name="x")
+    parameters = self.head(self.encoder(image, training=False))
+    return keras.Model(image, _codes(parameters), name="encoder_model")
+
+  def posterior(self, x):
+    """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
+    x = keras.ops.convert_to_tensor(self._check_images(x), dtype="float32")
+    return posterior.distributions(self._parameters(x, training=False), self.temperature)
+
+  def encode(self, x):
+    """Images (an array [N, H, W, C] or a tf.data.Dataset) to NumPy codes.
+
+    Returns:
+      {"y": [N, K2] probabilities, "z": [N, K1] means, "z_scale": [N, K1]}.
+
+    Raises:
+      InputError: the images have another shape, dtype or range.
+    """
+    if isinstance(x, tf.data.Dataset):
+      return self.predict(x.map(_images_of), verbose=0)
+    return _in_batches(self, self._check_images(x))
+
+  def decode(self, y, z):
+    """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""
+    y, z = np.asarray(y, "float32"), np.asarray(z, "float32")
+    expected = ((len(y), self.num_categories), (len(y), self.latent_dim))
+    if (y.shape, z.shape) != expected:
+      raise InputError(
+          f"decode expects y of shape [N, {self.num_categories}] and z of shape"
+          f" [N, {self.latent_dim}], got {list(y.shape)} and {list(z.shape)}."
+      )
+    return _in_batches(lambda y, z: tf.sigmoid(self._logits(y, z)), y, z)
+
+  def reconstruct(self, x):
+    """Images to their reconstructions from p(y|x) and the mean of z, in [0, 1]."""
+    codes = self.encode(x)
+    return self.decode(codes["y"], codes["z"])
+
+  def generate(self, n, y=None, seed=0):
+    """n images from the prior: z ~ N(0, I), and y uniform or the given category.
+
+    Args:
+      n: number of images.
+      y: None, a category in 0..K2-1, or n of them.
+      seed: of the draws.
+
+    Returns:
+      NumPy images [n, H, W, C] in [0, 1].
+    """
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((n, self.latent_dim))
+    categories = rng.integers(self.num_categories, size=n) if y is None else np.asarray(y)
+    if np.any(categories < 0) or np.any(categories >= self.num_categories):
+      raise InputError(f"generate expects y in 0..{self.num_categories - 1}, got {y!r}.")
+    categories = np.broadcast_to(categories, (n,))
+    return self.decode(np.eye(self.num_categories)[categories], z)
+
+  def reconstruction_loss(self, x):
+    """-log q(x|y,z) from p(y|x) and the mean of z: [N] NumPy, nats per image."""
+    x = self._check_images(x)
+
+    def nats(x):
+      codes = self(x)
+      return self._reconstruction(x, self._logits(codes["y"], codes["z"]))
+
+    return _in_batches(nats, x)
+
+  # ---- training -----------------------------------------------------------------------
+
+  def terms(self, x, step, training):
+    """The information terms of a batch, {name: [B]} in nats.
+
+    In training y and z are samples and batch normalisation uses the batch; otherwise the
+    reconstruction takes p(y|x) and the mean of z.
+
+    Args:
+      x: [B, H, W, C] images.
+      step: integer scalar; the noise is a function of (seed, step).
+      training: a Python boolean.
+    """
+    seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
+    seed_codes, seed_vat = tf.unstack(tf.random.split(seed, 2))
+    parameters = self._parameters(x, training)
+    mean, log_scale = parameters["mean"], parameters["log_scale"]
+    log_y = tf.nn.log_softmax(parameters["logits"])
+    y, z = posterior.distributions(parameters, self.temperature).sample(seed_codes)
+    marginals = estimators.log_marginals(z, mean, log_scale, log_y)
+    terms = objective.information_terms(z, mean, log_scale, log_y, marginals)
+    if not training:
+      y, code = tf.exp(log_y), mean
+    else:
+      code = z
+    if self.detach_y:
+      y = tf.stop_gradient(y)
+    terms["reconstruction_loss"] = self._reconstruction(x, self._logits(y, code, training))
+    if self.lam:
+      terms["vat_loss"] = vat.loss(
+          lambda image: self._log_y_without_updates(image, training),
+          x,
+          log_y,
+          tf.random.stateless_normal(tf.shape(x), seed_vat),
+          radius=self.vat_radius,
+          xi=self.vat_xi,
+      )
+    return terms
+
+  def objective(self, terms):
+    """The weighted sum that is minimised: {name: [B]} -> [B], in nats."""
+    raise NotImplementedError
+
+  def train_step(self, data):
+    x = self._batch_of(data)
+    weight = _weight(x)
+    statistics = [(v, tf.identity(v.value)) for v in self.encoder.non_trainable_variables]
+    with tf.GradientTape() as tape:
+      terms = self.terms(x, self.optimizer.iterations, training=True)
+      terms["loss"] = self.objective(terms)
+      loss = weight * (tf.reduce_mean(terms["loss"]) + sum(self.losses))
+      scaled_loss = self.optimizer.scale_loss(loss)
+    gradients = tape.gradient(scaled_loss, self.trainable_variables)
+    self.optimizer.apply(gradients, self.trainable_variables)
+    for variable, before in statistics:  # one image has no variance to normalise by
+      variable.assign(tf.where(weight > 0.0, variable.value, before))
+    return self._log(terms, weight)
+
+  def test_step(self, data):
+    x = self._batch_of(data)
+    terms = self.terms(x, step=0, training=False)
+    terms["loss"] = self.objective(terms)
+    return self._log(terms, _weight(x))
+
+  @property
+  def metrics(self):
+    return list(self._trackers.values())
+
+  def fit(self, x=None, y=None, batch_size=None, **kwargs):
+    """`keras.Model.fit`; x is an array [N, H, W, C] or yields images or (images, label).
+
+    Raises:
+      InputError: images of another shape, dtype or range, `batch_size=1`, a compiled loss.
+    """
+    if self.compiled and self.loss is not None:
+      raise InputError(
+          f"compile expects no loss, got {self.loss!r}: the objective is the model's own."
+      )
+    self._check_fit_data(x, batch_size)
+    return super().fit(x, y, batch_size=batch_size, **kwargs)
+
+  def evaluate(self, x=None, y=None, batch_size=None, return_dict=True, **kwargs):
+    """`keras.Model.evaluate`, with the keys of training (`return_dict` is True here)."""
+    self._check_fit_data(x, batch_size)
+    return super().evaluate(x, y, batch_size=batch_size, return_dict=return_dict, **kwargs)
+
+  def get_config(self):
+    return {
+        **super().get_config(),
+        "encoder": keras.saving.serialize_keras_object(self.encoder),
+        "decoder": keras.saving.serialize_keras_object(self.decoder),
+        "num_categories": self.num_categories,
+        "latent_dim": self.latent_dim,
+        "lam": self.lam,
+        "likelihood": self.likelihood,
+        "temperature": self.temperature,
+        "detach_y": self.detach_y,
+        "vat_radius": self.vat_radius,
+        "vat_xi": self.vat_xi,
+        "max_log_scale": self.max_log_scale,
+        "logits_initializer": keras.initializers.serialize(self.logits_initializer),
+        "seed": self.seed,
+    }
+
+  @classmethod
+  def from_config(cls, config):
+    networks = {
+        name: keras.saving.deserialize_keras_object(config[name])
+        for name in ("encoder", "decoder")
+    }
+    return cls(**{**config, **networks})
+
+  # ---- inside ---------------------------------------------------------------------------
+
+  def _parameters(self, x, training):
+    return self.head(self.encoder(x, training=training))
+
+  def _logits(self, y, z, training=False):
+    code = tf.concat([tf.cast(y, tf.float32), tf.cast(z, tf.float32)], axis=1)
+    return tf.cast(self.decoder(code, training=training), tf.float32)
+
+  def _log_y_without_updates(self, x, training):
+    # Statistics of perturbed images would spoil the moving averages that inference uses.
+    with keras.StatelessScope():
+      return tf.nn.log_softmax(self._parameters(x, training)["logits"])
+
+  def _reconstruction(self, x, logits):
+    return _RECONSTRUCTION[self.likelihood](tf.cast(x, tf.float32), logits)
+
+  def _log(self, terms, weight):
+    for name, tracker in self._trackers.items():
+      values = terms[name]
+      tracker.update_state(values, sample_weight=weight * tf.ones_like(values))
+    return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+  def _batch_of(self, data):
+    x = _images_of(data)
+    if tuple(x.shape[1:]) != self.image_shape:
+      raise InputError(
+          f"expected images of shape {_shape_text(self.image_shape)}, got batches of shape"
+          f" {list(x.shape)}; resize them or build the networks for that shape."
+      )
+    return tf.cast(x, tf.float32)
+
+  def _check_fit_data(self, x, batch_size):
+    """Looks at the whole of an array, and at the first batch of a tf.data.Dataset."""
+    if isinstance(x, tf.data.Dataset):
+      first = next(iter(x.take(1)), None)
+      if first is None:
+        raise InputError("expected a data set of images, got an empty one.")
+      first = _images_of(first)
+      self._check_images(first.numpy() if hasattr(first, "numpy") else first)
+      batch_size = x.element_spec
+      batch_size = tf.nest.flatten(x.element_spec)[0].shape[0]
+    elif isinstance(x, (np.ndarray, tf.Tensor)):
+      if not len(self._check_images(x)):
+        raise InputError("expected an array of images, got an empty one.")
+    if batch_size == 1:
+      raise InputError(
+          "expected batch_size of 2 or more, got 1: the marginals are averages over the"
+          " batch (eq 35); 128 to 512 works well."
+      )
+
+  def _check_images(self, x):
+    """Returns x as a float32 array, or raises an InputError."""
+    x = np.asarray(x)
+    if x.ndim != 4 or x.shape[1:] != self.image_shape:
+      raise InputError(
+          f"expected images of shape {_shape_text(self.image_shape)}, got"
+          f" {list(x.shape)}; add the channel axis, resize, or build the networks for it."
+      )
+    if not np.issubdtype(x.dtype, np.floating) and x.dtype.name != "bfloat16":
+      raise InputError(
+          f"expected floating-point images in [0, 1], got {x.dtype}; divide uint8 by 255."
+      )
+    x = x.astype("float32")
+    if x.size and not (x.min() >= 0.0 and x.max() <= 1.0):  # false for NaN, too
+      raise InputError(
+          f"expected pixels in [0, 1], got [{x.min():g}, {x.max():g}]; scale the images and"
+          " remove what is not finite."
+      )
+    return x
+
+  def _check_arguments(self):
+    checks = {
+        "num_categories": (_is_integer(self.num_categories, 2), "an integer, 2 or more"),
+        "latent_dim": (_is_integer(self.latent_dim, 1), "an integer, 1 or more"),
+        "lam": (_is_number(self.lam) and self.lam >= 0, "a number, 0 or more"),
+        "likelihood": (self.likelihood in _RECONSTRUCTION, "'bernoulli' or 'gaussian'"),
+        "temperature": (_is_number(self.temperature) and self.temperature > 0, "a number > 0"),
+        "vat_radius": (
+            self.vat_radius == "neighbor" or (_is_number(self.vat_radius) and self.vat_radius > 0),
+            "a number > 0 or 'neighbor'",
+        ),
+        "vat_xi": (_is_number(self.vat_xi) and self.vat_xi > 0, "a number > 0"),
+        "max_log_scale": (
+            _is_number(self.max_log_scale) and self.max_log_scale > 0,
+            "a number > 0",
+        ),
+        "seed": (_is_integer(self.seed, 0), "an integer, 0 or more"),
+    }
+    for name, (valid, expected) in checks.items():
+      if not valid:
+        raise InputError(f"{name} expects {expected}, got {getattr(self, name)!r}.")
+    for name in ("encoder", "decoder"):
+      if not getattr(getattr(self, name), "built", False):
+        raise InputError(f"{name} expects a built Keras model; call it on a keras.Input first.")
+    code_size = self.num_categories + self.latent_dim
+    if tuple(self.decoder.input_shape[1:]) != (code_size,):
+      raise InputError(
+          f"decoder expects inputs of num_categories + latent_dim = {code_size} values, got a"
+          f" network of input shape {self.decoder.input_shape}; give the network functions"
+          " the same num_categories and latent_dim."
+      )
+    if self.decoder.output_shape[1:] != self.encoder.input_shape[1:]:
+      raise InputError(
+          "expected a decoder whose output has the shape of the encoder's input, got"
+          f" {self.decoder.output_shape} and {self.encoder.input_shape}."
+      )
+
+
+@keras.saving.register_keras_serializable("imae_tf")
+class IMAE(HybridAutoencoder):
+  """Information Maximization Autoencoder: minimises the negative of eq (11) with (12).
+
+  The defaults are the paper's weights (figure 4: beta = lambda = 5, gamma = 2, VAT radius
+  1, read as `docs/` says). `beta_y`, `entropy_weight` and `detach_y` are named departures
+  from eq (11), off by default.
+
+  Args:
+    encoder: see `HybridAutoencoder`, as all arguments not listed here.
+    decoder: see `HybridAutoencoder`.
+    num_categories: K2.
+    latent_dim: K1.
+    beta: weight of L(z), and of L_D(y) unless `beta_y` is given; >= 0.
+    gamma: weight of TC(y,z); >= 0.
+    lam: weight of the VAT cross-entropy inside L_D(y); >= 0.
+    beta_y: weight of L_D(y); None for beta.
+    entropy_weight: how often H(y) counts in L_D(y); 1 is eq (7).
+    **kwargs: the other arguments of `HybridAutoencoder`.
+
+  Raises:
+    InputError: an argument is out of its range.
+  """
+
+  def __init__(
+      self,
+      encoder,
+      decoder,
+      num_categories=10,
+      latent_dim=10,
+      beta=5.0,
+      gamma=2.0,
+      lam=5.0,
+      beta_y=None,
+      entropy_weight=1.0,
+      **kwargs,
+  ):
+    weights = {"beta": beta, "gamma": gamma, "entropy_weight": entropy_weight}
+    if beta_y is not None:
+      weights["beta_y"] = beta_y
+    for name, value in weights.items():
+      if not (_is_number(value) and value >= 0):
+        raise InputError(f"{name} expects a number, 0 or more, got {value!r}.")
+    super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
+    self.beta = beta
+    self.gamma = gamma
+    self.beta_y = beta_y
+    self.entropy_weight = entropy_weight
+
+  def objective(self, terms):
+    return objective.imae(
+        terms,
+        beta=self.beta,
+        gamma=self.gamma,
+        lam=self.lam,
+        beta_y=self.beta_y,
+        entropy_weight=self.entropy_weight,
+    )
+
+  def get_config(self):
+    return {
+        **super().get_config(),
+        "beta": self.beta,
+        "gamma": self.gamma,
+        "beta_y": self.beta_y,
+        "entropy_weight": self.entropy_weight,
+    }
+
+
+def _codes(parameters):
+  return {
+      "y": keras.ops.softmax(parameters["logits"]),
+      "z": parameters["mean"],
+      "z_scale": keras.ops.exp(parameters["log_scale"]),
+  }
+
+
+def _images_of(data, *rest):
+  """The images of a batch that may be x, (x, label) or unpacked (x, label)."""
+  return data[0] if isinstance(data, (tuple, list)) else data
+
+
+def _weight(x):
+  """1, or 0 for a batch of one image, whose marginals say nothing."""
+  return tf.cast(tf.shape(x)[0] > 1, tf.float32)
+
+
+def _in_batches(function, *arrays):
+  """Applies a function of tensors to NumPy arrays, empty ones included, by slices."""
+  starts = range(0, len(arrays[0]), _ARRAY_BATCH) or [0]
+  parts = [function(*(tf.constant(a[i : i + _ARRAY_BATCH]) for a in arrays)) for i in starts]
+  return tf.nest.map_structure(lambda *p: np.concatenate(p), *parts)
+
+
+def _shape_text(image_shape):
+  return "[N, " + ", ".join(map(str, image_shape)) + "]"
+
+
+def _is_number(value):
+  return isinstance(value, (int, float, np.number)) and np.isfinite(value)
+
+
+def _is_integer(value, minimum):
+  return isinstance(value, (int, np.integer)) and value >= minimum

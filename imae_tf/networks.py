@@ -1,0 +1,118 @@
+"""Encoders and decoders: `mlp` (the paper's Table 1) and `conv` (64x64 images).
+
+An encoder maps images [B, H, W, C] to features [B, F]; the model's `HybridPosterior` maps
+features to (mean, log-scale, logits). A decoder maps the concatenation (y, z),
+[B, K2 + K1], to image logits [B, H, W, C]. Any Keras models of those shapes will do.
+"""
+
+import math
+
+import keras
+
+from imae_tf.errors import InputError
+
+# PyTorch's and Chainer's value: small data sets have few steps per epoch, and with Keras's
+# 0.99 the statistics lag hundreds of steps behind the weights.
+_BATCH_NORM_MOMENTUM = 0.9
+
+
+def mlp(
+    image_shape,
+    num_categories=10,
+    latent_dim=10,
+    encoder_units=(500, 1000),
+    decoder_units=(500, 500),
+    weight_scale=None,
+):
+  """Fully connected networks, Table 1: encoder FC 500 BN ReLU, FC 2x500 BN ReLU.
+
+  Args:
+    image_shape: (H, W, C).
+    num_categories: K2.
+    latent_dim: K1.
+    encoder_units: widths of the encoder's layers, each with batch normalisation and ReLU.
+    decoder_units: widths of the decoder's hidden layers, each with ReLU.
+    weight_scale: None for Glorot weights in the encoder; a number s for normal weights of
+      standard deviation s / sqrt(fan-in), as IMSAT has them (Hu et al. 2017).
+
+  Returns:
+    (encoder, decoder), two built `keras.Model`s.
+  """
+  _check_image_shape(image_shape)
+  initializer = _initializer(weight_scale)
+  inputs = keras.Input(image_shape, name="image")
+  x = keras.layers.Flatten()(inputs)
+  for units in encoder_units:
+    x = keras.layers.Dense(units, use_bias=False, kernel_initializer=initializer())(x)
+    x = keras.layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x)
+    x = keras.layers.ReLU()(x)
+  encoder = keras.Model(inputs, x, name="encoder")
+
+  code = keras.Input((num_categories + latent_dim,), name="code")
+  x = code
+  for units in decoder_units:
+    x = keras.layers.Dense(units, activation="relu")(x)
+  x = keras.layers.Dense(math.prod(image_shape))(x)
+  logits = keras.layers.Reshape(image_shape)(x)
+  return encoder, keras.Model(code, logits, name="decoder")
+
+
+def conv(image_shape=(64, 64, 3), num_categories=10, latent_dim=10):
+  """Convolutional networks for images whose sides are multiples of 16, such as CelebA's.
+
+  Four 4x4 convolutions of stride 2 and a layer of 256 units, mirrored in the decoder:
+  Burgess et al. 2018, with batch normalisation in the encoder as in Table 1.
+
+  Args:
+    image_shape: (H, W, C), H and W multiples of 16.
+    num_categories: K2.
+    latent_dim: K1.
+
+  Returns:
+    (encoder, decoder), two built `keras.Model`s.
+
+  Raises:
+    InputError: H or W is not a multiple of 16.
+  """
+  _check_image_shape(image_shape)
+  height, width, channels = image_shape
+  if height % 16 or width % 16:
+    raise InputError(
+        f"networks.conv expects sides that are multiples of 16, got images of {height}x{width};"
+        " resize them or use networks.mlp."
+    )
+  inputs = keras.Input(image_shape, name="image")
+  x = inputs
+  for filters in (32, 32, 64, 64):
+    x = keras.layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x)
+    x = keras.layers.ReLU()(x)
+  x = keras.layers.Flatten()(x)
+  x = keras.layers.Dense(256, use_bias=False)(x)
+  x = keras.layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x)
+  x = keras.layers.ReLU()(x)
+  encoder = keras.Model(inputs, x, name="encoder")
+
+  code = keras.Input((num_categories + latent_dim,), name="code")
+  x = keras.layers.Dense(256, activation="relu")(code)
+  x = keras.layers.Dense((height // 16) * (width // 16) * 64, activation="relu")(x)
+  x = keras.layers.Reshape((height // 16, width // 16, 64))(x)
+  for filters in (64, 32, 32):
+    x = keras.layers.Conv2DTranspose(
+        filters, 4, strides=2, padding="same", activation="relu"
+    )(x)
+  logits = keras.layers.Conv2DTranspose(channels, 4, strides=2, padding="same")(x)
+  return encoder, keras.Model(code, logits, name="decoder")
+
+
+def _check_image_shape(image_shape):
+  if len(image_shape) != 3 or min(image_shape) < 1:
+    raise InputError(f"image_shape expects (height, width, channels), got {image_shape!r}.")
+
+
+def _initializer(weight_scale):
+  if weight_scale is None:
+    return keras.initializers.GlorotUniform
+  return lambda: keras.initializers.VarianceScaling(
+      scale=weight_scale**2, mode="fan_in", distribution="untruncated_normal"
+  )

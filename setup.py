@@ -1,0 +1,60 @@
+"""Packaging of imae_tf; `trainers/` and `export/` install inside the package."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "imae_tf/__init__.py").read_text(), re.MULTILINE
+).group(1)
+
+setuptools.setup(
+    name="imae_tf",
+    version=VERSION,
+    description=(
+        "Information Maximization Autoencoder for Keras 3 and TensorFlow: unlabelled"
+        " images to a category y and a few continuous factors z"
+    ),
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    package_dir={
+        "imae_tf": "imae_tf",
+        "imae_tf.trainers": "trainers",
+        "imae_tf.export": "export",
+    },
+    packages=["imae_tf", "imae_tf.trainers", "imae_tf.export"],
+    install_requires=[
+        "absl-py>=2.1",
+        "keras>=3.15,<3.16",
+        "keras-tuner>=1.4.8,<1.5",
+        "matplotlib>=3.9",
+        "numpy>=1.26",
+        "pillow>=10.3",
+        "scikit-learn>=1.5",
+        "scipy>=1.13",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.10,<4.10",
+        # tfp.distributions needs tf_keras, which only the [tf] extra brings.
+        "tensorflow-probability[tf]>=0.25,<0.26",
+        # tensorflow-datasets imports it to look up a builder, and does not declare it.
+        "importlib_resources>=6.0",
+        # keras-tuner fails every trial in silence without it; TensorFlow no longer brings it.
+        "tensorboard>=2.20",
+    ],
+    extras_require={
+        "test": ["pytest>=8.2"],
+        "serving": ["tensorflow-serving-api>=2.19,<2.22"],
+    },
+    entry_points={
+        "console_scripts": [
+            "imae-train = imae_tf.trainers.train:cli",
+            "imae-evaluate = imae_tf.trainers.evaluate:cli",
+            "imae-export = imae_tf.export.export:cli",
+            "imae-encode = imae_tf.export.encode:cli",
+        ]
+    },
+)
