@@ -20,7 +20,7 @@ setuptools.setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",
     package_dir={
         "imae_tf": "imae_tf",
         "imae_tf.trainers": "trainers",
@@ -40,8 +40,11 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.10,<4.10",
         # tfp.distributions needs tf_keras, which only the [tf] extra brings.
         "tensorflow-probability[tf]>=0.25,<0.26",
+        # tensorflow-probability imports distutils, which Python 3.12 leaves to setuptools.
+        "setuptools>=68",
         # tensorflow-datasets imports it to look up a builder, and does not declare it.
         "importlib_resources>=6.0",
+        "tqdm>=4.66",
         # keras-tuner fails every trial in silence without it; TensorFlow no longer brings it.
         "tensorboard>=2.20",
     ],

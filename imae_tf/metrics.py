@@ -15,6 +15,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
 
 from imae_tf import estimators
+from imae_tf import objective
 from imae_tf.errors import InputError
 
 # The baselines look at no more training images than this: all three stay under a minute on
@@ -25,6 +26,8 @@ MAX_WARD_IMAGES = 5_000
 # A Gaussian mixture with full covariances needs few dimensions.
 MAX_MIXTURE_COMPONENTS = 20
 
+_PAIRED = ("mi_z", "mi_z_per_dimension", "mi_joint", "total_correlation")
+_UNPAIRED = ("mi_y", "entropy_y", "conditional_entropy_y", "kl_z")
 _BLOCK = 1_000  # images whose pixel entropies are in memory at once
 
 
@@ -244,7 +247,7 @@ def evaluate(model, x, labels=None, *, seed=0):
 def _codes(model, x):
   """Probabilities [N, K2], means and scales [N, K1] of p(y, z|x), checked to be usable."""
   codes = model.encode(x)
-  y, z_mean, z_scale = (np.asarray(codes[name]) for name in ("y", "z", "z_scale"))
+  y, z_mean, z_scale = (np.asarray(codes[name], "float32") for name in ("y", "z", "z_scale"))
   for name, values in (("y", y), ("z", z_mean), ("z_scale", z_scale)):
     if not np.isfinite(values).all():
       raise InputError(
@@ -260,31 +263,27 @@ def _codes(model, x):
 def _information(y, z_mean, z_scale, seed):
   """The information terms of `evaluate`, from one sample of z per image."""
   noise = np.random.default_rng(seed).standard_normal(z_mean.shape)
-  z = (z_mean + z_scale * noise).astype(z_mean.dtype)
+  z = (z_mean + z_scale * noise).astype("float32")
   # A float32 softmax may underflow to 0, whose logarithm would spoil the sums.
   log_y = np.log(np.maximum(y, np.finfo(np.float32).tiny))
-  naive, left_out = (
-      estimators.dataset_information(z, z_mean, np.log(z_scale), log_y, leave_one_out=flag)
-      for flag in (False, True)
-  )
-  per_dimension = _pair(naive, left_out, "mi_z_per_dimension", np.ndarray.tolist)
-  entropy, conditional = (
-      float(f(log_y)) for f in (estimators.entropy_y, estimators.conditional_entropy_y)
-  )
-  return {
-      "mi_y": entropy - conditional,
-      "entropy_y": entropy,
-      "conditional_entropy_y": conditional,
-      "mi_z": {name: float(np.sum(values)) for name, values in per_dimension.items()},
-      "mi_z_per_dimension": per_dimension,
-      "mi_joint": _pair(naive, left_out, "joint", float),
-      "total_correlation": _pair(naive, left_out, "total_correlation", float),
-      "kl_z": float(np.sum(naive["kl_z_per_dimension"])),
-  }
+  code = (z, z_mean, np.log(z_scale), log_y)
+  naive = _estimates(*code, leave_one_out=False)
+  left_out = _estimates(*code, leave_one_out=True)
+  pairs = {key: {"naive": naive[key], "leave_one_out": left_out[key]} for key in _PAIRED}
+  return {**{key: naive[key] for key in _UNPAIRED}, **pairs}
 
 
-def _pair(naive, left_out, key, convert):
-  return {"naive": convert(naive[key]), "leave_one_out": convert(left_out[key])}
+def _estimates(z, z_mean, log_scale, log_y, *, leave_one_out):
+  """The terms of `objective` averaged over all n codes, with marginals over all n codes."""
+  marginals = estimators.dataset_log_marginals(
+      z, z_mean, log_scale, log_y, leave_one_out=leave_one_out
+  )
+  log_z_given_x = estimators.log_normal(z, z_mean, log_scale)
+  mi_z = objective.mutual_information_z(log_z_given_x, marginals.z)
+  terms = objective.information_terms(z, z_mean, log_scale, log_y, marginals)
+  terms["mi_joint"] = objective.joint_mutual_information(log_y, log_z_given_x, marginals)
+  means = {key: float(np.mean(term, dtype=np.float64)) for key, term in terms.items()}
+  return {**means, "mi_z_per_dimension": np.mean(mi_z, axis=0, dtype=np.float64).tolist()}
 
 
 def _clustering(labels, categories):

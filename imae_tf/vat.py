@@ -77,7 +77,7 @@ def neighbor_radius(x):
 
 def _unit(x):
   """Scales each row of [B, ...] to unit Euclidean length; a zero row stays zero."""
-  axes = list(range(1, x.shape.rank))
+  axes = list(range(1, len(x.shape)))
   # Gradients of a confident p(y|x) can be as small as 1e-30: scale before squaring.
   x /= tf.reduce_max(tf.abs(x), axis=axes, keepdims=True) + 1e-37
   return x * tf.math.rsqrt(tf.reduce_sum(tf.square(x), axis=axes, keepdims=True) + 1e-12)

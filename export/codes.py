@@ -1,0 +1,139 @@
+"""Codes from a SavedModel with TensorFlow alone, and the files that keep them.
+
+Nothing here imports Keras, TensorFlow Probability or the model's code.
+"""
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from imae_tf import workdir
+from imae_tf.errors import ImaeError
+from imae_tf.errors import InputError
+
+SUFFIXES = (".npz", ".csv")
+
+
+class Encoder:
+  """The `serving_default` signature of a SavedModel as a function of NumPy batches.
+
+  Attributes:
+    image_shape: (H, W, C) of the images that it takes.
+
+  Args:
+    path: folder of the SavedModel.
+
+  Raises:
+    InputError: it cannot be loaded, or is no SavedModel of `imae-export`.
+  """
+
+  def __init__(self, path):
+    try:
+      self._loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # a damaged file makes TensorFlow raise many types
+      raise InputError(
+          f"expected a whole SavedModel in {path}, got a damaged or incomplete one"
+          f" ({last_line(error)}); run imae-export again or name another version."
+      ) from error
+    self._encode = self._loaded.signatures.get("serving_default")
+    inputs = self._encode.structured_input_signature[1] if self._encode else {}
+    outputs = self._encode.structured_outputs if self._encode else {}
+    if set(inputs) != {"x"} or set(outputs) != {"y", "z", "z_scale"}:
+      raise InputError(
+          "expected a SavedModel whose serving_default turns x into y, z and z_scale, got"
+          f" another kind in {path}; name a folder that imae-export wrote."
+      )
+    self.image_shape = tuple(inputs["x"].shape[1:])
+
+  def __call__(self, images):
+    """Images [B, H, W, C] in [0, 1] to {"y": [B, K2], "z": [B, K1], "z_scale": [B, K1]}."""
+    if images.shape[1:] != self.image_shape:
+      raise InputError(
+          f"expected images of shape {list(self.image_shape)} (height, width, channels), as"
+          f" the SavedModel was trained on, got {list(images.shape[1:])}; resize them or name"
+          " another --saved_model."
+      )
+    codes = self._encode(x=tf.constant(images))
+    return {name: value.numpy() for name, value in codes.items()}
+
+
+def encode_batches(encoder, batches, n):
+  """The codes of all batches, joined; a progress bar counts n images on a terminal.
+
+  Args:
+    encoder: an `Encoder`.
+    batches: iterable of float32 [B, H, W, C] in [0, 1], at least one.
+    n: number of images in all.
+
+  Raises:
+    InputError: images of another shape, or an image file that turns out to be damaged.
+  """
+  parts = []
+  try:
+    with tqdm.tqdm(total=n, unit=" images", disable=None) as progress:
+      for images in batches:
+        parts.append(encoder(images))
+        progress.update(len(images))
+  except tf.errors.OpError as error:
+    raise InputError(
+        f"expected readable images, got: {last_line(error)}; replace what is damaged."
+    ) from error
+  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def check_output(path):
+  """Raises an InputError unless `path` can become a file of codes."""
+  path = pathlib.Path(path).expanduser()
+  if path.suffix not in SUFFIXES:
+    raise InputError(
+        f"expected an --output that ends in {' or '.join(SUFFIXES)}, got {path}; rename it."
+    )
+  if not path.parent.is_dir():
+    raise InputError(
+        f"expected an existing folder for --output, got {path.parent}; make it first."
+    )
+  if path.is_dir():
+    raise InputError(f"expected a file as --output, got the folder {path}; rename it.")
+
+
+def write(path, codes):
+  """Writes codes as `.npz` (arrays y, z, z_scale) or `.csv`, whole or not at all.
+
+  The columns of the CSV are y, the most probable category; p0, p1, ..., the probabilities;
+  z0, z1, ..., the means; z_scale0, z_scale1, ..., the standard deviations.
+
+  Raises:
+    InputError: see `check_output`.
+    ImaeError: the file cannot be written; one that was there is untouched.
+  """
+  check_output(path)
+  path = pathlib.Path(path).expanduser()
+  try:
+    with workdir.replacing(path) as temporary:
+      if path.suffix == ".npz":
+        np.savez(temporary, **codes)
+      else:
+        _write_csv(temporary, **codes)
+  except OSError as error:
+    raise ImaeError(
+        f"expected to write {path}, got: {error.strerror or error}; free some space or give"
+        " another --output."
+    ) from error
+
+
+def last_line(error):
+  """The last line of an exception's message, where TensorFlow says what happened."""
+  lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+  return lines[-1][:300] if lines else type(error).__name__
+
+
+def _write_csv(path, y, z, z_scale):
+  columns = {"y": 1, "p": y.shape[1], "z": z.shape[1], "z_scale": z.shape[1]}
+  names = [
+      name if name == "y" else f"{name}{k}" for name, size in columns.items() for k in range(size)
+  ]
+  rows = np.concatenate([np.argmax(y, axis=1)[:, np.newaxis], y, z, z_scale], axis=1)
+  formats = ["%d"] + ["%.9g"] * (len(names) - 1)  # 9 digits give float32 back exactly
+  np.savetxt(path, rows, fmt=formats, delimiter=",", header=",".join(names), comments="")

@@ -1,0 +1,178 @@
+"""Writes the SavedModel that TF Serving loads: images to (y, z) codes, and back.
+
+The graph holds TensorFlow's own ops alone. A server does not check what it is sent, so each
+signature asserts the shape and the range of its inputs: a wrong request gets
+INVALID_ARGUMENT and a sentence.
+"""
+
+import json
+import pathlib
+
+import keras
+import tensorflow as tf
+
+import imae_tf
+
+FORMAT_VERSION = 1
+# Loaders ignore this folder of a SavedModel, which is meant for the files of others.
+DESCRIPTION = "assets.extra/imae.json"
+
+_DECODABLE_CHANNELS = (1, 3, 4)
+_ROW_SUM_TOLERANCE = 1e-3  # of probabilities that a JSON client has rounded
+
+
+def write(model, path, dataset=None, evaluation=None):
+  """Writes a SavedModel with four signatures; `serving_default` is `encode`.
+
+      encode              x                         -> y, z, z_scale
+      decode              y, z                      -> x
+      reconstruct         x                         -> x
+      encode_image_bytes  image_bytes (PNG or JPEG) -> y, z, z_scale
+
+  x [N, H, W, C] are floats in [0, 1], y [N, K2] probabilities, z [N, K1] means, z_scale
+  [N, K1] standard deviations, image_bytes [N] strings; N is free and may be 0. All are
+  float32, whatever the model computes in. Images of 2 or of more than 4 channels have no
+  file format, hence no `encode_image_bytes`, which drops transparency.
+
+  Args:
+    model: a `HybridAutoencoder`.
+    path: folder to write; it should not exist.
+    dataset: name of the data it was trained on, for imae.json.
+    evaluation: the figures of metrics.json, for imae.json.
+  """
+  archive = keras.export.ExportArchive()
+  for name, (function, inputs) in _signatures(model).items():
+    archive.add_endpoint(name, function, input_signature=inputs)
+  archive.write_out(str(path), verbose=False)
+  description = pathlib.Path(path) / DESCRIPTION
+  description.parent.mkdir()
+  text = json.dumps(describe(model, dataset, evaluation), indent=2, sort_keys=True)
+  description.write_text(text + "\n")
+
+
+def describe(model, dataset=None, evaluation=None):
+  """What imae.json holds: method, data, K1, K2, images, versions and figures, as a dict."""
+  return {
+      "format": FORMAT_VERSION,
+      "method": type(model).__name__.lower(),
+      "dataset": dataset,
+      "num_categories": model.num_categories,
+      "latent_dim": model.latent_dim,
+      "image_shape": list(model.image_shape),
+      "image_range": [0.0, 1.0],
+      "versions": {
+          module.__name__: module.__version__ for module in (imae_tf, keras, tf)
+      },
+      "evaluation": evaluation,
+  }
+
+
+def _signatures(model):
+  """{name: (function, input specs)}; the first is also `serving_default`."""
+  shape = model.image_shape
+  spec_x = tf.TensorSpec((None, *shape), tf.float32, name="x")
+  spec_y = tf.TensorSpec((None, model.num_categories), tf.float32, name="y")
+  spec_z = tf.TensorSpec((None, model.latent_dim), tf.float32, name="z")
+  spec_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
+
+  def encode(x):
+    return model(_checked_images(x, shape))
+
+  def decode(y, z):
+    return _images(model, *_checked_codes(y, z, spec_y.shape[1], spec_z.shape[1]))
+
+  def reconstruct(x):
+    codes = encode(x)
+    return _images(model, codes["y"], codes["z"])
+
+  def encode_image_bytes(image_bytes):
+    return model(_decoded_images(image_bytes, shape))
+
+  signatures = {
+      "encode": (encode, [spec_x]),
+      "decode": (decode, [spec_y, spec_z]),
+      "reconstruct": (reconstruct, [spec_x]),
+  }
+  if shape[-1] in _DECODABLE_CHANNELS:
+    signatures["encode_image_bytes"] = (encode_image_bytes, [spec_bytes])
+  return signatures
+
+
+def _images(model, y, z):
+  logits = model.decoder(tf.concat([y, z], axis=1), training=False)
+  return {"x": tf.sigmoid(tf.cast(logits, tf.float32))}
+
+
+def _checked_images(x, image_shape):
+  x = _checked_shape(x, image_shape, "images x", "resize them or add the channel axis")
+  low, high = tf.reduce_min(x), tf.reduce_max(x)
+  in_range = tf.reduce_all((x >= 0.0) & (x <= 1.0))  # false for NaN, too
+  message = tf.strings.format(
+      "expected pixels in [0, 1], got [{}, {}]; divide bytes by 255 and remove what is not"
+      " finite.",
+      (low, high),
+  )
+  return _asserted(x, in_range, message)
+
+
+def _checked_codes(y, z, num_categories, latent_dim):
+  mend = "send the y and z of encode"
+  y = _checked_shape(y, (num_categories,), "probabilities y", mend)
+  z = _checked_shape(z, (latent_dim,), "codes z", mend)
+  rows = tf.shape(y)[0], tf.shape(z)[0]
+  message = tf.strings.format("expected as many rows of y as of z, got {} and {}.", rows)
+  y = _asserted(y, tf.equal(*rows), message)
+  is_simplex = tf.reduce_all((y >= 0.0) & (y <= 1.0)) & tf.reduce_all(
+      tf.abs(tf.reduce_sum(y, axis=1) - 1.0) <= _ROW_SUM_TOLERANCE
+  )
+  message = "expected each row of y to be probabilities that sum to 1, or one-hot."
+  y = _asserted(y, is_simplex, message)
+  z = _asserted(z, tf.reduce_all(tf.math.is_finite(z)), "expected z to be finite numbers.")
+  return y, z
+
+
+def _decoded_images(image_bytes, image_shape):
+  """PNG or JPEG strings [N] to images [N, H, W, C] in [0, 1]."""
+  image_bytes = _checked_shape(image_bytes, (), "image_bytes", "send one string per image")
+
+  def decode(content):
+    image = tf.io.decode_image(content, channels=image_shape[-1], expand_animations=False)
+    message = tf.strings.format(
+        f"expected images of shape {list(image_shape)} (height, width, channels), got {{}};"
+        " resize them.",
+        tf.shape(image),
+    )
+    same = tf.reduce_all(tf.equal(tf.shape(image), image_shape))
+    image = _asserted(image, same, message)
+    image.set_shape(image_shape)  # tf.ensure_shape would let Grappler drop the sentence
+    return tf.cast(image, tf.float32) / 255.0
+
+  spec = tf.TensorSpec(image_shape, tf.float32)
+  return tf.map_fn(decode, image_bytes, fn_output_signature=spec)
+
+
+def _checked_shape(tensor, row_shape, what, mend):
+  """Asserts the shape [N, *row_shape] of a fed tensor when the graph runs."""
+  # A signature's shape is believed, not checked, and a check of it is folded away. A
+  # placeholder with the tensor as its default forgets the shape.
+  tensor = tf.compat.v1.placeholder_with_default(tensor, shape=None)
+  shape = tf.shape(tensor)
+  same_rank = tf.equal(tf.size(shape), 1 + len(row_shape))
+  same_sizes = tf.raw_ops.Equal(  # of another rank they compare as False, without an error
+      x=shape[1:],
+      y=tf.constant(row_shape, tf.int32),
+      incompatible_shape_error=False,
+  )
+  same = same_rank & tf.reduce_all(same_sizes)
+  expected = ", ".join(["N", *map(str, row_shape)])
+  message = tf.strings.format(
+      f"expected {what} of shape [{expected}], got {{}}; {mend}.", shape
+  )
+  tensor = _asserted(tensor, same, message)
+  tensor.set_shape((None, *row_shape))
+  return tensor
+
+
+def _asserted(tensor, condition, message):
+  with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
+    return tf.identity(tensor)

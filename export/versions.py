@@ -1,0 +1,43 @@
+"""The integer folders of a base folder, as TF Serving reads them: the largest wins."""
+
+import pathlib
+
+from imae_tf.errors import InputError
+
+
+def numbered(base):
+  """Everything in `base` that an integer names, files too: {integer: path}, ascending."""
+  paths = [path for path in pathlib.Path(base).iterdir() if _is_integer(path.name)]
+  return {int(path.name): path for path in sorted(paths, key=lambda path: int(path.name))}
+
+
+def versions(base):
+  """The version folders in `base`: {integer: path}, ascending."""
+  return {number: path for number, path in numbered(base).items() if path.is_dir()}
+
+
+def find(path):
+  """The SavedModel that `path` names: itself, or the newest version in it.
+
+  Raises:
+    InputError: there is no such folder, or neither a SavedModel nor a version in it.
+  """
+  path = pathlib.Path(path).expanduser()
+  if not path.is_dir():
+    raise InputError(
+        f"expected a SavedModel, or a base folder of versions, at {path}, got no folder;"
+        " correct --saved_model, or run imae-export first."
+    )
+  if (path / "saved_model.pb").exists():
+    return path
+  found = versions(path)
+  if not found:
+    raise InputError(
+        f"expected integer version folders in {path}, got none; run imae-export"
+        f" --base={path} first."
+    )
+  return found[max(found)]
+
+
+def _is_integer(name):
+  return name.isascii() and name.isdigit()

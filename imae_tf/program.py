@@ -1,0 +1,58 @@
+"""What every program shares: flags parsed, quiet libraries, one-line errors."""
+
+import os
+import sys
+import tempfile
+
+from absl import app
+
+from imae_tf.errors import ImaeError
+
+
+def run(main):
+  """Runs `main()` as an absl program named after the console script.
+
+  What a user can mend (`ImaeError`, an `OSError` such as a full disk) ends in one line on
+  stderr and exit status 1. Any other exception is a bug and keeps its traceback.
+
+  Args:
+    main: a function without arguments, called once the flags are parsed.
+  """
+  # TensorFlow's C++ start-up messages would hide ours; its failures still raise in Python.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  app.run(lambda argv: _guarded(main, argv))
+
+
+def import_tensorflow():
+  """Imports TensorFlow without its start-up messages, which would hide ours.
+
+  They are written before its log level is read, straight to the process's stderr; shown
+  after all when the import fails.
+  """
+  with tempfile.TemporaryFile() as messages:
+    stderr = os.dup(2)
+    os.dup2(messages.fileno(), 2)
+    try:
+      import tensorflow  # noqa: F401
+    except BaseException:
+      messages.seek(0)
+      os.write(stderr, messages.read())
+      raise
+    finally:
+      os.dup2(stderr, 2)
+      os.close(stderr)
+
+
+def _guarded(main, argv):
+  name = os.path.basename(sys.argv[0]).removesuffix(".py")
+  try:
+    if len(argv) > 1:
+      raise app.UsageError(f"expected flags alone, got {argv[1]!r}; write --flag=value.")
+    main()
+    return 0
+  except (ImaeError, OSError) as error:
+    print(f"{name}: error: {error}", file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print(f"{name}: interrupted; the same command goes on from here.", file=sys.stderr)
+    return 130

@@ -1,0 +1,160 @@
+"""The settings of a run: the paper's, and the ones that work, each with its reason.
+
+`Recipe()` is the paper's (Table 1, figure 4; where the paper is silent the comment says
+"open"). A tuned recipe is the paper's with departures, one per line.
+"""
+
+import dataclasses
+
+from imae_tf.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """All that decides a run besides the data, K1, K2 and the seed."""
+
+  # Networks (`networks.py`)
+  network: str = "mlp"
+  encoder_units: tuple[int, ...] = (500, 1000)  # "2 x 500", read as 1000 units (open)
+  decoder_units: tuple[int, ...] = (500, 500)
+  weight_scale: float | None = None  # None: Glorot weights (open)
+  logits_stddev: float | None = None  # of the first weights of p(y|x); None: Glorot
+  # Objective, eq (11) and (12)
+  likelihood: str = "bernoulli"
+  beta: float = 5.0
+  gamma: float = 2.0
+  lam: float = 5.0
+  beta_y: float | None = None  # None: beta
+  entropy_weight: float = 1.0
+  detach_y: bool = False
+  temperature: float = 0.67  # open; JointVAE's
+  vat_radius: float | str = 1.0
+  vat_xi: float = 5.0  # open
+  # Optimisation
+  optimizer: str = "sgd"
+  momentum: float = 0.9  # open
+  learning_rate: float = 1e-3
+  learning_rate_decay: float = 0.98  # factor per epoch
+  batch_size: int = 128  # open
+  epochs: int = 50  # open
+  # Short starts with different seeds, of which the best without labels goes on
+  restarts: int = 1
+  restart_epochs: int = 0
+
+
+PAPER = Recipe()
+
+# Weights as in IMSAT (Hu et al. 2017), whose discrete objective eq (12) is: there the VAT
+# term weighs 1, H(y|x) 0.1 and H(y) 0.4.
+_MNIST = dataclasses.replace(
+    PAPER,
+    encoder_units=(1200, 1200),  # 500-1000 stays on the plateau near 0.90 for longer
+    weight_scale=0.1,  # small first weights: batch normalisation makes the first steps large
+    logits_stddev=3e-6,  # p(y|x) starts uniform, so no category is chosen by chance
+    gamma=5.0,  # nearer to independence; costs about 1 nat of reconstruction
+    beta_y=100.0,  # the y terms must outweigh the reconstruction in the shared trunk
+    lam=10.0,  # smooth categories form before confident ones
+    entropy_weight=4.0,  # counted once, categories merge
+    detach_y=True,  # else the reconstruction settles the categories by style
+    vat_radius="neighbor",  # dense regions need a smaller ball than sparse ones
+    optimizer="adam",  # SGD needs some ten times the epochs
+    learning_rate=2e-3,
+    learning_rate_decay=1.0,  # the plateau near 0.90 is left late, and sooner at full rate
+    batch_size=250,  # the marginals are averages over it
+)
+
+TUNED = {
+    "mnist": _MNIST,
+    "fashion_mnist": _MNIST,
+    "digits": dataclasses.replace(_MNIST, batch_size=128),
+    "celeb_a": dataclasses.replace(_MNIST, network="conv", weight_scale=None),
+}
+DEFAULT = _MNIST
+
+
+def get(name, dataset):
+  """The recipe `paper` or `tuned` for a data set.
+
+  Args:
+    name: "paper" or "tuned".
+    dataset: data set name; one without a tuned recipe of its own gets MNIST's.
+
+  Returns:
+    `Recipe`.
+
+  Raises:
+    InputError: an unknown name.
+  """
+  if name == "paper":
+    return PAPER
+  if name == "tuned":
+    return TUNED.get(dataset, DEFAULT)
+  raise InputError(f"expected the recipe 'paper' or 'tuned', got {name!r}.")
+
+
+def build(recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_epoch):
+  """A compiled `IMAE` from a recipe.
+
+  Args:
+    recipe: `Recipe`.
+    image_shape: (H, W, C).
+    num_categories: K2.
+    latent_dim: K1.
+    seed: of the noise; first weights follow `keras.utils.set_random_seed`.
+    steps_per_epoch: the learning rate decays once in so many steps.
+
+  Returns:
+    A compiled model.
+  """
+  import keras
+
+  from imae_tf import models
+  from imae_tf import networks
+
+  sizes = {"num_categories": num_categories, "latent_dim": latent_dim}
+  if recipe.network == "conv":
+    encoder, decoder = networks.conv(image_shape, **sizes)
+  else:
+    encoder, decoder = networks.mlp(
+        image_shape,
+        encoder_units=recipe.encoder_units,
+        decoder_units=recipe.decoder_units,
+        weight_scale=recipe.weight_scale,
+        **sizes,
+    )
+  model = models.IMAE(
+      encoder,
+      decoder,
+      beta=recipe.beta,
+      gamma=recipe.gamma,
+      lam=recipe.lam,
+      beta_y=recipe.beta_y,
+      entropy_weight=recipe.entropy_weight,
+      likelihood=recipe.likelihood,
+      temperature=recipe.temperature,
+      detach_y=recipe.detach_y,
+      vat_radius=recipe.vat_radius,
+      vat_xi=recipe.vat_xi,
+      logits_initializer=(
+          "glorot_uniform"
+          if recipe.logits_stddev is None
+          else keras.initializers.RandomNormal(stddev=recipe.logits_stddev)
+      ),
+      seed=seed,
+      **sizes,
+  )
+  model.compile(optimizer=_optimizer(recipe, steps_per_epoch))
+  return model
+
+
+def _optimizer(recipe, steps_per_epoch):
+  import keras
+
+  rate = keras.optimizers.schedules.ExponentialDecay(
+      recipe.learning_rate, steps_per_epoch, recipe.learning_rate_decay, staircase=True
+  )
+  if recipe.optimizer == "adam":
+    return keras.optimizers.Adam(rate)
+  if recipe.optimizer == "sgd":
+    return keras.optimizers.SGD(rate, momentum=recipe.momentum)
+  raise InputError(f"expected the optimizer 'adam' or 'sgd', got {recipe.optimizer!r}.")

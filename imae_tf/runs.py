@@ -1,0 +1,155 @@
+"""A run in a folder: trained from a recipe, resumed exactly, restarted without labels."""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from imae_tf import callbacks
+from imae_tf import data as data_lib
+from imae_tf import recipes
+from imae_tf import workdir as workdirs
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What `config.json` says: everything that decides the final weights."""
+
+  dataset: str
+  method: str
+  recipe_name: str
+  recipe: recipes.Recipe
+  num_categories: int
+  latent_dim: int
+  holdout: int
+  seed: int
+  deterministic: bool
+
+
+def train(run, workdir):
+  """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
+
+  The order of the images, the noise and the first weights are functions of the seed and
+  the epoch, so a killed run that goes on has the weights of an unbroken one.
+
+  Args:
+    run: `Run`.
+    workdir: its folder.
+
+  Returns:
+    The trained model.
+
+  Raises:
+    InputError: bad data, or a folder that holds something else.
+    DivergenceError: a term of the loss is no longer finite.
+  """
+  if run.deterministic:
+    tf.config.experimental.enable_op_determinism()
+  data = data_lib.load(run.dataset, holdout=run.holdout)
+  workdirs.start(workdir, _config(run, data))
+  if not workdirs.checkpoints(workdir) and run.recipe.restarts > 1:
+    _choose_start(run, data, workdir)
+  saved = workdirs.checkpoints(workdir)
+  done = max(saved, default=0)
+  if done:
+    print(f"Going on after epoch {done} of {run.recipe.epochs} in {workdir}.")
+    model = workdirs.load_keras(saved[done])
+  else:
+    model = _new_model(run, data, run.seed)
+  if done < run.recipe.epochs:
+    _fit(model, run, data, run.seed, done, run.recipe.epochs, [
+        callbacks.RunKeeper(workdir),
+        keras.callbacks.TensorBoard(pathlib.Path(workdir) / "tensorboard", write_graph=False),
+    ])
+  workdirs.save_keras(model, pathlib.Path(workdir) / "model.keras")
+  return model
+
+
+def restart_score(history):
+  """The label-free figure of merit of a short start: I(x;y) - the VAT cross-entropy, nats.
+
+  Both of eq (12)'s terms with equal weight, as logged in the last epoch: high when
+  categories are used evenly, confident, and stable under small changes of the image.
+
+  Args:
+    history: rows of `history.csv`.
+  """
+  last = history[-1]
+  return last["mi_y"] - last.get("vat_loss", 0.0)
+
+
+def _choose_start(run, data, workdir):
+  """Trains several short starts and makes the best the run's first checkpoint."""
+  folder = pathlib.Path(workdir) / "restarts"
+  epochs = min(run.recipe.restart_epochs, run.recipe.epochs)
+  starts = []
+  for index in range(run.recipe.restarts):
+    start = folder / f"start-{index}"
+    if max(workdirs.checkpoints(start), default=0) < epochs:
+      print(f"Start {index + 1} of {run.recipe.restarts}, {epochs} epochs:")
+      seed = _start_seed(run.seed, index)
+      model = _new_model(run, data, seed)
+      history = _fit(model, run, data, seed, 0, epochs, [])
+      workdirs.write_history(start, history)
+      workdirs.save_checkpoint(model, start, epochs)
+    history = workdirs.read_history(start)
+    starts.append((restart_score(history), index, history))
+  score, index, history = max(starts)
+  scores = [row[0] for row in starts]
+  workdirs.write_json(folder / "scores.json", {"scores": scores, "chosen": index})
+  print(f"Start {index + 1} goes on: I(x;y) - VAT is {score:.3f} nats.")
+  workdirs.write_history(workdir, history)
+  model = workdirs.load_keras(workdirs.checkpoints(folder / f"start-{index}")[epochs])
+  workdirs.save_checkpoint(model, workdir, epochs)
+
+
+def _start_seed(seed, index):
+  """Start 0 has the run's own seed, so that a run of one start is the same run."""
+  return seed + 1000 * index
+
+
+def _new_model(run, data, seed):
+  keras.utils.set_random_seed(seed)
+  return recipes.build(
+      run.recipe,
+      data.image_shape,
+      num_categories=run.num_categories,
+      latent_dim=run.latent_dim,
+      seed=seed,
+      steps_per_epoch=data.steps_per_epoch(run.recipe.batch_size),
+  )
+
+
+def _fit(model, run, data, seed, first_epoch, epochs, keepers):
+  """Fits to the end of epoch `epochs`; returns the rows of the history."""
+  batch_size = run.recipe.batch_size
+  history = model.fit(
+      data.train_batches(batch_size, seed=seed, initial_epoch=first_epoch),
+      steps_per_epoch=data.steps_per_epoch(batch_size),
+      initial_epoch=first_epoch,
+      epochs=epochs,
+      shuffle=False,  # the data are shuffled already, by (seed, epoch)
+      verbose=0,
+      callbacks=[callbacks.StopOnNonFinite(), callbacks.Progress(), *keepers],
+  )
+  columns = history.history
+  return [
+      {"epoch": epoch + 1, **{name: columns[name][i] for name in columns}}
+      for i, epoch in enumerate(history.epoch)
+  ]
+
+
+def _config(run, data):
+  config = dataclasses.asdict(run)
+  config.pop("recipe")
+  recipe = dataclasses.asdict(run.recipe)
+  return {
+      **config,
+      "recipe": run.recipe_name,
+      "epochs": recipe.pop("epochs"),
+      "settings": recipe,
+      "image_shape": list(data.image_shape),
+      "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
+  }

@@ -1,0 +1,187 @@
+"""The folder of a run: its configuration, checkpoints, model and figures.
+
+    config.json  checkpoints/epoch-0007.keras  model.keras  history.csv  tensorboard/
+    metrics.json  report.html  figures/*.png  restarts/
+
+Files are written beside their place and renamed into it, so that a reader, or a run that
+is killed, never sees half of one.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import pathlib
+import re
+import tempfile
+
+from imae_tf.errors import InputError
+
+FORMAT_VERSION = 1
+_CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
+_KEPT_CHECKPOINTS = 2
+
+
+@contextlib.contextmanager
+def replacing(path):
+  """Yields a temporary path beside `path`, renamed onto it on success, else removed."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
+  os.close(handle)
+  try:
+    yield pathlib.Path(temporary)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  finally:
+    pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def write_json(path, value):
+  """Writes JSON with sorted keys, atomically."""
+  with replacing(path) as temporary:
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path):
+  """Reads JSON.
+
+  Raises:
+    InputError: the file is missing or not JSON.
+  """
+  path = pathlib.Path(path)
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise InputError(f"expected {path}, which is not there.") from None
+  except (ValueError, UnicodeDecodeError) as error:
+    raise InputError(f"expected JSON in {path}, got: {error}; restore or delete it.") from None
+
+
+def start(workdir, config):
+  """Claims a folder for a run, or checks that the run in it is the same.
+
+  Args:
+    workdir: the folder.
+    config: JSON-ready dict. Of an existing run only "epochs" may differ, and only grow.
+
+  Raises:
+    InputError: the folder holds something else, or a run of another configuration.
+  """
+  config = json.loads(json.dumps(config))  # tuples become lists, as in the file
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.exists():
+    # The platform or a killed start may leave hidden files; anything else is not ours.
+    others = sorted(p.name for p in path.parent.glob("[!.]*")) if path.parent.is_dir() else []
+    if others:
+      raise InputError(
+          f"expected an empty folder or a run's folder, got {workdir} with {others[0]!r} and"
+          " no config.json; give another --workdir."
+      )
+    write_json(path, {"format": FORMAT_VERSION, **config})
+    return
+  old = read_config(workdir)
+  differing = [
+      f"{key} {old.get(key)!r} -> {config.get(key)!r}"
+      for key in sorted((old.keys() | config.keys()) - {"format", "epochs", "versions"})
+      if old.get(key) != config.get(key)
+  ]
+  if differing or config["epochs"] < old["epochs"]:
+    if not differing:
+      differing = [f"epochs {old['epochs']} -> {config['epochs']}"]
+    raise InputError(
+        f"expected the configuration of the run in {workdir}, got {', '.join(differing)};"
+        " only --epochs may grow: repeat the first command, or give another --workdir."
+    )
+  if config["epochs"] > old["epochs"]:
+    write_json(path, {**old, "epochs": config["epochs"]})
+
+
+def read_config(workdir):
+  """The run's config.json as a dict.
+
+  Raises:
+    InputError: there is no run in the folder, or a newer version wrote it.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.exists():
+    raise InputError(f"expected a run in {workdir}, got no {path}; run imae-train first.")
+  config = read_json(path)
+  if config.get("format") != FORMAT_VERSION:
+    raise InputError(
+        f"expected format {FORMAT_VERSION} in {path}, got {config.get('format')!r}; use the"
+        " version of imae_tf that wrote it."
+    )
+  return config
+
+
+def load_model(workdir):
+  """The trained model of a run and its configuration: (model, config).
+
+  Raises:
+    InputError: no run, a run that has not finished, or a damaged file.
+  """
+  config = read_config(workdir)
+  path = pathlib.Path(workdir) / "model.keras"
+  if not path.exists():
+    raise InputError(f"expected a finished run in {workdir}, got no model.keras; run the same"
+                     " imae-train command again to finish it.")
+  return load_keras(path), config
+
+
+def load_keras(path):
+  """`keras.models.load_model` with one clear error for a damaged file."""
+  import keras
+
+  from imae_tf import models  # noqa: F401  registers the classes
+
+  try:
+    return keras.models.load_model(path)
+  except Exception as error:  # Keras, zipfile and h5py each raise their own
+    raise InputError(
+        f"expected a whole Keras file, got a damaged {path} ({_first_line(error)}); delete it:"
+        " imae-train goes on from the newest whole checkpoint."
+    ) from error
+
+
+def save_keras(model, path):
+  """`model.save`, atomically."""
+  with replacing(path) as temporary:
+    model.save(temporary)
+
+
+def checkpoints(workdir):
+  """Whole epochs saved so far: {number of finished epochs: path}, ascending."""
+  folder = pathlib.Path(workdir) / "checkpoints"
+  found = {int(m.group(1)): p for p in folder.glob("*") if (m := _CHECKPOINT.fullmatch(p.name))}
+  return dict(sorted(found.items()))
+
+
+def save_checkpoint(model, workdir, epochs):
+  """Saves a model with its optimizer's state after `epochs` epochs; the last two are kept."""
+  save_keras(model, pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}.keras")
+  for path in list(checkpoints(workdir).values())[:-_KEPT_CHECKPOINTS]:
+    path.unlink()
+
+
+def read_history(workdir):
+  """history.csv as a list of dicts, one per finished epoch; empty when there is none."""
+  path = pathlib.Path(workdir) / "history.csv"
+  if not path.exists():
+    return []
+  with path.open(newline="") as file:
+    rows = list(csv.DictReader(file))
+  return [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
+
+
+def write_history(workdir, rows):
+  """Writes history.csv anew, atomically."""
+  with replacing(pathlib.Path(workdir) / "history.csv") as temporary:
+    with temporary.open("w", newline="") as file:
+      writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["epoch"])
+      writer.writeheader()
+      writer.writerows(rows)
+
+
+def _first_line(error):
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,356 @@
+"""IMAE as a Keras user meets it, over one table of configurations, and its bad input."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+import imae_tf
+from imae_tf.errors import InputError
+
+GOLDEN = {
+    "paper": {},
+    "tuned": dict(beta_y=20.0, entropy_weight=4.0, detach_y=True, vat_radius="neighbor", lam=3.0),
+    "no_vat": dict(lam=0.0),
+    "gaussian": dict(likelihood="gaussian"),
+    "other_sizes": dict(num_categories=3, latent_dim=1, temperature=0.3),
+}
+golden = pytest.mark.parametrize("config", GOLDEN.values(), ids=GOLDEN)
+LOGGED = {
+    "loss", "reconstruction_loss", "mi_y", "entropy_y", "conditional_entropy_y", "mi_z", "kl_z",
+    "total_correlation", "vat_loss",
+}
+
+
+def _compiled(model, learning_rate=1e-3, **kwargs):
+  model.compile(optimizer=keras.optimizers.Adam(learning_rate), **kwargs)
+  return model
+
+
+@golden
+def test_fit_lowers_the_loss_and_logs_the_terms(tiny_model, digits, config):
+  model = _compiled(tiny_model(**config))
+  x = digits[0][:512]
+  before = model.evaluate(x, batch_size=128, verbose=0)
+  history = model.fit(x, epochs=5, batch_size=128, validation_data=(x[:128],), verbose=0).history
+  after = model.evaluate(x, batch_size=128, verbose=0)
+  expected = LOGGED - ({"vat_loss"} if config.get("lam") == 0 else set())
+  assert before.keys() == after.keys() == expected
+  assert history.keys() == expected | {f"val_{name}" for name in expected}
+  assert after["loss"] < before["loss"]
+  assert all(np.isfinite(values).all() for values in history.values())
+  assert all(isinstance(value, float) for value in history["loss"])
+
+
+@golden
+def test_save_and_load_keep_codes_config_and_optimizer(tiny_model, digits, config, tmp_path):
+  model = _compiled(tiny_model(**config))
+  x = digits[0]
+  model.fit(x[:256], batch_size=64, verbose=0)
+  model.save(tmp_path / "m.keras")
+  loaded = keras.models.load_model(tmp_path / "m.keras")
+  codes, again = model.encode(x[:9]), loaded.encode(x[:9])
+  for name in codes:
+    np.testing.assert_array_equal(codes[name], again[name])
+  assert keras.saving.serialize_keras_object(loaded) == keras.saving.serialize_keras_object(model)
+  # Training goes on to the same weights: the optimizer's state and the noise are restored.
+  model.fit(x[:256], batch_size=64, shuffle=False, verbose=0)
+  loaded.fit(x[:256], batch_size=64, shuffle=False, verbose=0)
+  for one, other in zip(model.get_weights(), loaded.get_weights()):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@golden
+def test_get_config_is_whole(tiny_model, config):
+  model = tiny_model(**config)
+  assert {name: model.get_config()[name] for name in config} == config
+  again = type(model).from_config(model.get_config())
+  assert again.get_config() == model.get_config()
+
+
+@golden
+def test_codes_are_deterministic_and_agree_everywhere(tiny_model, digits, config):
+  model = _compiled(tiny_model(**config))
+  x = digits[0][:40]
+  model.fit(x, batch_size=20, verbose=0)
+  codes = model.encode(x)
+  ways = [
+      model(x), model(x, training=True), model.predict(x, verbose=0),
+      model.encoder_model()(x, training=True), model.encode(tf.data.Dataset.from_tensor_slices(x).batch(7)),
+  ]
+  for way in ways:
+    assert way.keys() == codes.keys()
+    for name in codes:
+      np.testing.assert_allclose(way[name], codes[name], atol=2e-6)
+  np.testing.assert_allclose(codes["y"].sum(1), 1, atol=1e-5)
+  p = model.posterior(x)
+  np.testing.assert_allclose(p.z.mean(), codes["z"], atol=2e-6)
+  np.testing.assert_allclose(p.z.stddev(), codes["z_scale"], atol=2e-6)
+  np.testing.assert_allclose(p.y.probs_parameter(), codes["y"], atol=2e-6)
+
+
+def test_test_step_terms_match_float64(tiny_model, digits):
+  """evaluate's figures recomputed in NumPy from the codes and the noise of (seed, step 0)."""
+  model = _compiled(tiny_model(num_categories=4, latent_dim=3))
+  x = digits[0][:96]
+  model.fit(x, batch_size=32, epochs=2, verbose=0)
+  logged = model.evaluate(x, batch_size=96, verbose=0)
+  codes = model.encode(x)
+  seed_codes, _ = tf.unstack(tf.random.split(tf.constant([model.seed, 0]), 2))
+  _, z = model.posterior(x).sample(seed_codes)
+  expected = reference.terms(
+      *(np.asarray(a, "float64") for a in (z, codes["z"], np.log(codes["z_scale"]), np.log(codes["y"])))
+  )
+  for name in LOGGED & expected.keys():
+    np.testing.assert_allclose(logged[name], expected[name], atol=2e-5, err_msg=name)
+  image = model.reconstruct(x).astype("float64")
+  nats = -(x * np.log(image) + (1 - x) * np.log(1 - image)).sum((1, 2, 3))
+  np.testing.assert_allclose(logged["reconstruction_loss"], nats.mean(), rtol=1e-5)
+  np.testing.assert_allclose(model.reconstruction_loss(x), nats, rtol=1e-5)
+
+
+def test_loss_is_the_weighted_sum_of_the_logs(tiny_model, digits):
+  weights = dict(beta=3.0, gamma=2.0, lam=4.0, beta_y=7.0, entropy_weight=2.0)
+  model = _compiled(tiny_model(**weights))
+  t = model.evaluate(digits[0][:64], batch_size=64, verbose=0)
+  l_y = 2.0 * t["entropy_y"] - t["conditional_entropy_y"] - 4.0 * t["vat_loss"]
+  expected = t["reconstruction_loss"] + 3.0 * t["kl_z"] + 2.0 * t["total_correlation"] - 7.0 * l_y
+  np.testing.assert_allclose(t["loss"], expected, rtol=1e-5)
+
+
+def test_the_same_seed_repeats_to_the_bit(tiny_model, digits):
+  runs = []
+  for _ in range(2):
+    model = _compiled(tiny_model(seed=3))
+    model.fit(digits[0][:200], batch_size=64, epochs=2, verbose=0)
+    runs.append(model.get_weights())
+  for one, other in zip(*runs):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_other_seed_and_next_step_draw_other_noise(tiny_model, digits):
+  x = tf.constant(digits[0][:32])
+  terms = lambda seed, step: tiny_model(seed=seed).terms(x, step, training=True)["mi_z"]
+  np.testing.assert_array_equal(terms(0, 0), terms(0, 0))
+  assert np.abs(terms(0, 0) - terms(1, 0)).max() > 1e-3
+  assert np.abs(terms(0, 0) - terms(0, 1)).max() > 1e-3
+
+
+def test_detach_y_keeps_the_reconstruction_from_the_categories(tiny_model, digits):
+  x = tf.constant(digits[0][:32])
+  for detach_y in (False, True):
+    model = tiny_model(detach_y=detach_y)
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_mean(model.terms(x, 0, training=True)["reconstruction_loss"])
+    gradient = tape.gradient(loss, model.head.y_dense.kernel.value)
+    assert (gradient is None) == detach_y
+
+
+def test_labels_change_nothing(tiny_model, digits):
+  x, labels = digits[0][:128], digits[1][:128]
+  weights = []
+  for data in [(x, None), (x, labels)]:
+    model = _compiled(tiny_model())
+    model.fit(*data, batch_size=32, shuffle=False, verbose=0)
+    weights.append(model.get_weights())
+  model = _compiled(tiny_model())
+  model.fit(tf.data.Dataset.from_tensor_slices((x, labels)).batch(32), verbose=0)
+  weights.append(model.get_weights())
+  for one, other, third in zip(*weights):
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, third)
+
+
+def test_a_last_batch_of_one_has_weight_zero(tiny_model, digits):
+  """65 images in batches of 64: statistics and logs are those of the first 64."""
+  x = digits[0][:65]
+  logs, statistics = [], []
+  for n in (64, 65):
+    model = tiny_model()
+    model.compile(optimizer=keras.optimizers.SGD(1e-3))
+    history = model.fit(x[:n], batch_size=64, shuffle=False, verbose=0)
+    logs.append({name: values[-1] for name, values in history.history.items()})
+    statistics.append(model.get_weights())
+  assert logs[0] == pytest.approx(logs[1], rel=1e-6)
+  for one, other in zip(*statistics):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_early_stopping_and_model_checkpoint_on_logged_names(tiny_model, digits, tmp_path):
+  model = _compiled(tiny_model(), learning_rate=0.0)
+  x = digits[0][:128]
+  history = model.fit(
+      x,
+      validation_data=(x,),
+      epochs=6,
+      batch_size=64,
+      shuffle=False,
+      verbose=0,
+      callbacks=[
+          keras.callbacks.EarlyStopping("val_mi_y", mode="max", patience=1, min_delta=0.01),
+          keras.callbacks.ModelCheckpoint(
+              tmp_path / "best.keras", monitor="reconstruction_loss", mode="min", save_best_only=True
+          ),
+      ],
+  )
+  assert len(history.epoch) < 6
+  best = keras.models.load_model(tmp_path / "best.keras")
+  np.testing.assert_array_equal(best.encode(x)["z"], best.encode(x)["z"])
+  assert best.get_config() == model.get_config()
+
+
+def test_encoder_model_in_a_functional_model(tiny_model, digits, tmp_path):
+  model = tiny_model()
+  image = keras.Input((8, 8, 1))
+  codes = model.encoder_model()(image)
+  outputs = keras.layers.Concatenate()([codes["y"], codes["z"]])
+  functional = keras.Model(image, keras.layers.Dense(2)(outputs))
+  functional.save(tmp_path / "f.keras")
+  x = digits[0][:5]
+  loaded = keras.models.load_model(tmp_path / "f.keras")
+  np.testing.assert_allclose(loaded(x), functional(x), atol=1e-6)
+  kernel, bias = functional.layers[-1].get_weights()
+  expected = np.concatenate([model.encode(x)["y"], model.encode(x)["z"]], 1) @ kernel + bias
+  np.testing.assert_allclose(functional(x), expected, atol=1e-5)
+
+
+def test_jit_compile_gives_the_same_terms(tiny_model, digits):
+  """XLA draws other noise, so the deterministic terms are compared."""
+  x = digits[0][:64]
+  logs = []
+  for jit_compile in (False, True):
+    model = _compiled(tiny_model(), jit_compile=jit_compile)
+    logs.append(model.evaluate(x, batch_size=64, verbose=0))
+    model.fit(x, batch_size=32, verbose=0)
+  for name in ("reconstruction_loss", "mi_y", "entropy_y", "conditional_entropy_y"):
+    assert logs[0][name] == pytest.approx(logs[1][name], abs=1e-4), name
+
+
+def test_mixed_bfloat16_trains_in_float32_terms(digits):
+  keras.config.set_dtype_policy("mixed_bfloat16")
+  try:
+    encoder, decoder = imae_tf.networks.mlp((8, 8, 1), encoder_units=(32,), decoder_units=(32,))
+    model = _compiled(imae_tf.IMAE(encoder, decoder))
+  finally:
+    keras.config.set_dtype_policy("float32")
+  history = model.fit(digits[0][:256], epochs=5, batch_size=64, verbose=0).history
+  assert history["loss"][-1] < history["loss"][0]
+  assert model.encode(digits[0][:4])["z"].dtype == np.float32
+  terms = model.terms(tf.constant(digits[0][:16]), 0, training=True)
+  assert {value.dtype for value in terms.values()} == {tf.float32}
+
+
+def test_steps_per_execution(tiny_model, digits):
+  weights = []
+  for steps in (1, 2):
+    model = _compiled(tiny_model(), steps_per_execution=steps)
+    model.fit(digits[0][:128], batch_size=32, shuffle=False, verbose=0)
+    weights.append(model.get_weights())
+  for one, other in zip(*weights):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_generate_and_decode(tiny_model):
+  model = tiny_model()
+  images = model.generate(6, y=2, seed=1)
+  z = np.random.default_rng(1).standard_normal((6, 10))
+  np.testing.assert_array_equal(images, model.decode(np.eye(10)[[2] * 6], z))
+  assert images.shape == (6, 8, 8, 1) and 0 <= images.min() and images.max() <= 1
+  assert np.abs(model.generate(6, seed=1) - model.generate(6, seed=2)).max() > 0
+  assert model.generate(0).shape == (0, 8, 8, 1)
+
+
+def test_empty_and_large_batches(tiny_model, digits):
+  model = tiny_model()
+  assert {k: v.shape for k, v in model.encode(digits[0][:0]).items()} == {
+      "y": (0, 10), "z": (0, 10), "z_scale": (0, 10),
+  }
+  codes = model.encode(digits[0])  # more than one slice
+  np.testing.assert_allclose(codes["z"][1500:1510], model.encode(digits[0][1500:1510])["z"], atol=2e-6)
+
+
+def test_summary_is_full_before_the_first_batch(tiny_model):
+  lines = []
+  model = tiny_model()
+  model.summary(print_fn=lines.append)
+  text = "\n".join(lines)
+  assert "unbuilt" not in text and "encoder" in text and "decoder" in text
+  assert f"{model.count_params():,}" in text
+
+
+BAD_ARGUMENTS = [
+    (dict(num_categories=1), "num_categories expects an integer, 2 or more, got 1"),
+    (dict(latent_dim=0), "latent_dim expects an integer, 1 or more, got 0"),
+    (dict(beta=-1.0), "beta expects a number, 0 or more, got -1.0"),
+    (dict(gamma=float("nan")), "gamma expects a number, 0 or more, got nan"),
+    (dict(lam="5"), "lam expects a number, 0 or more, got '5'"),
+    (dict(likelihood="poisson"), "likelihood expects 'bernoulli' or 'gaussian', got 'poisson'"),
+    (dict(temperature=0.0), "temperature expects a number > 0, got 0.0"),
+    (dict(vat_radius="near"), "vat_radius expects a number > 0 or 'neighbor', got 'near'"),
+    (dict(seed=-1), "seed expects an integer, 0 or more, got -1"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", BAD_ARGUMENTS)
+def test_bad_arguments(arguments, message):
+  encoder, decoder = imae_tf.networks.mlp((8, 8, 1), encoder_units=(4,), decoder_units=(4,))
+  with pytest.raises(InputError, match=message):
+    imae_tf.IMAE(encoder, decoder, **arguments)
+
+
+def test_networks_that_do_not_fit_together():
+  encoder, decoder = imae_tf.networks.mlp((8, 8, 1), encoder_units=(4,), decoder_units=(4,))
+  _, other = imae_tf.networks.mlp((6, 6, 1), encoder_units=(4,), decoder_units=(4,))
+  with pytest.raises(InputError, match="num_categories [+] latent_dim = 15 values"):
+    imae_tf.IMAE(encoder, decoder, num_categories=5)
+  with pytest.raises(InputError, match="the shape of the encoder's input"):
+    imae_tf.IMAE(encoder, other)
+
+
+def _with(x, value):
+  x = x.copy()
+  x[0, 0, 0, 0] = value
+  return x
+
+
+BAD_IMAGES = {
+    "shape": (lambda x: x[:, :7], r"expected images of shape \[N, 8, 8, 1\], got \[8, 7, 8, 1\]"),
+    "no channel": (lambda x: x[..., 0], "add the channel axis"),
+    "range": (lambda x: x * 255, r"expected pixels in \[0, 1\], got \[0, 255\]"),
+    "negative": (lambda x: _with(x, -0.5), r"got \[-0.5, 1\]"),
+    "nan": (lambda x: _with(x, np.nan), r"got \[nan, nan\]"),
+    "uint8": (lambda x: (x * 255).astype("uint8"), "got uint8; divide uint8 by 255"),
+    "empty": (lambda x: x[:0], "got an empty one"),
+}
+
+
+@pytest.mark.parametrize("spoil, message", BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_bad_images(tiny_model, digits, spoil, message):
+  model = _compiled(tiny_model())
+  x = spoil(digits[0][:8])
+  with pytest.raises(InputError, match=message):
+    model.fit(x, batch_size=4)
+  with pytest.raises(InputError, match=message):
+    model.evaluate(x, batch_size=4)
+  if len(x):
+    with pytest.raises(InputError, match=message):
+      model.encode(x)
+    with pytest.raises(InputError, match=message):
+      model.fit(tf.data.Dataset.from_tensor_slices(x).batch(4))
+
+
+def test_bad_training_calls(tiny_model, digits):
+  x = digits[0][:8]
+  model = _compiled(tiny_model())
+  with pytest.raises(InputError, match="batch_size of 2 or more, got 1"):
+    model.fit(x, batch_size=1)
+  with pytest.raises(InputError, match="batch_size of 2 or more, got 1"):
+    model.fit(tf.data.Dataset.from_tensor_slices(x).batch(1, drop_remainder=True))
+  with pytest.raises(InputError, match=r"decode expects y of shape \[N, 10\]"):
+    model.decode(np.zeros((2, 3)), np.zeros((2, 10)))
+  with pytest.raises(InputError, match="generate expects y in 0..9, got 10"):
+    model.generate(2, y=10)
+  model.compile(optimizer="adam", loss="mse")
+  with pytest.raises(InputError, match="compile expects no loss, got 'mse'"):
+    model.fit(x, batch_size=4)
