@@ -68,18 +68,13 @@ def encode_batches(encoder, batches, n):
     n: number of images in all.
 
   Raises:
-    InputError: images of another shape, or an image file that turns out to be damaged.
+    InputError: images of another shape.
   """
   parts = []
-  try:
-    with tqdm.tqdm(total=n, unit=" images", disable=None) as progress:
-      for images in batches:
-        parts.append(encoder(images))
-        progress.update(len(images))
-  except tf.errors.OpError as error:
-    raise InputError(
-        f"expected readable images, got: {last_line(error)}; replace what is damaged."
-    ) from error
+  with tqdm.tqdm(total=n, unit=" images", disable=None) as progress:
+    for images in batches:
+      parts.append(encoder(images))
+      progress.update(len(images))
   return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

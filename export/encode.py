@@ -7,6 +7,7 @@ file or a data set. The codes go to a .npz file (arrays y, z, z_scale) or to a .
 from absl import flags
 
 from imae_tf import program
+from imae_tf.export import versions
 
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
@@ -30,10 +31,9 @@ _BATCH_SIZE = flags.DEFINE_integer(
 
 
 def main():
-  # TensorFlow takes seconds to import: --help and a mistyped path need not wait for it.
-  from imae_tf.export import versions  # pylint: disable=g-import-not-at-top
-
   path = versions.find(_SAVED_MODEL.value)
+  # Imported here: --help and a mistyped path should not wait for TensorFlow.
+  program.import_tensorflow()
   from imae_tf import data  # pylint: disable=g-import-not-at-top
   from imae_tf.export import codes  # pylint: disable=g-import-not-at-top
 

@@ -21,7 +21,8 @@ _KEEP = flags.DEFINE_integer(
 
 
 def main():
-  # TensorFlow takes seconds to import: --help need not wait for it.
+  # Imported here: --help should not wait for TensorFlow.
+  program.import_tensorflow()
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
 
   from imae_tf import workdir  # pylint: disable=g-import-not-at-top

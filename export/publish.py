@@ -136,5 +136,7 @@ def _prune(base, number, keep):
   older = [path for n, path in versions.versions(base).items() if n < number]
   for path in older[: max(0, len(older) + 1 - keep)]:
     # Out of a server's sight first, so that it never sees half of a version.
-    with _staging(base) as staging, contextlib.suppress(FileNotFoundError):
-      os.rename(path, staging / path.name)
+    hidden = base / f".tmp-{path.name}-{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):  # another exporter was faster
+      os.rename(path, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)

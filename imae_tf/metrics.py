@@ -18,8 +18,8 @@ from imae_tf import estimators
 from imae_tf import objective
 from imae_tf.errors import InputError
 
-# The baselines look at no more training images than this: all three stay under a minute on
-# MNIST, and their accuracy hardly moves with more.
+# The baselines look at no more training images than this, so that all three together stay
+# under a minute on MNIST.
 MAX_BASELINE_IMAGES = 10_000
 # Ward keeps all pairwise distances in memory.
 MAX_WARD_IMAGES = 5_000
@@ -310,7 +310,7 @@ def baselines(x_train, x_test, labels_test, num_categories, *, seed=0):
     components, best likelihood of 5 starts.
 
   At most MAX_BASELINE_IMAGES training images are used, drawn by the seed. One seed is one
-  draw: the mixture moves by several hundredths between seeds, so compare means.
+  draw: the mixture moves by a few hundredths between seeds, so compare means.
 
   Args:
     x_train: [M, H, W, C] images in [0, 1].
@@ -366,8 +366,8 @@ def _gaussian_mixture(train, test, num_categories, seed):
   mixture = GaussianMixture(
       num_categories,
       n_init=5,
-      # A floor on each variance, far below that of any principal component of images in
-      # [0, 1], so that no Gaussian closes in on a few duplicates.
+      # Added to each variance, so that no Gaussian closes in on a few duplicates; the 20th
+      # principal component of digits has variance 0.04.
       reg_covar=1e-3,
       random_state=seed,
   )

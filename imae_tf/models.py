@@ -1,5 +1,7 @@
 """`HybridAutoencoder`, a `keras.Model` around p(y,z|x), and `IMAE`, its eq (11)."""
 
+import copy
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -114,8 +116,7 @@ class HybridAutoencoder(keras.Model):
   def encoder_model(self):
     """A plain `keras.Model`, images -> {"y", "z", "z_scale"}, sharing these weights."""
     image = keras.Input(self.image_shape, name="x")
-    parameters = self.head(self.encoder(image, training=False))
-    return keras.Model(image, _codes(parameters), name="encoder_model")
+    return keras.Model(image, _Codes(self.encoder, self.head)(image), name="encoder_model")
 
   def posterior(self, x):
     """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
@@ -286,8 +287,9 @@ class HybridAutoencoder(keras.Model):
 
   @classmethod
   def from_config(cls, config):
+    # Keras empties the dicts that it deserializes.
     networks = {
-        name: keras.saving.deserialize_keras_object(config[name])
+        name: keras.saving.deserialize_keras_object(copy.deepcopy(config[name]))
         for name in ("encoder", "decoder")
     }
     return cls(**{**config, **networks})
@@ -332,7 +334,6 @@ class HybridAutoencoder(keras.Model):
         raise InputError("expected a data set of images, got an empty one.")
       first = _images_of(first)
       self._check_images(first.numpy() if hasattr(first, "numpy") else first)
-      batch_size = x.element_spec
       batch_size = tf.nest.flatten(x.element_spec)[0].shape[0]
     elif isinstance(x, (np.ndarray, tf.Tensor)):
       if not len(self._check_images(x)):
@@ -468,6 +469,33 @@ class IMAE(HybridAutoencoder):
         "beta_y": self.beta_y,
         "entropy_weight": self.entropy_weight,
     }
+
+
+@keras.saving.register_keras_serializable("imae_tf")
+class _Codes(keras.layers.Layer):
+  """Encoder and posterior as one layer that has no training mode.
+
+  In a functional model `training=True` would reach a bare encoder's batch normalisation.
+  """
+
+  def __init__(self, encoder, head, **kwargs):
+    super().__init__(**kwargs)
+    self.encoder = encoder
+    self.head = head
+    self.built = True
+
+  def call(self, x):
+    return _codes(self.head(self.encoder(x, training=False)))
+
+  def get_config(self):
+    parts = {"encoder": self.encoder, "head": self.head}
+    serialized = {n: keras.saving.serialize_keras_object(part) for n, part in parts.items()}
+    return {**super().get_config(), **serialized}
+
+  @classmethod
+  def from_config(cls, config):
+    parts = {n: keras.saving.deserialize_keras_object(config[n]) for n in ("encoder", "head")}
+    return cls(**{**config, **parts})
 
 
 def _codes(parameters):

@@ -19,7 +19,7 @@ _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9c6e3", BLU
 _DPI = 200
 _CHART_WIDTH = 4.6  # inches
 _FONT = 9  # points, in charts
-_GRID_FONT = 10
+_GRID_FONT = 11
 _MIN_TILE, _MAX_TILE = 96, 128  # pixels of the longer side of an image in a grid
 _GAP = 6  # pixels between images
 _MIN_LABEL, _MAX_LABEL = 11, 16  # characters
@@ -62,12 +62,15 @@ def image_grid(rows, title, *, row_labels=None, column_labels=None, empty=""):
   Returns:
     A Figure whose only axes hold the images in row-major order.
   """
-  height, width, channels = rows[0].shape[1:]
+  height, width = rows[0].shape[1:3]
   columns = max(1, *(len(row) for row in rows))
   scale = _scale(height, width)
-  step_x, step_y = round(width * scale) + _GAP, round(height * scale) + _GAP
+  tile_x, tile_y = max(1, round(width * scale)), max(1, round(height * scale))
   labels = [_two_lines(label) for label in row_labels or [""] * len(rows)]
   left = _label_width(labels)
+  # Flat images stand apart, so that their labels do not overlap.
+  text_height = round(_pixels(_GRID_FONT) * (2.5 if row_labels else 0))
+  step_x, step_y = tile_x + _GAP, max(tile_y + _GAP, text_height)
   top = _pixels(_GRID_FONT) * (3.6 if column_labels else 2.2)
   # A title may be longer than a single column of small images.
   figure_width = max(left + columns * step_x, len(title) * _pixels(_GRID_FONT) * 0.68) + _GAP
@@ -75,10 +78,10 @@ def image_grid(rows, title, *, row_labels=None, column_labels=None, empty=""):
   axes.text(_GAP, _pixels(_GRID_FONT) * 1.2, title, size=_GRID_FONT + 1, weight="bold", color=INK)
   for r, (row, label) in enumerate(zip(rows, labels)):
     y = top + r * step_y
-    _draw_row_label(axes, label, left, y + (step_y - _GAP) / 2)
+    _draw_row_label(axes, label, y + (step_y - _GAP) / 2)
     for c, image in enumerate(row):
       x = left + c * step_x
-      _draw_image(axes, image, x, y, step_x - _GAP, step_y - _GAP, scale)
+      _draw_image(axes, image, x, y + (step_y - _GAP - tile_y) // 2, tile_x, tile_y, scale)
     if not len(row):
       axes.text(left, y + (step_y - _GAP) / 2, empty, size=_GRID_FONT, color=MUTED, va="center")
   for c, label in enumerate(column_labels or []):
@@ -150,7 +153,7 @@ def _draw_image(axes, image, x, y, width, height, scale):
   )
 
 
-def _draw_row_label(axes, label, left, middle):
+def _draw_row_label(axes, label, middle):
   first, second = label
   offset = _pixels(_GRID_FONT) * 0.62 if second else 0
   style = {"va": "center", "ha": "left", "parse_math": False}
@@ -232,7 +235,7 @@ def information(mi_z, var_mean, mean_variance, *, columns=2):
   for axes in (info, spread):
     axes.set_xlabel("dimension k, most informative first", color=MUTED)
     axes.set_xticks(place, [str(k) for k in order])
-    axes.set_xlim(-0.7, len(order) - 0.3)
+    axes.set_xlim(-0.7, max(len(order), 4) - 0.3)
     axes.legend(
         frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.02, 0.97), labelcolor=MUTED,
         fontsize=_FONT,
@@ -250,8 +253,8 @@ def confusion(counts, class_names, categories):
   """
   counts = np.asarray(counts)
   share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-  side = np.clip(0.36 * max(counts.shape) + 1.4, 3.0, 9.0)
-  figure = _figure((max(side, _CHART_WIDTH), max(side, 2.2)))
+  height, width = np.clip(0.36 * np.array(counts.shape) + 1.2, 2.2, 9.0)
+  figure = _figure((max(width, _CHART_WIDTH), height))
   axes = figure.subplots()
   axes.imshow(share, cmap=_SHADES, vmin=0.0, vmax=1.0, interpolation="nearest")
   if max(counts.shape) <= _MAX_CELLS_WITH_TEXT:
@@ -343,7 +346,10 @@ def _draw_curves(axes, history, epochs, names):
             epochs, values, style, color=color, linewidth=1.5, marker=marker, markersize=4,
             label=text or None,
         )
-  axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+  if len(epochs) < 3:  # the locator would put ticks between them
+    axes.set_xticks(epochs)
+  else:
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def _figure(size):

@@ -86,7 +86,8 @@ DEFINITIONS = {
         "It is high for any balanced and confident split of the images, meaningful or not.",
     ),
     "entropy_y": Definition(
-        "H(y)", "nats", "Entropy of the mean of p(y|x): ln K_2 when all categories are used equally."
+        "H(y)", "nats",
+        "Entropy of the mean of p(y|x): ln K_2 when all categories are used equally.",
     ),
     "conditional_entropy_y": Definition(
         "H(y|x)", "nats", "Mean entropy of p(y|x): 0 when every image has one certain category.",
@@ -188,8 +189,9 @@ class _Run:
 
   def __init__(self, model, history, metrics, x, labels, class_names):
     _check(x, labels, metrics)
-    self.model, self.history, self.metrics, self.x = model, history, metrics, x
-    self.codes = model.encode(x)
+    self.model, self.history, self.metrics = model, history, metrics
+    self.x = np.asarray(x)
+    self.codes = model.encode(self.x)
     self.num_categories = model.num_categories
     self.categories = self.codes["y"].argmax(axis=1)
     self.labels = None if labels is None else np.asarray(labels)
@@ -205,11 +207,11 @@ class _Run:
     return str(names[label]) if names is not None and 0 <= label < len(names) else str(label)
 
   def category_name(self, category):
-    """(what it means, its index), or only the index without labels."""
+    """Two lines: the class that it is matched to and its index, or the index alone."""
     if self.labels is None:
       return f"category {category}", ""
     if category not in self.matched:
-      return "unmatched", f"category {category}"
+      return f"category {category}", "unmatched"
     return self.class_name(self.matched[category]), f"category {category}"
 
   def members(self, category):
@@ -459,8 +461,8 @@ def _tiles(run):
   )
   tiles.append(
       _tile(
-          "Reconstruction", f"{metrics['reconstruction']:.1f}",
-          f"nats per image; floor {metrics['reconstruction_floor']:.1f}",
+          "Reconstruction", f"{metrics['reconstruction']:,.1f}",
+          f"nats per image; floor {metrics['reconstruction_floor']:,.1f}",
       )
   )
   for name, key in (("Σ I(x;z<sub>k</sub>)", "mi_z"), ("TC(y,z)", "total_correlation")):
@@ -563,7 +565,7 @@ def _numbers(run):
   ]
   lead = (
       "Informations are in nats (1 nat = 1.44 bits). Where two estimates are given, neither is"
-      " the truth: on average naive is too low and leave-one-out too high."
+      " the truth: of an information, naive is on average too low and leave-one-out too high."
   )
   head = ("Quantity", "Value", "What it is, and when not to trust it")
   table = _table("Definitions", head, rows, "definitions")
@@ -652,8 +654,8 @@ def _number(value, decimals=3):
     return "–"
   if isinstance(value, int):
     return f"{value:,}"
-  text = f"{value:.{decimals if abs(value) < 10 else 1}f}"
-  return text.replace("-", "−") if float(text) else text.lstrip("-")
+  text = f"{value:,.{decimals if abs(value) < 10 else 1}f}"
+  return text.replace("-", "−") if text.strip("-0.") else text.lstrip("-")
 
 
 def _count(n, one, many=None):

@@ -9,6 +9,14 @@ import pytest
 import sklearn.datasets
 
 
+@pytest.fixture(scope="session", autouse=True)
+def op_determinism():
+  """As in the programs: threads that sum in another order would blur equal runs."""
+  import tensorflow as tf
+
+  tf.config.experimental.enable_op_determinism()
+
+
 @pytest.fixture(scope="session")
 def digits():
   """(x float32 [1797, 8, 8, 1] in [0, 1], labels [1797])."""

@@ -4,6 +4,7 @@ import io
 import math
 
 import numpy as np
+from PIL import Image
 import pytest
 
 from imae_tf import plots
@@ -54,10 +55,8 @@ class TestImageGrid:
   def test_a_drawn_tile_has_the_colours_of_the_image(self):
     image = np.zeros((1, 4, 4, 3), "float32")
     image[0, :, 2:] = (1.0, 0.5, 0.0)
-    figure = plots.image_grid([image], "")
-    figure.canvas.draw()
-    drawn = np.asarray(figure.canvas.buffer_rgba())
-    colours = {tuple(int(v) for v in c[:3]) for c in drawn.reshape(-1, 4)}
+    drawn = Image.open(io.BytesIO(_png(plots.image_grid([image], "")))).convert("RGB")
+    colours = {tuple(int(v) for v in c) for c in np.asarray(drawn).reshape(-1, 3)}
     assert colours == {(255, 255, 255), (0, 0, 0), (255, 127, 0)}
 
   def test_large_images_do_not_make_large_figures(self):
@@ -174,3 +173,12 @@ def test_the_same_input_gives_the_same_bytes():
   assert _png(plots.generated(_images(4)[None], ["a"])) == _png(
       plots.generated(_images(4)[None], ["a"])
   )
+
+
+def test_labels_of_flat_images_do_not_overlap():
+  rows = [_images(2, (4, 100, 1))] * 3
+  figure = plots.image_grid(rows, "title", row_labels=[("first", "second")] * 3)
+  figure.canvas.draw()
+  boxes = [t.get_window_extent() for t in figure.axes[0].texts if t.get_text() != "title"]
+  for above, below in zip(boxes, boxes[1:]):
+    assert above.y0 >= below.y1 - 2
