@@ -335,7 +335,7 @@ def input_batches(
     images = _check_images(_load_numpy(source), source)
     whole = {"all": (images, None)}
     data, split = ArrayData(source, images.shape[1:], None, whole), "all"
-  elif _is_folder(source):
+  elif not source.endswith(".npz") and _is_folder(source):
     data, split = _folder(source, lambda n: {"all": (0, n)}, image_size=None), "all"
   else:
     # Read as it goes, for the other splits are not needed.

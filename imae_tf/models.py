@@ -54,6 +54,7 @@ class HybridAutoencoder(keras.Model):
     temperature: of the relaxed y in training, > 0.
     detach_y: stop the reconstruction's gradient at y, so that only L_D(y) forms categories.
     vat_radius: eps of eq (12) in pixel units, or "neighbor" (`vat.neighbor_radius`).
+    neighbor_fraction: of the distance to the nearest image, for "neighbor"; > 0.
     vat_xi: step of the power iteration that finds r (`vat.direction`).
     max_log_scale: bound of |log sigma| (`posterior.HybridPosterior`).
     logits_initializer: of the layer that gives the logits of p(y|x).
@@ -74,6 +75,7 @@ class HybridAutoencoder(keras.Model):
       temperature=0.67,
       detach_y=False,
       vat_radius=1.0,
+      neighbor_fraction=0.2,
       vat_xi=5.0,
       max_log_scale=3.0,
       logits_initializer="glorot_uniform",
@@ -90,6 +92,7 @@ class HybridAutoencoder(keras.Model):
     self.temperature = temperature
     self.detach_y = detach_y
     self.vat_radius = vat_radius
+    self.neighbor_fraction = neighbor_fraction
     self.vat_xi = vat_xi
     self.max_log_scale = max_log_scale
     self.logits_initializer = keras.initializers.get(logits_initializer)
@@ -216,6 +219,7 @@ class HybridAutoencoder(keras.Model):
           log_y,
           tf.random.stateless_normal(tf.shape(x), seed_vat),
           radius=self.vat_radius,
+          neighbor_fraction=self.neighbor_fraction,
           xi=self.vat_xi,
       )
     return terms
@@ -279,6 +283,7 @@ class HybridAutoencoder(keras.Model):
         "temperature": self.temperature,
         "detach_y": self.detach_y,
         "vat_radius": self.vat_radius,
+        "neighbor_fraction": self.neighbor_fraction,
         "vat_xi": self.vat_xi,
         "max_log_scale": self.max_log_scale,
         "logits_initializer": keras.initializers.serialize(self.logits_initializer),
@@ -368,20 +373,16 @@ class HybridAutoencoder(keras.Model):
     checks = {
         "num_categories": (_is_integer(self.num_categories, 2), "an integer, 2 or more"),
         "latent_dim": (_is_integer(self.latent_dim, 1), "an integer, 1 or more"),
+        "seed": (_is_integer(self.seed, 0), "an integer, 0 or more"),
         "lam": (_is_number(self.lam) and self.lam >= 0, "a number, 0 or more"),
         "likelihood": (self.likelihood in _RECONSTRUCTION, "'bernoulli' or 'gaussian'"),
-        "temperature": (_is_number(self.temperature) and self.temperature > 0, "a number > 0"),
         "vat_radius": (
-            self.vat_radius == "neighbor" or (_is_number(self.vat_radius) and self.vat_radius > 0),
+            self.vat_radius == "neighbor" or _is_positive(self.vat_radius),
             "a number > 0 or 'neighbor'",
         ),
-        "vat_xi": (_is_number(self.vat_xi) and self.vat_xi > 0, "a number > 0"),
-        "max_log_scale": (
-            _is_number(self.max_log_scale) and self.max_log_scale > 0,
-            "a number > 0",
-        ),
-        "seed": (_is_integer(self.seed, 0), "an integer, 0 or more"),
     }
+    for name in ("temperature", "neighbor_fraction", "vat_xi", "max_log_scale"):
+      checks[name] = (_is_positive(getattr(self, name)), "a number > 0")
     for name, (valid, expected) in checks.items():
       if not valid:
         raise InputError(f"{name} expects {expected}, got {getattr(self, name)!r}.")
@@ -529,6 +530,10 @@ def _shape_text(image_shape):
 
 def _is_number(value):
   return isinstance(value, (int, float, np.number)) and np.isfinite(value)
+
+
+def _is_positive(value):
+  return _is_number(value) and value > 0
 
 
 def _is_integer(value, minimum):

@@ -5,6 +5,8 @@ import sys
 import tempfile
 
 from absl import app
+from absl import flags
+from absl import logging
 
 from imae_tf.errors import ImaeError
 
@@ -20,6 +22,8 @@ def run(main):
   """
   # TensorFlow's C++ start-up messages would hide ours; its failures still raise in Python.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  logging.set_verbosity(logging.WARNING)
+  _show_in_help(main.__module__)
   app.run(lambda argv: _guarded(main, argv))
 
 
@@ -41,6 +45,13 @@ def import_tensorflow():
     finally:
       os.dup2(stderr, 2)
       os.close(stderr)
+
+
+def _show_in_help(module_name):
+  """absl's --help describes `__main__`, which in a console script is the wrapper."""
+  sys.modules["__main__"].__doc__ = sys.modules[module_name].__doc__
+  for flag in flags.FLAGS.get_key_flags_for_module(module_name):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _guarded(main, argv):

@@ -183,5 +183,22 @@ def write_history(workdir, rows):
       writer.writerows(rows)
 
 
+def summary(metrics, workdir):
+  """The few lines of metrics.json that a person wants to read."""
+  lines = []
+  if metrics["accuracy"] is not None:
+    baselines = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics["baselines"].items()
+    )
+    lines.append(f"accuracy        {metrics['accuracy']:.3f} without labels ({baselines})")
+  lines += [
+      f"I(x;y)          {metrics['mi_y']:.3f} nats",
+      f"reconstruction  {metrics['reconstruction']:.1f} nats per image"
+      f" (floor {metrics['reconstruction_floor']:.1f})",
+      f"report          {pathlib.Path(workdir) / 'report.html'}",
+  ]
+  return "\n".join(lines)
+
+
 def _first_line(error):
   return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

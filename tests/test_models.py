@@ -293,6 +293,7 @@ BAD_ARGUMENTS = [
     (dict(lam="5"), "lam expects a number, 0 or more, got '5'"),
     (dict(likelihood="poisson"), "likelihood expects 'bernoulli' or 'gaussian', got 'poisson'"),
     (dict(temperature=0.0), "temperature expects a number > 0, got 0.0"),
+    (dict(neighbor_fraction=0), "neighbor_fraction expects a number > 0, got 0"),
     (dict(vat_radius="near"), "vat_radius expects a number > 0 or 'neighbor', got 'near'"),
     (dict(seed=-1), "seed expects an integer, 0 or more, got -1"),
 ]

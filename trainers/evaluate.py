@@ -9,17 +9,11 @@ from absl import flags
 
 from imae_tf import program
 
-FLAGS = flags.FLAGS
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of imae-train.", required=True)
+_SPLIT = flags.DEFINE_string("split", "test", "test, train, or holdout (of a run with --holdout).")
 
+# Figures over more images say little more, and pairwise ones cost n^2.
 _MOST_IMAGES = 10_000
-
-
-def _define_flags():
-  flags.DEFINE_string("workdir", None, "Folder of a run of imae-train.", required=True)
-  flags.DEFINE_string("split", "test", "test, train, or holdout (of a run with --holdout).")
-
-
-_define_flags()
 
 
 def main():
@@ -30,14 +24,14 @@ def main():
   from imae_tf import report
   from imae_tf import workdir as workdirs
 
-  workdir = pathlib.Path(FLAGS.workdir)
+  workdir = pathlib.Path(_WORKDIR.value)
   model, config = workdirs.load_model(workdir)
   data = data_lib.load(config["dataset"], holdout=config["holdout"])
-  x, labels = data.arrays(FLAGS.split, limit=_MOST_IMAGES)
-  print(f"Evaluating {len(x)} {FLAGS.split} images of {config['dataset']}.")
+  x, labels = data.arrays(_SPLIT.value, limit=_MOST_IMAGES)
+  print(f"Evaluating {len(x)} {_SPLIT.value} images of {config['dataset']}.")
   metrics = {
       **{key: config[key] for key in ("method", "dataset", "seed", "recipe")},
-      "split": FLAGS.split,
+      "split": _SPLIT.value,
       "epochs": config["epochs"],
       **metrics_lib.evaluate(model, x, labels, seed=config["seed"]),
       "baselines": _baselines(metrics_lib, data, x, labels, config),
@@ -48,29 +42,11 @@ def main():
       model=model,
       history=workdirs.read_history(workdir),
       metrics=metrics,
-      config=config,
       x=x,
       labels=labels,
       class_names=data.class_names,
   )
-  print(summary(metrics, workdir))
-
-
-def summary(metrics, workdir):
-  """The few lines a person wants to read."""
-  lines = []
-  if metrics["accuracy"] is not None:
-    baselines = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics["baselines"].items()
-    )
-    lines.append(f"accuracy        {metrics['accuracy']:.3f} without labels ({baselines})")
-  lines += [
-      f"I(x;y)          {metrics['mi_y']:.3f} nats",
-      f"reconstruction  {metrics['reconstruction']:.1f} nats per image"
-      f" (floor {metrics['reconstruction_floor']:.1f})",
-      f"report          {pathlib.Path(workdir) / 'report.html'}",
-  ]
-  return "\n".join(lines)
+  print(workdirs.summary(metrics, workdir))
 
 
 def _baselines(metrics_lib, data, x, labels, config):

@@ -10,40 +10,37 @@ import dataclasses
 from absl import flags
 
 from imae_tf import program
+from imae_tf.errors import InputError
 
 FLAGS = flags.FLAGS
 
 
-def _define_flags():
-  flags.DEFINE_string(
-      "dataset", "digits", "digits, a TFDS name (mnist, fashion_mnist, celeb_a), a .npz or a folder."
-  )
-  flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-  flags.DEFINE_enum("method", "imae", ["imae"], "What is trained.")
-  flags.DEFINE_enum("recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's.")
-  flags.DEFINE_integer("epochs", None, "Epochs in all; an existing run may be given more.", 1)
-  flags.DEFINE_integer("batch_size", None, "Images per step; the marginals are taken over it.", 2)
-  flags.DEFINE_integer("seed", 0, "Of weights, order and noise.", 0)
-  flags.DEFINE_float("beta", None, "Weight of L(z), and of L_D(y) unless --beta_y.", 0)
-  flags.DEFINE_float("beta_y", None, "Weight of L_D(y).", 0)
-  flags.DEFINE_float("gamma", None, "Weight of the total correlation.", 0)
-  flags.DEFINE_float("lam", None, "Weight of VAT inside L_D(y).", 0)
-  flags.DEFINE_float("entropy_weight", None, "How often H(y) counts in L_D(y).", 0)
-  flags.DEFINE_float("temperature", None, "Of the relaxed y.", 0)
-  flags.DEFINE_string("vat_radius", None, "Pixels, or 'neighbor'.")
-  flags.DEFINE_enum("likelihood", None, ["bernoulli", "gaussian"], "Of the decoder.")
-  flags.DEFINE_integer("num_categories", 10, "K2.", 2)
-  flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
-  flags.DEFINE_enum("network", None, ["mlp", "conv"], "mlp is Table 1; conv suits 64x64 images.")
-  flags.DEFINE_enum("optimizer", None, ["sgd", "adam"], "Optimizer.")
-  flags.DEFINE_float("learning_rate", None, "First learning rate.", 0)
-  flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
-  flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
-  flags.DEFINE_integer("holdout", 0, "Training images kept for --split=holdout, unseen.", 0)
-  flags.DEFINE_bool("deterministic", True, "Repeat to the bit; off is a little faster.")
-
-
-_define_flags()
+flags.DEFINE_string(
+    "dataset", "digits", "digits, a TFDS name (mnist, fashion_mnist, celeb_a), a .npz or a folder."
+)
+flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+flags.DEFINE_enum("method", "imae", ["imae"], "What is trained.")
+flags.DEFINE_enum("recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's.")
+flags.DEFINE_integer("epochs", None, "Epochs in all; an existing run may be given more.", 1)
+flags.DEFINE_integer("batch_size", None, "Images per step; the marginals are taken over it.", 2)
+flags.DEFINE_integer("seed", 0, "Of weights, order and noise.", 0)
+flags.DEFINE_float("beta", None, "Weight of L(z), and of L_D(y) unless --beta_y.", 0)
+flags.DEFINE_float("beta_y", None, "Weight of L_D(y).", 0)
+flags.DEFINE_float("gamma", None, "Weight of the total correlation.", 0)
+flags.DEFINE_float("lam", None, "Weight of VAT inside L_D(y).", 0)
+flags.DEFINE_float("entropy_weight", None, "How often H(y) counts in L_D(y).", 0)
+flags.DEFINE_float("temperature", None, "Of the relaxed y.", 0)
+flags.DEFINE_string("vat_radius", None, "Pixels, or 'neighbor'.")
+flags.DEFINE_enum("likelihood", None, ["bernoulli", "gaussian"], "Of the decoder.")
+flags.DEFINE_integer("num_categories", 10, "K2.", 2)
+flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
+flags.DEFINE_enum("network", None, ["mlp", "conv"], "mlp is Table 1; conv suits 64x64 images.")
+flags.DEFINE_enum("optimizer", None, ["sgd", "adam"], "Optimizer.")
+flags.DEFINE_float("learning_rate", None, "First learning rate.", 0)
+flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
+flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
+flags.DEFINE_integer("holdout", 0, "Training images kept for --split=holdout, unseen.", 0)
+flags.DEFINE_bool("deterministic", True, "Repeat to the bit; off is a little faster.")
 
 
 def main():
@@ -78,8 +75,6 @@ def _recipe():
     try:
       given["vat_radius"] = float(radius)
     except ValueError:
-      from imae_tf.errors import InputError
-
       raise InputError(f"--vat_radius expects a number or 'neighbor', got {radius!r}.") from None
   return dataclasses.replace(recipe, **given)
 

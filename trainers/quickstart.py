@@ -1,0 +1,49 @@
+"""imae-quickstart: the whole path on one data set, as the commands a user would type.
+
+Train, evaluate, export a SavedModel and encode the test images with it; each command is
+shown before it runs, and the figures at the end are those of metrics.json.
+"""
+
+import pathlib
+import shlex
+import subprocess
+import sys
+
+from absl import flags
+
+from imae_tf import program
+from imae_tf import workdir as workdirs
+from imae_tf.errors import ImaeError
+
+_DATASET = flags.DEFINE_string("dataset", "digits", "As in imae-train.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder of the run.")
+
+
+def main():
+  workdir = pathlib.Path(_WORKDIR.value)
+  base, codes = workdir / "saved_model", workdir / "codes.npz"
+  _run("train", dataset=_DATASET.value, workdir=workdir)
+  _run("evaluate", workdir=workdir)
+  _run("export", workdir=workdir, base=base)
+  _run("encode", saved_model=base, input=_DATASET.value, output=codes)
+  print("\n" + workdirs.summary(workdirs.read_json(workdir / "metrics.json"), workdir))
+  print(f"SavedModel      {base}")
+  print(f"codes           {codes}")
+
+
+def _run(name, **flag_values):
+  arguments = [f"--{flag}={value}" for flag, value in flag_values.items()]
+  print(f"\n$ imae-{name} {shlex.join(arguments)}", flush=True)
+  room = "export" if name in ("export", "encode") else "trainers"
+  # The console script beside this interpreter, wherever the user's PATH points.
+  code = f"import sys; from imae_tf.{room} import {name}; sys.argv[0] = 'imae-{name}'; {name}.cli()"
+  if subprocess.run([sys.executable, "-c", code, *arguments]).returncode:
+    raise ImaeError(f"imae-{name} failed, see above; mend it and run imae-quickstart again.")
+
+
+def cli():
+  program.run(main)
+
+
+if __name__ == "__main__":
+  cli()
