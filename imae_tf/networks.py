@@ -11,9 +11,10 @@ import keras
 
 from imae_tf.errors import InputError
 
-# PyTorch's and Chainer's value: small data sets have few steps per epoch, and with Keras's
-# 0.99 the statistics lag hundreds of steps behind the weights.
-_BATCH_NORM_MOMENTUM = 0.9
+# PyTorch's values. With Keras's momentum, 0.99, the statistics of a small data set lag epochs
+# behind the weights; its epsilon, 1e-3, is as large as the variance that small first weights
+# give, and would damp them.
+_BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 
 
 def mlp(
@@ -44,7 +45,7 @@ def mlp(
   x = keras.layers.Flatten()(inputs)
   for units in encoder_units:
     x = keras.layers.Dense(units, use_bias=False, kernel_initializer=initializer())(x)
-    x = keras.layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x)
+    x = keras.layers.BatchNormalization(**_BATCH_NORM)(x)
     x = keras.layers.ReLU()(x)
   encoder = keras.Model(inputs, x, name="encoder")
 
@@ -85,11 +86,11 @@ def conv(image_shape=(64, 64, 3), num_categories=10, latent_dim=10):
   x = inputs
   for filters in (32, 32, 64, 64):
     x = keras.layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False)(x)
-    x = keras.layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x)
+    x = keras.layers.BatchNormalization(**_BATCH_NORM)(x)
     x = keras.layers.ReLU()(x)
   x = keras.layers.Flatten()(x)
   x = keras.layers.Dense(256, use_bias=False)(x)
-  x = keras.layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM)(x)
+  x = keras.layers.BatchNormalization(**_BATCH_NORM)(x)
   x = keras.layers.ReLU()(x)
   encoder = keras.Model(inputs, x, name="encoder")
 
