@@ -72,9 +72,12 @@ class RunKeeper(keras.callbacks.Callback):
     super().__init__()
     self.workdir = workdir
 
+  def on_train_begin(self, logs=None):
+    self._rows = workdirs.read_history(self.workdir)
+
   def on_epoch_end(self, epoch, logs=None):
-    rows = [row for row in workdirs.read_history(self.workdir) if row["epoch"] <= epoch]
-    rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
+    self._rows = [row for row in self._rows if row["epoch"] <= epoch]
+    self._rows.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}})
     # The row first: killed in between, the epoch is replayed and its row replaced.
-    workdirs.write_history(self.workdir, rows)
+    workdirs.write_history(self.workdir, self._rows)
     workdirs.save_checkpoint(self.model, self.workdir, epoch + 1)

@@ -11,10 +11,9 @@ import keras
 
 from imae_tf.errors import InputError
 
-# PyTorch's values. With Keras's momentum, 0.99, the statistics of a small data set lag epochs
-# behind the weights; its epsilon, 1e-3, is as large as the variance that small first weights
-# give, and would damp them.
-_BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+# PyTorch's value: with Keras's 0.99 the statistics of a small data set lag epochs behind the
+# weights.
+_BATCH_NORM = {"momentum": 0.9}
 
 
 def mlp(

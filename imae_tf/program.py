@@ -1,6 +1,7 @@
 """What every program shares: flags parsed, quiet libraries, one-line errors."""
 
 import os
+import re
 import sys
 import tempfile
 
@@ -14,8 +15,8 @@ from imae_tf.errors import ImaeError
 def run(main):
   """Runs `main()` as an absl program named after the console script.
 
-  What a user can mend (`ImaeError`, an `OSError` such as a full disk) ends in one line on
-  stderr and exit status 1. Any other exception is a bug and keeps its traceback.
+  What a user can mend (`ImaeError`, a file that cannot be read or written) ends in one line
+  on stderr and exit status 1. Any other exception is a bug and keeps its traceback.
 
   Args:
     main: a function without arguments, called once the flags are parsed.
@@ -61,9 +62,43 @@ def _guarded(main, argv):
       raise app.UsageError(f"expected flags alone, got {argv[1]!r}; write --flag=value.")
     main()
     return 0
-  except (ImaeError, OSError) as error:
-    print(f"{name}: error: {error}", file=sys.stderr)
-    return 1
   except KeyboardInterrupt:
     print(f"{name}: interrupted; the same command goes on from here.", file=sys.stderr)
     return 130
+  except Exception as error:
+    message = _mendable(error)
+    if message is None:
+      raise
+    print(f"{name}: error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 1
+
+
+def _mendable(error):
+  """What the user can do about an error; None for a bug."""
+  if isinstance(error, ImaeError):
+    return str(error)
+  if isinstance(error, OSError):
+    return _failed_file(str(error))
+  tensorflow = sys.modules.get("tensorflow")
+  if tensorflow and isinstance(error, tensorflow.errors.OpError):
+    # An InputError of a function inside a tf.data pipeline arrives as text.
+    found = re.search(r"InputError: (.*)", error.message)
+    if found:
+      return found.group(1)
+    if isinstance(error, _file_errors(tensorflow.errors)):
+      return _failed_file(error.message)
+  return None
+
+
+def _file_errors(errors):
+  return (errors.DataLossError, errors.NotFoundError, errors.PermissionDeniedError,
+          errors.ResourceExhaustedError)
+
+
+def _failed_file(reason):
+  # TensorFlow puts its node's name first, in double braces, and its own steps last.
+  reason = re.sub(r"^\{\{.*?\}\} ", "", reason).splitlines()[0]
+  return (
+      f"expected to read and write files, got {reason}; free the disk or mend the path and its"
+      " permissions, then give the same command again."
+  )

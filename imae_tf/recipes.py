@@ -38,6 +38,7 @@ class Recipe:
   learning_rate_decay: float = 0.98  # factor per epoch
   batch_size: int = 128  # open
   epochs: int = 50  # open
+  precision: str = "float32"  # Keras's dtype policy while training
   # Short starts with different seeds, of which the best without labels goes on
   restarts: int = 1
   restart_epochs: int = 0
@@ -58,10 +59,13 @@ _MNIST = dataclasses.replace(
     entropy_weight=4.0,  # counted once, categories merge
     detach_y=True,  # else the reconstruction settles the categories by style
     vat_radius="neighbor",  # dense regions need a smaller ball than sparse ones
+    vat_xi=10.0,  # IMSAT's
     optimizer="adam",  # SGD needs some ten times the epochs
     learning_rate=2e-3,
     learning_rate_decay=1.0,  # the plateau near 0.90 is left late, and sooner at full rate
     batch_size=250,  # the marginals are averages over it
+    precision="mixed_bfloat16",  # 1.4 times as fast; its noise helps to leave the plateau
+    epochs=40,
 )
 
 TUNED = {
@@ -74,6 +78,8 @@ TUNED = {
         neighbor_fraction=0.35,  # 1,437 images are sparse; with 0.5 restarts tell less
         batch_size=128,  # 11 steps per epoch
         epochs=60,
+        precision="float32",  # so few steps gain nothing from less
+        vat_xi=5.0,  # 10 is longer than most of these images
         restarts=6,  # six starts in ten end with two digits in one category
         restart_epochs=25,
     ),
@@ -114,8 +120,21 @@ def build(recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_ep
     steps_per_epoch: the learning rate decays once in so many steps.
 
   Returns:
-    A compiled model.
+    A compiled model, whose layers compute in `recipe.precision`.
   """
+  import keras
+
+  policy = keras.config.dtype_policy()
+  keras.config.set_dtype_policy(recipe.precision)
+  try:
+    model = _model(recipe, image_shape, num_categories, latent_dim, seed)
+  finally:
+    keras.config.set_dtype_policy(policy)
+  model.compile(optimizer=_optimizer(recipe, steps_per_epoch))
+  return model
+
+
+def _model(recipe, image_shape, num_categories, latent_dim, seed):
   import keras
 
   from imae_tf import models
@@ -132,7 +151,7 @@ def build(recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_ep
         weight_scale=recipe.weight_scale,
         **sizes,
     )
-  model = models.IMAE(
+  return models.IMAE(
       encoder,
       decoder,
       beta=recipe.beta,
@@ -154,8 +173,6 @@ def build(recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_ep
       seed=seed,
       **sizes,
   )
-  model.compile(optimizer=_optimizer(recipe, steps_per_epoch))
-  return model
 
 
 def _optimizer(recipe, steps_per_epoch):

@@ -48,21 +48,21 @@ def train(run, workdir):
   if run.deterministic:
     tf.config.experimental.enable_op_determinism()
   data = data_lib.load(run.dataset, holdout=run.holdout)
-  workdirs.start(workdir, _config(run, data))
-  if not workdirs.checkpoints(workdir) and run.recipe.restarts > 1:
-    _choose_start(run, data, workdir)
-  saved = workdirs.checkpoints(workdir)
-  done = max(saved, default=0)
-  if done:
+  config = _config(run, data)
+  workdirs.check(workdir, config)
+  model, done = _last_saved(workdir) or (_new_model(run, data, run.seed), 0)
+  # Only now: a setting that builds no model, or a damaged file, changes nothing on disk.
+  workdirs.start(workdir, config)
+  if run.recipe.restarts > 1 and done < _start_epochs(run):
+    model, done = _choose_start(run, data, workdir)
+  elif done:
     print(f"Going on after epoch {done} of {run.recipe.epochs} in {workdir}.")
-    model = workdirs.load_keras(saved[done])
-  else:
-    model = _new_model(run, data, run.seed)
   if done < run.recipe.epochs:
     _fit(model, run, data, run.seed, done, run.recipe.epochs, [
         callbacks.RunKeeper(workdir),
         keras.callbacks.TensorBoard(pathlib.Path(workdir) / "tensorboard", write_graph=False),
     ])
+  model = _in_float32(model, run, data)
   workdirs.save_keras(model, pathlib.Path(workdir) / "model.keras")
   return model
 
@@ -81,19 +81,15 @@ def restart_score(history):
 
 
 def _choose_start(run, data, workdir):
-  """Trains several short starts and makes the best the run's first checkpoint."""
+  """Trains short starts, makes the best the run's checkpoint; returns it and its epochs."""
   folder = pathlib.Path(workdir) / "restarts"
-  epochs = min(run.recipe.restart_epochs, run.recipe.epochs)
+  epochs = _start_epochs(run)
   starts = []
   for index in range(run.recipe.restarts):
     start = folder / f"start-{index}"
     if max(workdirs.checkpoints(start), default=0) < epochs:
       print(f"Start {index + 1} of {run.recipe.restarts}, {epochs} epochs:")
-      seed = _start_seed(run.seed, index)
-      model = _new_model(run, data, seed)
-      history = _fit(model, run, data, seed, 0, epochs, [])
-      workdirs.write_history(start, history)
-      workdirs.save_checkpoint(model, start, epochs)
+      _train_start(run, data, _start_seed(run.seed, index), start, epochs)
     history = workdirs.read_history(start)
     starts.append((restart_score(history), index, history))
   score, index, history = max(starts)
@@ -101,8 +97,28 @@ def _choose_start(run, data, workdir):
   workdirs.write_json(folder / "scores.json", {"scores": scores, "chosen": index})
   print(f"Start {index + 1} goes on: I(x;y) - VAT is {score:.3f} nats.")
   workdirs.write_history(workdir, history)
-  model = workdirs.load_keras(workdirs.checkpoints(folder / f"start-{index}")[epochs])
+  model, _ = _last_saved(folder / f"start-{index}")
   workdirs.save_checkpoint(model, workdir, epochs)
+  return model, epochs
+
+
+def _train_start(run, data, seed, folder, epochs):
+  """A start to `epochs` epochs; one of a run that was shorter until now goes on."""
+  model, done = _last_saved(folder) or (_new_model(run, data, seed), 0)
+  history = workdirs.read_history(folder)[:done]
+  history += _fit(model, run, data, seed, done, epochs, [])
+  workdirs.write_history(folder, history)
+  workdirs.save_checkpoint(model, folder, epochs)
+
+
+def _start_epochs(run):
+  return min(run.recipe.restart_epochs, run.recipe.epochs)
+
+
+def _last_saved(folder):
+  """The newest checkpoint and its number of finished epochs; None when there is none."""
+  saved = workdirs.checkpoints(folder)
+  return (workdirs.load_keras(saved[max(saved)]), max(saved)) if saved else None
 
 
 def _start_seed(seed, index):
@@ -120,6 +136,16 @@ def _new_model(run, data, seed):
       seed=seed,
       steps_per_epoch=data.steps_per_epoch(run.recipe.batch_size),
   )
+
+
+def _in_float32(model, run, data):
+  """The model as it is used: less precision serves the speed of training alone."""
+  if run.recipe.precision == "float32":
+    return model
+  recipe = dataclasses.replace(run.recipe, precision="float32")
+  full = _new_model(dataclasses.replace(run, recipe=recipe), data, model.seed)
+  full.set_weights(model.get_weights())
+  return full
 
 
 def _fit(model, run, data, seed, first_epoch, epochs, keepers):

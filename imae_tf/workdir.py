@@ -18,6 +18,8 @@ import tempfile
 from imae_tf.errors import InputError
 
 FORMAT_VERSION = 1
+# What the programs read of a config.json.
+_NEEDED = {"dataset", "method", "recipe", "epochs", "seed", "holdout", "num_categories"}
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
 _KEPT_CHECKPOINTS = 2
 
@@ -58,19 +60,22 @@ def read_json(path):
     raise InputError(f"expected JSON in {path}, got: {error}; restore or delete it.") from None
 
 
-def start(workdir, config):
-  """Claims a folder for a run, or checks that the run in it is the same.
+def check(workdir, config):
+  """Checks that a folder is free for a run, or holds the same run; changes nothing.
 
   Args:
     workdir: the folder.
     config: JSON-ready dict. Of an existing run only "epochs" may differ, and only grow.
 
   Raises:
-    InputError: the folder holds something else, or a run of another configuration.
+    InputError: the folder holds something else, a run of another configuration, or a
+      damaged file.
   """
   config = json.loads(json.dumps(config))  # tuples become lists, as in the file
   path = pathlib.Path(workdir) / "config.json"
   if not path.exists():
+    if path.parent.exists() and not path.parent.is_dir():
+      raise InputError(f"expected a folder, got the file {workdir}; give another --workdir.")
     # The platform or a killed start may leave hidden files; anything else is not ours.
     others = sorted(p.name for p in path.parent.glob("[!.]*")) if path.parent.is_dir() else []
     if others:
@@ -78,7 +83,6 @@ def start(workdir, config):
           f"expected an empty folder or a run's folder, got {workdir} with {others[0]!r} and"
           " no config.json; give another --workdir."
       )
-    write_json(path, {"format": FORMAT_VERSION, **config})
     return
   old = read_config(workdir)
   differing = [
@@ -93,25 +97,56 @@ def start(workdir, config):
         f"expected the configuration of the run in {workdir}, got {', '.join(differing)};"
         " only --epochs may grow: repeat the first command, or give another --workdir."
     )
+  rows, saved = len(read_history(workdir)), max(checkpoints(workdir), default=0)
+  if rows < saved:
+    path = path.with_name("history.csv")
+    raise InputError(_damaged_history(path, f"{rows} rows after {saved} epochs"))
+
+
+def start(workdir, config):
+  """Claims a folder that passes `check` for a run, or gives the run in it more epochs.
+
+  Args:
+    workdir: the folder.
+    config: as in `check`.
+
+  Raises:
+    InputError: as `check`.
+  """
+  check(workdir, config)
+  folder = pathlib.Path(workdir)
+  if not (folder / "config.json").exists():
+    write_json(folder / "config.json", {"format": FORMAT_VERSION, **config})
+    return
+  old = read_config(workdir)
   if config["epochs"] > old["epochs"]:
-    write_json(path, {**old, "epochs": config["epochs"]})
+    # The checkpoint holds the same weights; model.keras says that the run is finished.
+    (folder / "model.keras").unlink(missing_ok=True)
+    write_json(folder / "config.json", {**old, "epochs": config["epochs"]})
+  for path in folder.glob("**/.tmp-*.keras"):  # halves that a killed run left
+    path.unlink()
 
 
 def read_config(workdir):
   """The run's config.json as a dict.
 
   Raises:
-    InputError: there is no run in the folder, or a newer version wrote it.
+    InputError: there is no run in the folder, or the file is damaged or of another version.
   """
   path = pathlib.Path(workdir) / "config.json"
   if not path.exists():
     raise InputError(f"expected a run in {workdir}, got no {path}; run imae-train first.")
   config = read_json(path)
-  if config.get("format") != FORMAT_VERSION:
+  written = config.get("format") if isinstance(config, dict) else None
+  if written != FORMAT_VERSION:
     raise InputError(
-        f"expected format {FORMAT_VERSION} in {path}, got {config.get('format')!r}; use the"
-        " version of imae_tf that wrote it."
+        f"expected format {FORMAT_VERSION} in {path}, got {written!r}; use the version of"
+        " imae_tf that wrote it, or restore the file."
     )
+  missing = sorted(_NEEDED - config.keys())
+  if missing:
+    raise InputError(f"expected {missing[0]!r} in {path}, got none; restore the file, or train"
+                     " again in another --workdir.")
   return config
 
 
@@ -165,13 +200,26 @@ def save_checkpoint(model, workdir, epochs):
 
 
 def read_history(workdir):
-  """history.csv as a list of dicts, one per finished epoch; empty when there is none."""
+  """history.csv as a list of dicts, one per finished epoch; empty when there is none.
+
+  Raises:
+    InputError: the file is damaged.
+  """
   path = pathlib.Path(workdir) / "history.csv"
   if not path.exists():
     return []
-  with path.open(newline="") as file:
-    rows = list(csv.DictReader(file))
-  return [{k: int(v) if k == "epoch" else float(v) for k, v in row.items()} for row in rows]
+  try:
+    with path.open(newline="") as file:
+      rows = [
+          {k: int(v) if k == "epoch" else float(v) for k, v in row.items()}
+          for row in csv.DictReader(file)
+      ]
+    epochs = [row["epoch"] for row in rows]
+  except (ValueError, TypeError, KeyError, csv.Error) as error:
+    raise InputError(_damaged_history(path, _first_line(error))) from error
+  if epochs != list(range(1, len(rows) + 1)):
+    raise InputError(_damaged_history(path, f"epochs {epochs}"))
+  return rows
 
 
 def write_history(workdir, rows):
@@ -198,6 +246,13 @@ def summary(metrics, workdir):
       f"report          {pathlib.Path(workdir) / 'report.html'}",
   ]
   return "\n".join(lines)
+
+
+def _damaged_history(path, what):
+  return (
+      f"expected one row of numbers for each epoch in {path}, got a damaged file ({what});"
+      " restore it, or train again in another --workdir."
+  )
 
 
 def _first_line(error):

@@ -26,6 +26,7 @@ def main():
 
   workdir = pathlib.Path(_WORKDIR.value)
   model, config = workdirs.load_model(workdir)
+  history = workdirs.read_history(workdir)  # before the work: it may be damaged
   data = data_lib.load(config["dataset"], holdout=config["holdout"])
   x, labels = data.arrays(_SPLIT.value, limit=_MOST_IMAGES)
   print(f"Evaluating {len(x)} {_SPLIT.value} images of {config['dataset']}.")
@@ -40,7 +41,7 @@ def main():
   report.write(
       workdir / "report.html",
       model=model,
-      history=workdirs.read_history(workdir),
+      history=history,
       metrics=metrics,
       x=x,
       labels=labels,

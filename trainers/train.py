@@ -37,6 +37,9 @@ flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
 flags.DEFINE_enum("network", None, ["mlp", "conv"], "mlp is Table 1; conv suits 64x64 images.")
 flags.DEFINE_enum("optimizer", None, ["sgd", "adam"], "Optimizer.")
 flags.DEFINE_float("learning_rate", None, "First learning rate.", 0)
+flags.DEFINE_enum(
+    "precision", None, ["float32", "mixed_bfloat16", "mixed_float16"], "Of training; the result is float32."
+)
 flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
 flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
 flags.DEFINE_integer("holdout", 0, "Training images kept for --split=holdout, unseen.", 0)

@@ -1,0 +1,105 @@
+"""Recipes: the paper's settings, the tuned ones, and the model that each builds."""
+
+import dataclasses
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import imae_tf
+from imae_tf import recipes
+from imae_tf.errors import InputError
+
+WEIGHTS = (
+    "beta", "gamma", "lam", "beta_y", "entropy_weight", "likelihood", "temperature", "detach_y",
+    "vat_radius", "neighbor_fraction", "vat_xi",
+)
+SIZES = {"num_categories": 4, "latent_dim": 3, "seed": 7, "steps_per_epoch": 5}
+
+
+def test_paper_is_figure_4():
+  paper = recipes.get("paper", "mnist")
+  assert (paper.beta, paper.lam, paper.gamma, paper.vat_radius) == (5.0, 5.0, 2.0, 1.0)
+  assert (paper.optimizer, paper.learning_rate, paper.learning_rate_decay) == ("sgd", 1e-3, 0.98)
+  assert paper == recipes.get("paper", "digits") == recipes.Recipe()
+
+
+def test_paper_weights_are_the_constructor_defaults():
+  defaults = {
+      name: parameter.default
+      for cls in (imae_tf.models.HybridAutoencoder, imae_tf.IMAE)
+      for name, parameter in inspect.signature(cls.__init__).parameters.items()
+  }
+  paper = dataclasses.asdict(recipes.PAPER)
+  assert {name: paper[name] for name in WEIGHTS} == {name: defaults[name] for name in WEIGHTS}
+
+
+def test_a_data_set_without_a_recipe_gets_that_of_mnist():
+  assert recipes.get("tuned", "photos.npz") == recipes.get("tuned", "mnist")
+  assert recipes.get("tuned", "digits") != recipes.get("tuned", "mnist")
+
+
+def test_an_unknown_recipe():
+  with pytest.raises(InputError, match="expected the recipe 'paper' or 'tuned', got 'best'"):
+    recipes.get("best", "digits")
+
+
+def test_every_setting_reaches_the_model():
+  """Each value differs from its default, so that one left out would show."""
+  changed = {
+      "beta": 1.5, "gamma": 2.5, "lam": 3.5, "beta_y": 4.5, "entropy_weight": 5.5,
+      "likelihood": "gaussian", "temperature": 0.4, "detach_y": True, "vat_radius": "neighbor",
+      "neighbor_fraction": 0.7, "vat_xi": 8.0,
+  }
+  assert set(changed) == set(WEIGHTS)
+  recipe = dataclasses.replace(
+      recipes.PAPER, **changed, encoder_units=(6, 5), decoder_units=(9,), logits_stddev=1e-4
+  )
+  model = recipes.build(recipe, (4, 4, 1), **SIZES)
+  assert {name: getattr(model, name) for name in changed} == changed
+  assert (model.num_categories, model.latent_dim, model.seed) == (4, 3, 7)
+  assert model.image_shape == (4, 4, 1)
+  assert model.logits_initializer.stddev == 1e-4
+  assert model.encoder.output_shape == (None, 5)
+  units = [layer.units for layer in model.decoder.layers if isinstance(layer, keras.layers.Dense)]
+  assert units == [9, 16]
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_first_categories_are_uniform(name, digits):
+  """logits_stddev: no category is chosen by chance."""
+  model = recipes.build(recipes.get("tuned", name), (8, 8, 1), **SIZES)
+  np.testing.assert_allclose(model.encode(digits[0][:50])["y"], 0.25, atol=1e-3)
+
+
+def test_celeb_a_has_convolutions():
+  recipe = recipes.get("tuned", "celeb_a")
+  model = recipes.build(recipe, (64, 64, 3), **SIZES)
+  assert any(isinstance(layer, keras.layers.Conv2D) for layer in model.encoder.layers)
+  assert model.decoder.output_shape == (None, 64, 64, 3)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_learning_rate_decays_once_in_an_epoch(optimizer):
+  recipe = dataclasses.replace(
+      recipes.PAPER, optimizer=optimizer, learning_rate=0.5, learning_rate_decay=0.9,
+      encoder_units=(4,), decoder_units=(4,), momentum=0.3,
+  )
+  model = recipes.build(recipe, (4, 4, 1), **SIZES)
+  rates = []
+  for step in (0, 4, 5, 9, 10):
+    model.optimizer.iterations.assign(step)
+    rates.append(float(model.optimizer.learning_rate))
+  assert rates == pytest.approx([0.5, 0.5, 0.45, 0.45, 0.405])
+  assert type(model.optimizer).__name__.lower() == optimizer
+  if optimizer == "sgd":
+    assert model.optimizer.momentum == 0.3
+
+
+def test_an_unknown_optimizer():
+  recipe = dataclasses.replace(
+      recipes.PAPER, optimizer="lion", encoder_units=(4,), decoder_units=(4,)
+  )
+  with pytest.raises(InputError, match="expected the optimizer 'adam' or 'sgd', got 'lion'"):
+    recipes.build(recipe, (4, 4, 1), **SIZES)

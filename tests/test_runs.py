@@ -1,0 +1,201 @@
+"""Runs in a folder: what an interruption leaves, restarts without labels, no collapse."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from imae_tf import callbacks
+from imae_tf import data as data_lib
+from imae_tf import recipes
+from imae_tf import runs
+from imae_tf import workdir as workdirs
+from imae_tf.errors import DivergenceError
+
+STEPS = 4  # per epoch, of `images`
+SMALL = dataclasses.replace(
+    recipes.TUNED["digits"],
+    encoder_units=(32,), decoder_units=(32,), batch_size=40, epochs=3, restarts=1,
+)
+
+
+class Killed(Exception):
+  pass
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, digits):
+  """The path of a .npz of 200 digits, of which 160 are for training."""
+  path = tmp_path_factory.mktemp("images") / "images.npz"
+  np.savez(path, x=digits[0][:200])
+  return path
+
+
+def make_run(dataset, **settings):
+  return runs.Run(
+      dataset=str(dataset), method="imae", recipe_name="tuned",
+      recipe=dataclasses.replace(SMALL, **settings),
+      num_categories=10, latent_dim=3, holdout=0, seed=5, deterministic=True,
+  )
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, images):
+  """The folder of a run that nothing interrupted."""
+  folder = tmp_path_factory.mktemp("unbroken")
+  runs.train(make_run(images), folder)
+  return folder
+
+
+def assert_same_weights(one, other):
+  states = [
+      [*model.get_weights(), *(v.numpy() for v in model.optimizer.variables)]
+      for model in (one, other)
+  ]
+  for ours, theirs in zip(*states, strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+# ---- interruptions --------------------------------------------------------------------------
+
+
+def in_the_middle_of_an_epoch(patch):
+  def stop(progress, batch, logs=None):
+    if int(progress.model.optimizer.iterations) == STEPS + 2:
+      raise Killed
+
+  patch.setattr(callbacks.Progress, "on_train_batch_end", stop)
+
+
+def between_the_row_and_the_checkpoint(patch):
+  save = workdirs.save_checkpoint
+
+  def stop(model, workdir, epochs):
+    if epochs == 2:
+      raise Killed
+    save(model, workdir, epochs)
+
+  patch.setattr(workdirs, "save_checkpoint", stop)
+
+
+def before_the_final_model(patch):
+  save = workdirs.save_keras
+
+  def stop(model, path):
+    if path.name == "model.keras":
+      raise Killed
+    save(model, path)
+
+  patch.setattr(workdirs, "save_keras", stop)
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "row_count", "saved"),
+    [
+        (in_the_middle_of_an_epoch, 1, [1]),
+        (between_the_row_and_the_checkpoint, 2, [1]),
+        (before_the_final_model, 3, [2, 3]),
+    ],
+)
+def test_an_interrupted_run_goes_on_exactly(
+    tmp_path, monkeypatch, images, unbroken, interrupt, row_count, saved
+):
+  run = make_run(images)
+  with monkeypatch.context() as patch:
+    interrupt(patch)
+    with pytest.raises(Killed):
+      runs.train(run, tmp_path)
+  assert len(workdirs.read_history(tmp_path)) == row_count
+  assert list(workdirs.checkpoints(tmp_path)) == saved
+  assert not (tmp_path / "model.keras").exists()
+  model = runs.train(run, tmp_path)
+  assert_same_weights(model, workdirs.load_keras(unbroken / "model.keras"))
+  for ours, theirs in zip(
+      workdirs.read_history(tmp_path), workdirs.read_history(unbroken), strict=True
+  ):
+    assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, images, unbroken):
+  """The learning rate explodes in the middle of the second epoch."""
+  build = recipes.build
+
+  def with_explosion(*args, **kwargs):
+    model = build(*args, **kwargs)
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([STEPS + 1], [2e-3, 1e30])
+    model.compile(optimizer=keras.optimizers.Adam(rate))
+    return model
+
+  monkeypatch.setattr(recipes, "build", with_explosion)
+  with pytest.raises(DivergenceError, match=rf"finite terms, got .* at step [{STEPS + 2}-8]"):
+    runs.train(make_run(images), tmp_path)
+  assert list(workdirs.checkpoints(tmp_path)) == [1]
+  assert not (tmp_path / "model.keras").exists()
+  history = workdirs.read_history(tmp_path)
+  assert history == [pytest.approx(workdirs.read_history(unbroken)[0], rel=1e-5, abs=1e-5)]
+  kept = workdirs.load_keras(workdirs.checkpoints(tmp_path)[1])
+  assert all(np.isfinite(weight).all() for weight in kept.get_weights())
+
+
+# ---- restarts ---------------------------------------------------------------------------------
+
+
+def test_labels_are_not_read(tmp_path, digits):
+  """Two starts and the choice between them, without labels and with wrong ones."""
+  x, labels = digits[0][:200], digits[1][:200]
+  np.savez(tmp_path / "plain.npz", x=x)
+  np.savez(tmp_path / "labelled.npz", x=x, y=labels[::-1])
+  plain, labelled = (
+      runs.train(
+          make_run(tmp_path / f"{name}.npz", epochs=1, restarts=2, restart_epochs=1),
+          tmp_path / name,
+      )
+      for name in ("plain", "labelled")
+  )
+  assert_same_weights(plain, labelled)
+  scores = (tmp_path / "plain/restarts/scores.json").read_text()
+  assert scores == (tmp_path / "labelled/restarts/scores.json").read_text()
+
+
+def test_restart_score_is_mutual_information_less_the_vat_loss():
+  history = [{"mi_y": 2.2, "vat_loss": 0.1}, {"mi_y": 2.0, "vat_loss": 0.25}]
+  assert runs.restart_score(history) == pytest.approx(1.75)
+  assert runs.restart_score([{"mi_y": 2.0}]) == 2.0  # lam = 0
+
+
+# ---- categories ---------------------------------------------------------------------------------
+
+
+def category_information(seed, **settings):
+  """H(y) and I(x;y) of the test digits in nats, after a short training."""
+  data = data_lib.load("digits")
+  recipe = dataclasses.replace(
+      recipes.TUNED["digits"], encoder_units=(100,), decoder_units=(50,), **settings
+  )
+  steps = data.steps_per_epoch(recipe.batch_size)
+  keras.utils.set_random_seed(seed)
+  model = recipes.build(
+      recipe, data.image_shape, num_categories=10, latent_dim=10, seed=seed, steps_per_epoch=steps
+  )
+  model.fit(
+      data.train_batches(recipe.batch_size, seed=seed),
+      epochs=12, steps_per_epoch=steps, shuffle=False, verbose=0,
+  )
+  p = model.encode(data.arrays("test")[0])["y"].astype("float64")
+  mean = p.mean(axis=0)
+  entropy = -np.sum(mean * np.log(mean))
+  return entropy, entropy + np.mean(np.sum(p * np.log(p + 1e-300), axis=1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_categories_do_not_collapse(seed):
+  entropy, information = category_information(seed)
+  assert entropy > 2.0  # ln 10 = 2.303
+  assert information > 1.0  # used evenly because they differ, not because p(y|x) is flat
+
+
+def test_the_check_above_sees_a_collapse():
+  """Without H(y) nothing keeps the categories apart."""
+  entropy, information = category_information(0, entropy_weight=0.0)
+  assert information < 1.0 or entropy < 2.0
