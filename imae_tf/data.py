@@ -81,7 +81,7 @@ class ImageData(abc.ABC):
     """
     if split not in self.sizes:
       raise InputError(
-          f"Expected a split of {self.name!r} ({', '.join(self.splits)}), got {split!r};"
+          f"expected a split of {self.name!r} ({', '.join(self.splits)}), got {split!r};"
           " name one of these."
       )
     return self.sizes[split]
@@ -144,7 +144,7 @@ class ImageData(abc.ABC):
     n = self.size("train")
     if not 2 <= batch_size <= n:
       raise InputError(
-          f"Expected a batch_size from 2 to the {n} training images of {self.name!r}, got"
+          f"expected a batch_size from 2 to the {n} training images of {self.name!r}, got"
           f" {batch_size}; the objective compares the images of a batch with each other."
       )
     return n // batch_size
@@ -233,7 +233,7 @@ class StreamedData(ImageData):
       arrays_by_split = {split: self._read(split) for split in self.splits}
     except tf.errors.OpError as error:
       raise InputError(
-          f"Expected readable records of {self.name!r}, got {_first_line(error)!r}; delete"
+          f"expected readable records of {self.name!r}, got {_first_line(error)!r}; delete"
           " the prepared data set and prepare it again."
       ) from error
     return ArrayData(self.name, self.image_shape, self.class_names, arrays_by_split)
@@ -349,7 +349,7 @@ def _numpy_batches(data, split, batch_size):
     yield from data.batches(split, batch_size).as_numpy_iterator()
   except tf.errors.OpError as error:
     raise InputError(
-        f"Expected readable images in {data.name!r}, got {_first_line(error)!r}; replace or"
+        f"expected readable images in {data.name!r}, got {_first_line(error)!r}; replace or"
         " remove what is damaged."
     ) from error
 
@@ -370,7 +370,7 @@ def _npz(path, holdout):
   archive = _load_numpy(path)
   if "x" not in archive:
     raise InputError(
-        f"Expected images under the name 'x' in {path}, got {_listing(archive)}; save them"
+        f"expected images under the name 'x' in {path}, got {_listing(archive)}; save them"
         " with np.savez(path, x=images, y=labels)."
     )
   images = _check_images(archive["x"], path)
@@ -400,7 +400,7 @@ def _folder(path, bounds_of, image_size):
   )
   if not paths:
     raise InputError(
-        f"Expected image files ({', '.join(sorted(_IMAGE_SUFFIXES))}) in {path}, got none;"
+        f"expected image files ({', '.join(sorted(_IMAGE_SUFFIXES))}) in {path}, got none;"
         " name a folder that holds some."
     )
   bounds = bounds_of(len(paths))
@@ -467,7 +467,7 @@ def _tfds_builder(name):
     raise InputError(_unknown_dataset(name, tfds.list_builders())) from None
   except Exception as error:  # TFDS answers a bad name with many types of exceptions.
     raise InputError(
-        "Expected 'digits', a TFDS name, a .npz or a folder of images, got"
+        "expected 'digits', a TFDS name, a .npz or a folder of images, got"
         f" {name!r}, of which TFDS says: {_first_line(error)!r}; correct the name."
     ) from error
 
@@ -479,13 +479,13 @@ def _tfds_features(name, features):
   keys = _image_keys(features)
   if not keys:
     raise InputError(
-        f"Expected a TFDS data set with an image feature, got {name!r} with the features"
+        f"expected a TFDS data set with an image feature, got {name!r} with the features"
         f" {_listing(features)}; choose an image data set such as 'mnist'."
     )
   key = "image" if "image" in keys else keys[0]
   if features[key].np_dtype != np.uint8:
     raise InputError(
-        f"Expected uint8 images, got {np.dtype(features[key].np_dtype)} in the TFDS data set"
+        f"expected uint8 images, got {np.dtype(features[key].np_dtype)} in the TFDS data set"
         f" {name!r}; convert it to a .npz with x in [0, 1]."
     )
   label = features["label"] if "label" in features else None
@@ -508,7 +508,7 @@ def _tfds_resize(name, builder_name, feature, image_size):
     return (*image_size, feature.shape[-1]), lambda image: _resize(image, image_size)
   if None in feature.shape:
     raise InputError(
-        f"Expected images of one size, got the shape {feature.shape} in the TFDS data set"
+        f"expected images of one size, got the shape {feature.shape} in the TFDS data set"
         f" {name!r}; give an image_size (height, width) to resize them to."
     )
   return tuple(feature.shape), lambda image: image
@@ -521,7 +521,7 @@ def _prepare(name, builder):
     builder.download_and_prepare()
   except Exception as error:  # Network, disk, checksums, manual downloads: any type.
     raise InputError(
-        f"Expected {name!r} prepared in {builder.data_path}, or a download of it, got"
+        f"expected {name!r} prepared in {builder.data_path}, or a download of it, got"
         f" {type(error).__name__}: {_first_line(error)!r}; set TFDS_DATA_DIR to a folder that"
         " holds the prepared data set, or run again with network access."
     ) from error
@@ -531,7 +531,7 @@ def _tfds_bounds(name, infos, holdout):
   """For each split, the stored split that it is cut from and its (start, stop)."""
   if "train" not in infos:
     raise InputError(
-        f"Expected a split 'train' in the TFDS data set {name!r}, got {_listing(infos)};"
+        f"expected a split 'train' in the TFDS data set {name!r}, got {_listing(infos)};"
         " choose a data set that has one."
     )
   n = infos["train"].num_examples
@@ -575,7 +575,7 @@ def _train_test_bounds(n: int, holdout: int) -> Bounds:
 
 def _holdout_bounds(n: int, holdout: int) -> Bounds:
   if holdout < 0:
-    raise InputError(f"Expected a holdout of 0 or more images, got {holdout}; raise it.")
+    raise InputError(f"expected a holdout of 0 or more images, got {holdout}; raise it.")
   if not holdout:
     return {"train": (0, n)}
   return {"train": (0, n - holdout), "holdout": (n - holdout, n)}
@@ -585,7 +585,7 @@ def _check_sizes(name, bounds):
   sizes = {split: max(0, stop - start) for split, (start, stop) in bounds.items()}
   if sizes.get("train", 2) < 2 or sizes.get("test", 1) < 1:
     raise InputError(
-        f"Expected at least 2 training images and 1 test image in {name!r}, got"
+        f"expected at least 2 training images and 1 test image in {name!r}, got"
         f" {sizes['train']} and {sizes['test']}; add images or lower the holdout."
     )
 
@@ -602,7 +602,7 @@ def _read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.nd
     if isinstance(error, InputError):
       raise
     raise InputError(
-        f"Expected a whole image file, got {path}, which cannot be read"
+        f"expected a whole image file, got {path}, which cannot be read"
         f" ({_first_line(error)}); replace or remove it."
     ) from error
   if image_size:
@@ -629,7 +629,7 @@ def _plain_mode(image):
 def _check_depth(image, path):
   if image.mode.startswith(("I", "F")):
     raise InputError(
-        f"Expected 8 bits per channel, got {path} of mode {image.mode!r} (16 or 32 bits);"
+        f"expected 8 bits per channel, got {path} of mode {image.mode!r} (16 or 32 bits);"
         " convert it to an 8-bit PNG."
     )
 
@@ -646,7 +646,7 @@ def _folder_shape(paths, image_size):
     if shape != first:
       mend = "make them all grey or all RGB" if image_size else "resize it"
       raise InputError(
-          f"Expected images of one shape, {first} as {paths[0]} has, got {shape} in {path};"
+          f"expected images of one shape, {first} as {paths[0]} has, got {shape} in {path};"
           f" {mend}, or remove it."
       )
   return first
@@ -660,7 +660,7 @@ def _header_shape(path, image_size):
       return height, width, 1 if _plain_mode(image) == "L" else 3
   except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
     raise InputError(
-        f"Expected an image file, got {path}, which cannot be read"
+        f"expected an image file, got {path}, which cannot be read"
         f" ({_first_line(error)}); replace or remove it."
     ) from error
 
@@ -672,7 +672,7 @@ def _load_numpy(path):
   """The array of a `.npy`, or the dict of arrays of a `.npz`."""
   file = pathlib.Path(path).expanduser()
   if not file.is_file():
-    raise InputError(f"Expected a file at {path}, got none; correct the path.")
+    raise InputError(f"expected a file at {path}, got none; correct the path.")
   try:
     loaded = np.load(file, allow_pickle=False)
     if not isinstance(loaded, np.lib.npyio.NpzFile):
@@ -682,7 +682,7 @@ def _load_numpy(path):
       return {key: loaded[key] if key in ("x", "y") else None for key in loaded.files}
   except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
     raise InputError(
-        f"Expected a whole NumPy file of plain arrays, got {path}, which cannot be read"
+        f"expected a whole NumPy file of plain arrays, got {path}, which cannot be read"
         f" ({_first_line(error)}); write it again with np.savez or np.save, without pickled"
         " objects."
     ) from error
@@ -695,16 +695,16 @@ def _check_images(x, name) -> np.ndarray:
     x = x[..., np.newaxis]
   if x.ndim != 4:
     raise InputError(
-        f"Expected images [N, H, W] or [N, H, W, C] in {name}, got the shape {x.shape};"
+        f"expected images [N, H, W] or [N, H, W, C] in {name}, got the shape {x.shape};"
         " reshape them."
     )
   if not x.size:
-    raise InputError(f"Expected images in {name}, got the empty shape {x.shape}; add images.")
+    raise InputError(f"expected images in {name}, got the empty shape {x.shape}; add images.")
   if x.dtype == np.uint8:
     return x
   if not np.issubdtype(x.dtype, np.floating):
     raise InputError(
-        f"Expected images of uint8, or of floats in [0, 1], in {name}, got {x.dtype};"
+        f"expected images of uint8, or of floats in [0, 1], in {name}, got {x.dtype};"
         " convert them, for example with x.astype('uint8')."
     )
   return _check_range(x.astype(np.float32), name)
@@ -714,12 +714,12 @@ def _check_range(x, name):
   low, high = x.min(), x.max()  # NaN if there is one.
   if not np.isfinite(low) or not np.isfinite(high):
     raise InputError(
-        f"Expected finite pixels in [0, 1] in {name}, got NaN or infinity; remove these"
+        f"expected finite pixels in [0, 1] in {name}, got NaN or infinity; remove these"
         " images."
     )
   if low < 0 or high > 1:
     raise InputError(
-        f"Expected float pixels in [0, 1] in {name}, got values from {low:g} to {high:g};"
+        f"expected float pixels in [0, 1] in {name}, got values from {low:g} to {high:g};"
         " rescale them, for example with x / 255."
     )
   return x
@@ -729,7 +729,7 @@ def _check_labels(y, n, name):
   y = np.asarray(y)
   if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer):
     raise InputError(
-        f"Expected integer labels 'y' of shape ({n},) in {name}, got {y.dtype} of shape"
+        f"expected integer labels 'y' of shape ({n},) in {name}, got {y.dtype} of shape"
         f" {y.shape}; convert them or leave 'y' out."
     )
   return y
@@ -792,7 +792,7 @@ def _is_folder(source):
     return looks_like_path or "/" in source or not _known_to_tfds(source)
   if looks_like_path or (path.is_file() and not _known_to_tfds(source)):
     raise InputError(
-        f"Expected a .npz or a folder of images at {source}, got"
+        f"expected a .npz or a folder of images at {source}, got"
         f" {'another kind of file' if path.is_file() else 'nothing'}; correct the path."
     )
   return False
@@ -808,7 +808,7 @@ def _unknown_dataset(name, tfds_names):
   close = difflib.get_close_matches(name, ["digits", *tfds_names], n=3)
   hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "correct the name."
   return (
-      "Expected 'digits', a TFDS name (such as 'mnist', 'fashion_mnist' or 'celeb_a'), the path"
+      "expected 'digits', a TFDS name (such as 'mnist', 'fashion_mnist' or 'celeb_a'), the path"
       f" of a .npz or a folder of images, got {name!r}; {hint}"
   )
 
@@ -816,14 +816,14 @@ def _unknown_dataset(name, tfds_names):
 def _refuse_image_size(name, image_size):
   if image_size:
     raise InputError(
-        f"Expected no image_size for {name!r}, whose images are arrays already, got"
+        f"expected no image_size for {name!r}, whose images are arrays already, got"
         f" {image_size}; leave it out."
     )
 
 
 def _check_positive(name, value):
   if value < 1:
-    raise InputError(f"Expected a {name} of 1 or more, got {value}; raise it.")
+    raise InputError(f"expected a {name} of 1 or more, got {value}; raise it.")
 
 
 def _listing(names):

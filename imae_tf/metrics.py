@@ -383,7 +383,7 @@ def _check_images(x):
   x = np.asarray(x)
   if x.ndim < 2 or not x.size:
     raise InputError(
-        f"Expected images [N, height, width, channels] with N >= 1; got shape {x.shape}."
+        f"expected images [N, height, width, channels] with N >= 1; got shape {x.shape}."
     )
   return x
 
@@ -399,13 +399,13 @@ def _check_integers(name, values):
 
 def _check_length(labels, n):
   if len(labels) != n:
-    raise InputError(f"Expected one label for each of {n} images; got {len(labels)}.")
+    raise InputError(f"expected one label for each of {n} images; got {len(labels)}.")
 
 
 def _check_pair(labels, categories):
   labels = _check_integers("Labels", labels)
   categories = _check_integers("Categories", categories)
   if not len(categories):
-    raise InputError("Expected the category of at least one image; got none.")
+    raise InputError("expected the category of at least one image; got none.")
   _check_length(labels, len(categories))
   return labels, categories

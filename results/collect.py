@@ -96,7 +96,9 @@ def _read(path):
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
   parser.add_argument("name", nargs="?", choices=ROWS)
   parser.add_argument("workdirs", nargs="*", type=pathlib.Path)
   parser.add_argument("--readme", action="store_true")

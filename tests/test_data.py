@@ -53,7 +53,7 @@ def store_tfds(root, name, version, features, splits):
 def assert_mendable(error, *parts):
   """The message says what was expected, what came and how to mend it."""
   message = str(error.value)
-  assert message.startswith("Expected ") and "got" in message and ";" in message, message
+  assert message.startswith("expected ") and "got" in message and ";" in message, message
   assert "\n" not in message
   for part in parts:
     assert str(part) in message, message

@@ -82,8 +82,11 @@ def test_codes_are_deterministic_and_agree_everywhere(tiny_model, digits, config
   model.fit(x, batch_size=20, verbose=0)
   codes = model.encode(x)
   ways = [
-      model(x), model(x, training=True), model.predict(x, verbose=0),
-      model.encoder_model()(x, training=True), model.encode(tf.data.Dataset.from_tensor_slices(x).batch(7)),
+      model(x),
+      model(x, training=True),
+      model.predict(x, verbose=0),
+      model.encoder_model()(x, training=True),
+      model.encode(tf.data.Dataset.from_tensor_slices(x).batch(7)),
   ]
   for way in ways:
     assert way.keys() == codes.keys()
@@ -105,9 +108,8 @@ def test_test_step_terms_match_float64(tiny_model, digits):
   codes = model.encode(x)
   seed_codes, _ = tf.unstack(tf.random.split(tf.constant([model.seed, 0]), 2))
   _, z = model.posterior(x).sample(seed_codes)
-  expected = reference.terms(
-      *(np.asarray(a, "float64") for a in (z, codes["z"], np.log(codes["z_scale"]), np.log(codes["y"])))
-  )
+  code = (z, codes["z"], np.log(codes["z_scale"]), np.log(codes["y"]))
+  expected = reference.terms(*(np.asarray(a, "float64") for a in code))
   for name in LOGGED & expected.keys():
     np.testing.assert_allclose(logged[name], expected[name], atol=2e-5, err_msg=name)
   image = model.reconstruct(x).astype("float64")
@@ -196,7 +198,10 @@ def test_early_stopping_and_model_checkpoint_on_logged_names(tiny_model, digits,
       callbacks=[
           keras.callbacks.EarlyStopping("val_mi_y", mode="max", patience=1, min_delta=0.01),
           keras.callbacks.ModelCheckpoint(
-              tmp_path / "best.keras", monitor="reconstruction_loss", mode="min", save_best_only=True
+              tmp_path / "best.keras",
+              monitor="reconstruction_loss",
+              mode="min",
+              save_best_only=True,
           ),
       ],
   )
@@ -273,7 +278,8 @@ def test_empty_and_large_batches(tiny_model, digits):
       "y": (0, 10), "z": (0, 10), "z_scale": (0, 10),
   }
   codes = model.encode(digits[0])  # more than one slice
-  np.testing.assert_allclose(codes["z"][1500:1510], model.encode(digits[0][1500:1510])["z"], atol=2e-6)
+  part = model.encode(digits[0][1500:1510])
+  np.testing.assert_allclose(codes["z"][1500:1510], part["z"], atol=2e-6)
 
 
 def test_summary_is_full_before_the_first_batch(tiny_model):

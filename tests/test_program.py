@@ -60,13 +60,13 @@ def test_an_input_error_inside_a_pipeline_is_one_line(run):
   """A tf.data function that raises ends as text in an error of TensorFlow's."""
 
   def damaged(_):
-    raise InputError("Expected a whole image file, got cat.png; replace it.")
+    raise InputError("expected a whole image file, got cat.png; replace it.")
 
   images = tf.data.Dataset.range(1).map(lambda i: tf.numpy_function(damaged, [i], tf.uint8))
   with pytest.raises(tf.errors.OpError) as error:
     next(iter(images))
   assert run(error.value) == (
-      1, "imae-test: error: Expected a whole image file, got cat.png; replace it.\n"
+      1, "imae-test: error: expected a whole image file, got cat.png; replace it.\n"
   )
 
 

@@ -262,7 +262,7 @@ def test_any_size(tmp_path, k1, k2, shape, likelihood):
   model = _model(k1, k2, shape, likelihood)
   x = _images(9, shape)
   metrics = metrics_lib.evaluate(model, x)
-  page = _write(tmp_path, model, metrics=metrics, x=x, history=[])
+  _write(tmp_path, model, metrics=metrics, x=x, history=[])
   traversals = [name for name in _figures(tmp_path) if name.startswith("traversal")]
   assert len(traversals) == min(k1, 3)
 

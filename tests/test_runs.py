@@ -148,7 +148,8 @@ def test_labels_are_not_read(tmp_path, digits):
   np.savez(tmp_path / "labelled.npz", x=x, y=labels[::-1])
   plain, labelled = (
       runs.train(
-          make_run(tmp_path / f"{name}.npz", epochs=1, restarts=2, restart_epochs=1),
+          # lam = 0 leaves out VAT, most of the time that a fit takes to start.
+          make_run(tmp_path / f"{name}.npz", epochs=1, restarts=2, restart_epochs=1, lam=0.0),
           tmp_path / name,
       )
       for name in ("plain", "labelled")
@@ -188,7 +189,7 @@ def category_information(seed, **settings):
   return entropy, entropy + np.mean(np.sum(p * np.log(p + 1e-300), axis=1))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(4))
 def test_categories_do_not_collapse(seed):
   entropy, information = category_information(seed)
   assert entropy > 2.0  # ln 10 = 2.303

@@ -36,10 +36,9 @@ def test_replacing_writes_whole_files_that_others_may_read(tmp_path):
 def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path):
   path = tmp_path / "file.txt"
   path.write_text("old")
-  with pytest.raises(OSError, match="full"):
-    with workdirs.replacing(path) as temporary:
-      temporary.write_text("ne")
-      raise OSError("disk full")
+  with pytest.raises(OSError, match="full"), workdirs.replacing(path) as temporary:
+    temporary.write_text("ne")
+    raise OSError("disk full")
   assert path.read_text() == "old"
   assert names(tmp_path) == ["file.txt"]
 

@@ -6,6 +6,7 @@ The same command again goes on where a killed run stopped, and gives the same we
 """
 
 import dataclasses
+import pathlib
 
 from absl import flags
 
@@ -13,7 +14,6 @@ from imae_tf import program
 from imae_tf.errors import InputError
 
 FLAGS = flags.FLAGS
-
 
 flags.DEFINE_string(
     "dataset", "digits", "digits, a TFDS name (mnist, fashion_mnist, celeb_a), a .npz or a folder."
@@ -38,7 +38,10 @@ flags.DEFINE_enum("network", None, ["mlp", "conv"], "mlp is Table 1; conv suits 
 flags.DEFINE_enum("optimizer", None, ["sgd", "adam"], "Optimizer.")
 flags.DEFINE_float("learning_rate", None, "First learning rate.", 0)
 flags.DEFINE_enum(
-    "precision", None, ["float32", "mixed_bfloat16", "mixed_float16"], "Of training; the result is float32."
+    "precision",
+    None,
+    ["float32", "mixed_bfloat16", "mixed_float16"],
+    "Of training; the trained model computes in float32.",
 )
 flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
 flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
@@ -52,7 +55,7 @@ def main():
   from imae_tf import runs
 
   run = runs.Run(
-      dataset=FLAGS.dataset,
+      dataset=_dataset(),
       method=FLAGS.method,
       recipe_name=FLAGS.recipe,
       recipe=_recipe(),
@@ -64,6 +67,13 @@ def main():
   )
   runs.train(run, FLAGS.workdir)
   print(f"Trained: {FLAGS.workdir}/model.keras. Next: imae-evaluate --workdir={FLAGS.workdir}")
+
+
+def _dataset():
+  """A path made absolute, so that the run can be evaluated from any folder; or a name."""
+  path = pathlib.Path(FLAGS.dataset).expanduser()
+  is_path = path.exists() and (path.suffix == ".npz" or "/" in FLAGS.dataset)
+  return str(path.resolve()) if is_path else FLAGS.dataset
 
 
 def _recipe():

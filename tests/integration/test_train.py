@@ -97,7 +97,7 @@ def test_the_console_script_repeats_to_the_bit_from_the_checkout(tmp_path, finis
   env = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
   result = subprocess.run(
       [script, *(f"--{name}={value}" for name, value in flags.items())],
-      cwd=ROOT, env=env, capture_output=True, text=True, timeout=240,
+      cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240,
   )
   assert result.returncode == 0, result.stderr
   # Where stderr is no terminal: a line for each epoch, and nothing of TensorFlow's.
@@ -218,7 +218,7 @@ def test_help_names_every_flag(tmp_path):
   """As a module, from a folder that is not the checkout."""
   result = subprocess.run(
       [sys.executable, "-m", "imae_tf.trainers.train", "--help"],
-      cwd=tmp_path, capture_output=True, text=True, timeout=60,
+      cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
   )
   found = set(re.findall(r"^ +--(?:\[no\])?(\w+):", result.stdout, re.MULTILINE))
   assert found >= TRAIN_FLAGS
@@ -237,6 +237,8 @@ def test_help_names_every_flag(tmp_path):
 )
 def test_console_scripts_show_help_in_the_checkout(script, named):
   path = pathlib.Path(sys.executable).with_name(script)
-  result = subprocess.run([path, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+  result = subprocess.run(
+      [path, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+  )
   found = set(re.findall(r"^ +--(?:\[no\])?(\w+):", result.stdout, re.MULTILINE))
   assert found >= named
