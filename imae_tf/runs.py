@@ -167,6 +167,12 @@ def _fit(model, run, data, seed, first_epoch, epochs, keepers):
   ]
 
 
+def versions():
+  """The versions that decide the figures: {package: version}."""
+  names = ("imae_tf", "tensorflow", "keras", "tensorflow-probability", "numpy")
+  return {name: importlib.metadata.version(name) for name in names}
+
+
 def _config(run, data):
   config = dataclasses.asdict(run)
   config.pop("recipe")
@@ -177,5 +183,5 @@ def _config(run, data):
       "epochs": recipe.pop("epochs"),
       "settings": recipe,
       "image_shape": list(data.image_shape),
-      "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
+      "versions": versions(),
   }
