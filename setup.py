@@ -28,14 +28,14 @@ setuptools.setup(
     },
     packages=["imae_tf", "imae_tf.trainers", "imae_tf.export"],
     install_requires=[
-        "absl-py>=2.1",
+        "absl-py>=2.1,<3",
         "keras>=3.15,<3.16",
         "keras-tuner>=1.4.8,<1.5",
-        "matplotlib>=3.9",
-        "numpy>=1.26",
-        "pillow>=10.3",
-        "scikit-learn>=1.5",
-        "scipy>=1.13",
+        "matplotlib>=3.9,<4",
+        "numpy>=1.26,<3",
+        "pillow>=10.3,<14",
+        "scikit-learn>=1.5,<2",
+        "scipy>=1.13,<2",
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10,<4.10",
         # tfp.distributions needs tf_keras, which only the [tf] extra brings.
@@ -44,12 +44,12 @@ setuptools.setup(
         "setuptools>=68",
         # tensorflow-datasets imports it to look up a builder, and does not declare it.
         "importlib_resources>=6.0",
-        "tqdm>=4.66",
+        "tqdm>=4.66,<5",
         # keras-tuner fails every trial in silence without it; TensorFlow no longer brings it.
-        "tensorboard>=2.20",
+        "tensorboard>=2.20,<2.22",
     ],
     extras_require={
-        "test": ["pytest>=8.2"],
+        "test": ["pytest>=8.2,<10"],
         "serving": ["tensorflow-serving-api>=2.19,<2.22"],
     },
     entry_points={

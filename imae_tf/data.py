@@ -314,6 +314,16 @@ def _open(dataset, holdout, image_size) -> ImageData:
   return _tfds(dataset, holdout, image_size)
 
 
+def canonical(dataset: str) -> str:
+  """A path made absolute, so that it means the same in any folder; a name as it is.
+
+  Raises:
+    InputError: `dataset` is written like a path, and there is nothing.
+  """
+  is_path = dataset.endswith(".npz") or (dataset != "digits" and _is_folder(dataset))
+  return str(pathlib.Path(dataset).expanduser().resolve()) if is_path else dataset
+
+
 def input_batches(
     source: str, split: str, batch_size: int
 ) -> tuple[int, Iterable[np.ndarray]]:

@@ -41,8 +41,10 @@ class HybridAutoencoder(keras.Model):
   `mi_z` (summed over dimensions), `kl_z`, `total_correlation`, `vat_loss` (the
   cross-entropy; absent when lam = 0) and their weighted sum `loss`.
 
-  The marginals are taken over the batch, so a batch needs two images at least: a last batch
-  of one has weight 0.
+  The marginals are taken over the batch, so a batch needs two images at least. A last batch
+  of one has weight 0 in the loss, the logs and the statistics of the layers; its optimizer
+  step has gradient 0. Layers with noise of their own, such as Dropout, work but do not resume
+  to the bit.
 
   Args:
     encoder: built Keras model, images [B, H, W, C] -> features [B, F].
@@ -98,32 +100,41 @@ class HybridAutoencoder(keras.Model):
     self.logits_initializer = keras.initializers.get(logits_initializer)
     self.seed = seed
     self._check_arguments()
+    # NumPy integers pass, but Keras's layers refuse them.
+    self.num_categories, self.latent_dim = int(num_categories), int(latent_dim)
     self.image_shape = tuple(encoder.input_shape[1:])
     self.head = posterior.HybridPosterior(
-        num_categories, latent_dim, max_log_scale, self.logits_initializer, name="posterior"
+        self.num_categories,
+        self.latent_dim,
+        max_log_scale,
+        self.logits_initializer,
+        name="posterior",
     )
     names = _LOGGED if lam else _LOGGED[:-1]
     self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
-    self.build((None, *self.image_shape))
+    self(keras.Input(self.image_shape))  # builds it, so that summary() is full
 
   def build(self, input_shape):
-    self.head.build(self.encoder.output_shape)
+    if not self.head.built:
+      self.head.build(self.encoder.output_shape)
     self.built = True
 
   # ---- codes and images -------------------------------------------------------------
 
   def call(self, x, training=None):
     """Images [B, H, W, C] to {"y", "z", "z_scale"}; `training` changes nothing."""
+    _check_floating(x)
     return _codes(self._parameters(x, training=False))
 
   def encoder_model(self):
     """A plain `keras.Model`, images -> {"y", "z", "z_scale"}, sharing these weights."""
     image = keras.Input(self.image_shape, name="x")
-    return keras.Model(image, _Codes(self.encoder, self.head)(image), name="encoder_model")
+    codes = _Codes(self.encoder, self.head)(image)
+    return keras.Model(image, codes, name=f"{self.name}_encoder_model")
 
   def posterior(self, x):
     """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
-    x = keras.ops.convert_to_tensor(self._check_images(x), dtype="float32")
+    x = x if tf.is_tensor(x) else tf.constant(self._check_images(x))
     return posterior.distributions(self._parameters(x, training=False), self.temperature)
 
   def encode(self, x):
@@ -169,8 +180,12 @@ class HybridAutoencoder(keras.Model):
     rng = np.random.default_rng(seed)
     z = rng.standard_normal((n, self.latent_dim))
     categories = rng.integers(self.num_categories, size=n) if y is None else np.asarray(y)
-    if np.any(categories < 0) or np.any(categories >= self.num_categories):
-      raise InputError(f"generate expects y in 0..{self.num_categories - 1}, got {y!r}.")
+    in_range = np.all((categories >= 0) & (categories < self.num_categories))
+    if categories.dtype.kind not in "iu" or categories.shape not in ((), (n,)) or not in_range:
+      raise InputError(
+          f"generate expects y as an integer in 0..{self.num_categories - 1}, or {n} of them,"
+          f" got {y!r}."
+      )
     categories = np.broadcast_to(categories, (n,))
     return self.decode(np.eye(self.num_categories)[categories], z)
 
@@ -192,6 +207,8 @@ class HybridAutoencoder(keras.Model):
     In training y and z are samples and batch normalisation uses the batch; otherwise the
     reconstruction takes p(y|x) and the mean of z.
 
+    `regularization` is what the layers of the networks add to the loss, if they do.
+
     Args:
       x: [B, H, W, C] images.
       step: integer scalar; the noise is a function of (seed, step).
@@ -212,6 +229,8 @@ class HybridAutoencoder(keras.Model):
     if self.detach_y:
       y = tf.stop_gradient(y)
     terms["reconstruction_loss"] = self._reconstruction(x, self._logits(y, code, training))
+    # Before the VAT passes, in which the layers would add to it again.
+    terms["regularization"] = sum(self.losses) * tf.ones_like(terms["kl_z"])
     if self.lam:
       terms["vat_loss"] = vat.loss(
           lambda image: self._log_y_without_updates(image, training),
@@ -231,45 +250,49 @@ class HybridAutoencoder(keras.Model):
   def train_step(self, data):
     x = self._batch_of(data)
     weight = _weight(x)
-    statistics = [(v, tf.identity(v.value)) for v in self.encoder.non_trainable_variables]
+    networks = (self.encoder, self.decoder)
+    state = [(v, tf.identity(v.value)) for n in networks for v in n.non_trainable_variables]
     with tf.GradientTape() as tape:
       terms = self.terms(x, self.optimizer.iterations, training=True)
-      terms["loss"] = self.objective(terms)
-      loss = weight * (tf.reduce_mean(terms["loss"]) + sum(self.losses))
+      terms["loss"] = self.objective(terms) + terms["regularization"]
+      loss = tf.reduce_mean(tf.where(weight > 0.0, terms["loss"], 0.0))
       scaled_loss = self.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled_loss, self.trainable_variables)
     self.optimizer.apply(gradients, self.trainable_variables)
-    for variable, before in statistics:  # one image has no variance to normalise by
+    for variable, before in state:  # one image has no variance to normalise by
       variable.assign(tf.where(weight > 0.0, variable.value, before))
     return self._log(terms, weight)
 
   def test_step(self, data):
     x = self._batch_of(data)
     terms = self.terms(x, step=0, training=False)
-    terms["loss"] = self.objective(terms)
+    terms["loss"] = self.objective(terms) + terms["regularization"]
     return self._log(terms, _weight(x))
 
   @property
   def metrics(self):
     return list(self._trackers.values())
 
-  def fit(self, x=None, y=None, batch_size=None, **kwargs):
+  def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
     """`keras.Model.fit`; x is an array [N, H, W, C] or yields images or (images, label).
 
     Raises:
-      InputError: images of another shape, dtype or range, `batch_size=1`, a compiled loss.
+      InputError: images of another shape, dtype or range, `batch_size=1`, a compiled loss
+        or metric, sample weights.
     """
-    if self.compiled and self.loss is not None:
-      raise InputError(
-          f"compile expects no loss, got {self.loss!r}: the objective is the model's own."
-      )
+    if self.compiled:
+      self._check_compiled()
+    if kwargs.get("sample_weight") is not None or kwargs.get("class_weight") is not None:
+      raise InputError("fit expects no weights of samples or classes, got some; leave them out.")
     self._check_fit_data(x, batch_size)
-    return super().fit(x, y, batch_size=batch_size, **kwargs)
+    return super().fit(x, y, batch_size, *args, **kwargs)
 
-  def evaluate(self, x=None, y=None, batch_size=None, return_dict=True, **kwargs):
+  def evaluate(
+      self, x=None, y=None, batch_size=None, verbose="auto", return_dict=True, **kwargs
+  ):
     """`keras.Model.evaluate`, with the keys of training (`return_dict` is True here)."""
     self._check_fit_data(x, batch_size)
-    return super().evaluate(x, y, batch_size=batch_size, return_dict=return_dict, **kwargs)
+    return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
 
   def get_config(self):
     return {
@@ -318,40 +341,53 @@ class HybridAutoencoder(keras.Model):
 
   def _log(self, terms, weight):
     for name, tracker in self._trackers.items():
-      values = terms[name]
+      values = tf.where(weight > 0.0, terms[name], 0.0)
       tracker.update_state(values, sample_weight=weight * tf.ones_like(values))
     return {name: tracker.result() for name, tracker in self._trackers.items()}
 
   def _batch_of(self, data):
     x = _images_of(data)
-    if tuple(x.shape[1:]) != self.image_shape:
+    _check_floating(x)
+    if not x.shape.is_compatible_with((None, *self.image_shape)):
       raise InputError(
           f"expected images of shape {_shape_text(self.image_shape)}, got batches of shape"
-          f" {list(x.shape)}; resize them or build the networks for that shape."
+          f" {x.shape}; resize them or build the networks for that shape."
       )
-    return tf.cast(x, tf.float32)
+    return tf.cast(tf.ensure_shape(x, (None, *self.image_shape)), tf.float32)
+
+  def _check_compiled(self):
+    metrics = self._compile_config and self._compile_config.config.get("metrics")
+    for name, value in (("loss", self.loss), ("metrics", metrics)):
+      if value:
+        raise InputError(
+            f"compile expects no {name}, got {value!r}: the objective and what is logged are"
+            " the model's own."
+        )
 
   def _check_fit_data(self, x, batch_size):
-    """Looks at the whole of an array, and at the first batch of a tf.data.Dataset."""
+    """Looks at the whole of an array, and at the first batches of a data set."""
     if isinstance(x, tf.data.Dataset):
-      first = next(iter(x.take(1)), None)
-      if first is None:
-        raise InputError("expected a data set of images, got an empty one.")
-      first = _images_of(first)
-      self._check_images(first.numpy() if hasattr(first, "numpy") else first)
-      batch_size = tf.nest.flatten(x.element_spec)[0].shape[0]
+      sizes = [self._check_batch(batch) for batch in x.take(2)]
+    elif isinstance(x, keras.utils.PyDataset):
+      sizes = [self._check_batch(x[i]) for i in range(min(2, x.num_batches or 0))]
     elif isinstance(x, (np.ndarray, tf.Tensor)):
-      if not len(self._check_images(x)):
-        raise InputError("expected an array of images, got an empty one.")
-    if batch_size == 1:
+      sizes = [min(len(self._check_images(x)), batch_size or len(x))]
+    else:
+      return  # a generator can be read only once
+    if not sum(sizes):
+      raise InputError("expected images, got an empty array or data set.")
+    if all(size == 1 for size in sizes):
       raise InputError(
-          "expected batch_size of 2 or more, got 1: the marginals are averages over the"
-          " batch (eq 35); 128 to 512 works well."
+          "expected batches of 2 images or more, got 1: the marginals are averages over the"
+          " batch (eq 35); a batch_size of 128 to 512 works well."
       )
+
+  def _check_batch(self, data):
+    return len(self._check_images(_images_of(data)))
 
   def _check_images(self, x):
     """Returns x as a float32 array, or raises an InputError."""
-    x = np.asarray(x)
+    x = x.numpy() if tf.is_tensor(x) else np.asarray(x)
     if x.ndim != 4 or x.shape[1:] != self.image_shape:
       raise InputError(
           f"expected images of shape {_shape_text(self.image_shape)}, got"
@@ -361,7 +397,7 @@ class HybridAutoencoder(keras.Model):
       raise InputError(
           f"expected floating-point images in [0, 1], got {x.dtype}; divide uint8 by 255."
       )
-    x = x.astype("float32")
+    x = x.astype("float32", copy=False)
     if x.size and not (x.min() >= 0.0 and x.max() <= 1.0):  # false for NaN, too
       raise InputError(
           f"expected pixels in [0, 1], got [{x.min():g}, {x.max():g}]; scale the images and"
@@ -387,8 +423,17 @@ class HybridAutoencoder(keras.Model):
       if not valid:
         raise InputError(f"{name} expects {expected}, got {getattr(self, name)!r}.")
     for name in ("encoder", "decoder"):
-      if not getattr(getattr(self, name), "built", False):
-        raise InputError(f"{name} expects a built Keras model; call it on a keras.Input first.")
+      network = getattr(self, name)
+      if not (isinstance(network, keras.Model) and hasattr(network, "input_shape")):
+        raise InputError(
+            f"{name} expects a functional or Sequential Keras model with an Input, got"
+            f" {type(network).__name__}; wrap it: keras.Model(inputs, network(inputs))."
+        )
+    if len(self.encoder.output_shape) != 2:
+      raise InputError(
+          f"encoder expects features [B, F] as output, got {self.encoder.output_shape}; end it"
+          " with Flatten or a pooling layer."
+      )
     code_size = self.num_categories + self.latent_dim
     if tuple(self.decoder.input_shape[1:]) != (code_size,):
       raise InputError(
@@ -408,7 +453,7 @@ class IMAE(HybridAutoencoder):
   """Information Maximization Autoencoder: minimises the negative of eq (11) with (12).
 
   The defaults are the paper's weights (figure 4: beta = lambda = 5, gamma = 2, VAT radius
-  1, read as `docs/` says). `beta_y`, `entropy_weight` and `detach_y` are named departures
+  1: the reading that fits its damaged text). `beta_y`, `entropy_weight` and `detach_y` are named departures
   from eq (11), off by default.
 
   Args:
@@ -510,6 +555,13 @@ def _codes(parameters):
 def _images_of(data, *rest):
   """The images of a batch that may be x, (x, label) or unpacked (x, label)."""
   return data[0] if isinstance(data, (tuple, list)) else data
+
+
+def _check_floating(x):
+  if not (keras.backend.standardize_dtype(x.dtype).startswith(("float", "bfloat"))):
+    raise InputError(
+        f"expected floating-point images in [0, 1], got {x.dtype}; divide uint8 by 255."
+    )
 
 
 def _weight(x):

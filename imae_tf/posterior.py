@@ -83,6 +83,10 @@ class HybridPosterior(keras.layers.Layer):
     log_scale = self.max_log_scale * keras.ops.tanh(raw / self.max_log_scale)
     return {"mean": mean, "log_scale": log_scale, "logits": self.y_dense(features)}
 
+  def compute_output_shape(self, input_shape):
+    z, y = (input_shape[0], self.latent_dim), (input_shape[0], self.num_categories)
+    return {"mean": z, "log_scale": z, "logits": y}
+
   def get_config(self):
     return {
         **super().get_config(),

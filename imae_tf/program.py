@@ -97,8 +97,8 @@ def _file_errors(errors):
 
 def _failed_file(reason):
   # TensorFlow puts its node's name first, in double braces, and its own steps last.
-  reason = re.sub(r"^\{\{.*?\}\} ", "", reason).splitlines()[0]
+  lines = re.sub(r"^\{\{.*?\}\} ", "", reason).splitlines()
   return (
-      f"expected to read and write files, got {reason}; free the disk or mend the path and its"
-      " permissions, then give the same command again."
+      f"expected to read and write files, got {lines[0] if lines else 'a failure'}; free disk"
+      " or memory, or mend the path and its permissions, then give the same command again."
   )

@@ -11,6 +11,8 @@ from imae_tf import callbacks
 from imae_tf import data as data_lib
 from imae_tf import recipes
 from imae_tf import workdir as workdirs
+from imae_tf.errors import DivergenceError
+from imae_tf.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +49,22 @@ def train(run, workdir):
   """
   if run.deterministic:
     tf.config.experimental.enable_op_determinism()
+  if run.recipe.restarts > 1 and run.recipe.restart_epochs < 1:
+    raise InputError(
+        f"expected restart_epochs of 1 or more for {run.recipe.restarts} restarts, got"
+        f" {run.recipe.restart_epochs}; give --restart_epochs, 25 for example."
+    )
   data = data_lib.load(run.dataset, holdout=run.holdout)
   config = _config(run, data)
   workdirs.check(workdir, config)
   model, done = _last_saved(workdir) or (_new_model(run, data, run.seed), 0)
   # Only now: a setting that builds no model, or a damaged file, changes nothing on disk.
-  workdirs.start(workdir, config)
+  with workdirs.locked(workdir):
+    workdirs.start(workdir, config)
+    return _train(run, data, workdir, model, done)
+
+
+def _train(run, data, workdir, model, done):
   if run.recipe.restarts > 1 and done < _start_epochs(run):
     model, done = _choose_start(run, data, workdir)
   elif done:
@@ -60,7 +72,7 @@ def train(run, workdir):
   if done < run.recipe.epochs:
     _fit(model, run, data, run.seed, done, run.recipe.epochs, [
         callbacks.RunKeeper(workdir),
-        keras.callbacks.TensorBoard(pathlib.Path(workdir) / "tensorboard", write_graph=False),
+        _tensorboard(pathlib.Path(workdir) / "tensorboard"),
     ])
   model = _in_float32(model, run, data)
   workdirs.save_keras(model, pathlib.Path(workdir) / "model.keras")
@@ -89,11 +101,20 @@ def _choose_start(run, data, workdir):
     start = folder / f"start-{index}"
     if max(workdirs.checkpoints(start), default=0) < epochs:
       print(f"Start {index + 1} of {run.recipe.restarts}, {epochs} epochs:")
-      _train_start(run, data, _start_seed(run.seed, index), start, epochs)
+      try:
+        _train_start(run, data, _start_seed(run.seed, index), start, epochs)
+      except DivergenceError as error:
+        diverged = error
+        print(f"Start {index + 1} diverged: {error}")
+        continue
     history = workdirs.read_history(start)
     starts.append((restart_score(history), index, history))
+  if not starts:
+    raise diverged
   score, index, history = max(starts)
-  scores = [row[0] for row in starts]
+  scores = [None] * run.recipe.restarts  # null: diverged
+  for score_of_start, i, _ in starts:
+    scores[i] = score_of_start
   workdirs.write_json(folder / "scores.json", {"scores": scores, "chosen": index})
   print(f"Start {index + 1} goes on: I(x;y) - VAT is {score:.3f} nats.")
   workdirs.write_history(workdir, history)
@@ -106,9 +127,14 @@ def _train_start(run, data, seed, folder, epochs):
   """A start to `epochs` epochs; one of a run that was shorter until now goes on."""
   model, done = _last_saved(folder) or (_new_model(run, data, seed), 0)
   history = workdirs.read_history(folder)[:done]
-  history += _fit(model, run, data, seed, done, epochs, [])
+  board = folder.parent.parent / "tensorboard" / folder.name
+  history += _fit(model, run, data, seed, done, epochs, [_tensorboard(board)])
   workdirs.write_history(folder, history)
   workdirs.save_checkpoint(model, folder, epochs)
+
+
+def _tensorboard(folder):
+  return keras.callbacks.TensorBoard(folder, write_graph=False)
 
 
 def _start_epochs(run):
@@ -145,6 +171,9 @@ def _in_float32(model, run, data):
   recipe = dataclasses.replace(run.recipe, precision="float32")
   full = _new_model(dataclasses.replace(run, recipe=recipe), data, model.seed)
   full.set_weights(model.get_weights())
+  full.optimizer.build(full.trainable_variables)
+  for variable, trained in zip(full.optimizer.variables, model.optimizer.variables):
+    variable.assign(trained)
   return full
 
 

@@ -70,7 +70,8 @@ def neighbor_radius(x, fraction):
   norms = tf.reduce_sum(tf.square(flat), axis=1)
   squared = norms[:, None] + norms - 2.0 * tf.matmul(flat, flat, transpose_b=True)
   squared = tf.linalg.set_diag(squared, tf.fill(tf.shape(norms), tf.float32.max))
-  return fraction * tf.sqrt(tf.maximum(tf.reduce_min(squared, axis=1), 0.0))
+  nearest = tf.maximum(tf.reduce_min(squared, axis=1), 0.0)
+  return fraction * tf.sqrt(tf.where(nearest < tf.float32.max, nearest, 0.0))  # 0: alone
 
 
 def _unit(x):

@@ -9,6 +9,7 @@ is killed, never sees half of one.
 
 import contextlib
 import csv
+import fcntl
 import json
 import os
 import pathlib
@@ -103,6 +104,26 @@ def check(workdir, config):
     raise InputError(_damaged_history(path, f"{rows} rows after {saved} epochs"))
 
 
+@contextlib.contextmanager
+def locked(workdir):
+  """Keeps other programs from training in the same folder; made if it is not there.
+
+  Raises:
+    InputError: another process trains in it.
+  """
+  folder = pathlib.Path(workdir)
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / ".lock").open("w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise InputError(
+          f"expected a folder that no one trains in, got {workdir}, where another imae-train"
+          " is at work; wait for it, or give another --workdir."
+      ) from None
+    yield  # the lock goes with the file, also when the process is killed
+
+
 def start(workdir, config):
   """Claims a folder that passes `check` for a run, or gives the run in it more epochs.
 
@@ -120,8 +141,9 @@ def start(workdir, config):
     return
   old = read_config(workdir)
   if config["epochs"] > old["epochs"]:
-    # The checkpoint holds the same weights; model.keras says that the run is finished.
-    (folder / "model.keras").unlink(missing_ok=True)
+    # They speak of the shorter run; its weights are in the newest checkpoint.
+    for name in ("model.keras", "metrics.json", "report.html"):
+      (folder / name).unlink(missing_ok=True)
     write_json(folder / "config.json", {**old, "epochs": config["epochs"]})
   for path in folder.glob("**/.tmp-*.keras"):  # halves that a killed run left
     path.unlink()
@@ -173,6 +195,8 @@ def load_keras(path):
   try:
     return keras.models.load_model(path)
   except Exception as error:  # Keras, zipfile and h5py each raise their own
+    if isinstance(error, MemoryError) or getattr(error, "errno", None):
+      raise  # the file may be whole
     raise InputError(
         f"expected a whole Keras file, got a damaged {path} ({_first_line(error)}); delete it:"
         " imae-train goes on from the newest whole checkpoint."

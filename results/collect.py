@@ -5,6 +5,7 @@
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import statistics
@@ -26,13 +27,12 @@ def collect(workdirs):
   runs = [_read(w / "metrics.json") for w in workdirs]
   config = configs[0]
   for other in configs:
-    if any(other[key] != config[key] for key in config if key != "seed"):
+    if any(other[key] != config[key] for key in config if key not in ("seed", "versions")):
       raise SystemExit("expected runs that differ in the seed alone; collect them apart.")
   names = [name for name in runs[0] if isinstance(runs[0][name], float)]
   values = {name: [run[name] for run in runs] for name in names}
-  recipe = "" if config["recipe"] == "tuned" else f" --recipe={config['recipe']}"
   return {
-      "command": f"imae-train --dataset={config['dataset']}{recipe} --seed=SEED --workdir=W"
+      "command": f"imae-train{_flags(config)} --seed=SEED --workdir=W"
       " && imae-evaluate --workdir=W",
       "versions": config["versions"],
       "settings": {"epochs": config["epochs"], **config["settings"]},
@@ -41,6 +41,18 @@ def collect(workdirs):
       "mean": {name: statistics.fmean(v) for name, v in values.items()},
       "std": {name: statistics.stdev(v) for name, v in values.items() if len(v) > 1},
   }
+
+
+def _flags(config):
+  """The flags that give this configuration: those that differ from the recipe's values."""
+  from imae_tf import recipes
+
+  recipe = dataclasses.asdict(recipes.get(config["recipe"], config["dataset"]))
+  usual = {"recipe": "tuned", "num_categories": 10, "latent_dim": 10, "holdout": 0}
+  usual = json.loads(json.dumps({**usual, **recipe}))
+  given = {**{name: config[name] for name in usual if name in config}, **config["settings"]}
+  changed = {name: value for name, value in given.items() if value != usual[name]}
+  return "".join(f" --{n}={v}" for n, v in {"dataset": config["dataset"], **changed}.items())
 
 
 def table():
@@ -71,6 +83,8 @@ def quickstart():
   """The closing lines of imae-quickstart: digits with seed 0."""
   from imae_tf import workdir
 
+  if not (HERE / "digits.json").exists():
+    return ""
   run = _read(HERE / "digits.json")["runs"][0]
   return "```\n" + workdir.summary(run, "runs/quickstart") + "\n```"
 

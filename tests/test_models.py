@@ -185,6 +185,31 @@ def test_a_last_batch_of_one_has_weight_zero(tiny_model, digits):
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_a_lone_image_after_neighbor_batches_is_harmless(tiny_model, digits):
+  """Its distance to the nearest other image is infinite; nothing may become NaN."""
+  model = _compiled(tiny_model(vat_radius="neighbor"))
+  history = model.fit(digits[0][:33], batch_size=32, verbose=0).history
+  assert np.isfinite([values[0] for values in history.values()]).all()
+  assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_what_layers_add_to_the_loss_is_trained_on_and_logged_once(digits):
+  """An L2 kernel and an activity regularizer, with the VAT passes on and off."""
+  keras.utils.set_random_seed(0)
+  image = keras.Input((8, 8, 1))
+  x = keras.layers.Flatten()(image)
+  dense = keras.layers.Dense(16, kernel_regularizer="l2", activity_regularizer="l2")
+  encoder = keras.Model(image, dense(x))
+  _, decoder = imae_tf.networks.mlp((8, 8, 1), decoder_units=(8,))
+  x = digits[0][:32]
+  expected = 0.01 * (np.sum(dense.kernel.numpy() ** 2) + np.sum(encoder(x).numpy() ** 2) / 32)
+  for lam in (0.0, 5.0):
+    model = _compiled(imae_tf.IMAE(encoder, decoder, lam=lam, beta=1.0, gamma=0.0))
+    t = model.evaluate(x, batch_size=32, verbose=0)
+    terms = t["reconstruction_loss"] + t["kl_z"] - t["mi_y"] + lam * t.get("vat_loss", 0.0)
+    np.testing.assert_allclose(t["loss"] - terms, expected, rtol=1e-3)
+
+
 def test_early_stopping_and_model_checkpoint_on_logged_names(tiny_model, digits, tmp_path):
   model = _compiled(tiny_model(), learning_rate=0.0)
   x = digits[0][:128]
@@ -288,7 +313,24 @@ def test_summary_is_full_before_the_first_batch(tiny_model):
   model.summary(print_fn=lines.append)
   text = "\n".join(lines)
   assert "unbuilt" not in text and "encoder" in text and "decoder" in text
-  assert f"{model.count_params():,}" in text
+  assert f"{model.count_params():,}" in text and "?" not in text
+
+
+def test_keras_positional_arguments(tiny_model, digits):
+  model = _compiled(tiny_model())
+  history = model.fit(digits[0][:64], None, 32, 2, 0).history
+  assert len(history["loss"]) == 2
+  assert model.evaluate(digits[0][:64], None, 32, 0).keys() == LOGGED
+
+
+def test_keras_export_after_fit(tiny_model, digits, tmp_path):
+  model = _compiled(tiny_model())
+  x = digits[0][:32]
+  model.fit(x, batch_size=16, verbose=0)
+  model.export(tmp_path / "saved", verbose=False)
+  loaded = tf.saved_model.load(str(tmp_path / "saved"))
+  served = loaded.serve(x)
+  np.testing.assert_allclose(served["z"], model.encode(x)["z"], atol=1e-5)
 
 
 BAD_ARGUMENTS = [
@@ -310,6 +352,19 @@ def test_bad_arguments(arguments, message):
   encoder, decoder = imae_tf.networks.mlp((8, 8, 1), encoder_units=(4,), decoder_units=(4,))
   with pytest.raises(InputError, match=message):
     imae_tf.IMAE(encoder, decoder, **arguments)
+
+
+def test_networks_that_cannot_be_used():
+  encoder, decoder = imae_tf.networks.mlp((8, 8, 1), encoder_units=(4,), decoder_units=(4,))
+
+  class Subclassed(keras.Model):
+    pass
+
+  with pytest.raises(InputError, match="a functional or Sequential Keras model .* got Subclassed"):
+    imae_tf.IMAE(Subclassed(), decoder)
+  image = keras.Input((8, 8, 1))
+  with pytest.raises(InputError, match=r"features \[B, F\] as output, got \(None, 8, 8, 2\)"):
+    imae_tf.IMAE(keras.Model(image, keras.layers.Conv2D(2, 1)(image)), decoder)
 
 
 def test_networks_that_do_not_fit_together():
@@ -356,13 +411,20 @@ def test_bad_images(tiny_model, digits, spoil, message):
 def test_bad_training_calls(tiny_model, digits):
   x = digits[0][:8]
   model = _compiled(tiny_model())
-  with pytest.raises(InputError, match="batch_size of 2 or more, got 1"):
+  with pytest.raises(InputError, match="batches of 2 images or more, got 1"):
     model.fit(x, batch_size=1)
-  with pytest.raises(InputError, match="batch_size of 2 or more, got 1"):
-    model.fit(tf.data.Dataset.from_tensor_slices(x).batch(1, drop_remainder=True))
+  with pytest.raises(InputError, match="batches of 2 images or more, got 1"):
+    model.fit(tf.data.Dataset.from_tensor_slices(x).batch(1))
+  for one_image in (x[:1], tf.data.Dataset.from_tensor_slices(x[:1]).batch(4)):
+    with pytest.raises(InputError, match="of 2 images or more, got 1"):
+      model.fit(x, batch_size=4, validation_data=one_image, verbose=0)
+  with pytest.raises(InputError, match="expects no weights of samples"):
+    model.fit(x, batch_size=4, sample_weight=np.ones(8))
+  with pytest.raises(InputError, match="got uint8; divide uint8 by 255|got <dtype: 'uint8'>"):
+    model.predict((x * 255).astype("uint8"), verbose=0)
   with pytest.raises(InputError, match=r"decode expects y of shape \[N, 10\]"):
     model.decode(np.zeros((2, 3)), np.zeros((2, 10)))
-  with pytest.raises(InputError, match="generate expects y in 0..9, got 10"):
+  with pytest.raises(InputError, match="generate expects y as an integer in 0..9, or 2 of them, got 10"):
     model.generate(2, y=10)
   model.compile(optimizer="adam", loss="mse")
   with pytest.raises(InputError, match="compile expects no loss, got 'mse'"):

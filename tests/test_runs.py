@@ -12,6 +12,7 @@ from imae_tf import recipes
 from imae_tf import runs
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
+from imae_tf.errors import InputError
 
 STEPS = 4  # per epoch, of `images`
 SMALL = dataclasses.replace(
@@ -200,3 +201,23 @@ def test_the_check_above_sees_a_collapse():
   """Without H(y) nothing keeps the categories apart."""
   entropy, information = category_information(0, entropy_weight=0.0)
   assert information < 1.0 or entropy < 2.0
+
+
+def test_a_diverging_start_does_not_end_the_run(tmp_path, images, monkeypatch):
+  train_start = runs._train_start
+
+  def diverge_first(run, data, seed, folder, epochs):
+    if folder.name == "start-0":
+      raise DivergenceError("expected finite terms, got loss = nan at step 3.")
+    train_start(run, data, seed, folder, epochs)
+
+  monkeypatch.setattr(runs, "_train_start", diverge_first)
+  runs.train(make_run(images, epochs=1, restarts=2, restart_epochs=1), tmp_path / "run")
+  scores = workdirs.read_json(tmp_path / "run/restarts/scores.json")
+  assert scores["chosen"] == 1 and scores["scores"][0] is None
+
+
+def test_restarts_need_epochs(tmp_path, images):
+  with pytest.raises(InputError, match="restart_epochs of 1 or more for 2 restarts, got 0"):
+    runs.train(make_run(images, restarts=2, restart_epochs=0), tmp_path / "run")
+  assert not (tmp_path / "run").exists()

@@ -247,3 +247,21 @@ def test_summary_with_and_without_labels():
   ]
   unlabelled = workdirs.summary({**metrics, "accuracy": None, "baselines": None}, "runs/a")
   assert unlabelled.splitlines() == lines[1:]
+
+
+def test_a_second_training_in_the_folder_is_refused(tmp_path):
+  with workdirs.locked(tmp_path / "run"):
+    with pytest.raises(InputError, match="another imae-train is at work; wait for it"):
+      with workdirs.locked(tmp_path / "run"):
+        pass
+  with workdirs.locked(tmp_path / "run"):
+    pass
+
+
+def test_an_unreadable_file_is_not_called_damaged(tmp_path, monkeypatch):
+  def refuse(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+  monkeypatch.setattr(keras.models, "load_model", refuse)
+  with pytest.raises(PermissionError):
+    workdirs.load_keras(tmp_path / "model.keras")

@@ -35,9 +35,10 @@ def _run(name, **flag_values):
   arguments = [f"--{flag}={value}" for flag, value in flag_values.items()]
   print(f"\n$ imae-{name} {shlex.join(arguments)}", flush=True)
   room = "export" if name in ("export", "encode") else "trainers"
-  # The console script beside this interpreter, wherever the user's PATH points.
+  # As the console script of this interpreter, wherever the user's PATH points.
   code = f"import sys; from imae_tf.{room} import {name}; sys.argv[0] = 'imae-{name}'; {name}.cli()"
-  if subprocess.run([sys.executable, "-c", code, *arguments]).returncode:
+  # -P: in the checkout's root, its folder would hide the installed package.
+  if subprocess.run([sys.executable, "-P", "-c", code, *arguments]).returncode:
     raise ImaeError(f"imae-{name} failed, see above; mend it and run imae-quickstart again.")
 
 

@@ -40,7 +40,7 @@ flags.DEFINE_float("learning_rate", None, "First learning rate.", 0)
 flags.DEFINE_enum(
     "precision",
     None,
-    ["float32", "mixed_bfloat16", "mixed_float16"],
+    ["float32", "mixed_bfloat16"],  # in float16 VAT's first gradients underflow
     "Of training; the trained model computes in float32.",
 )
 flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
@@ -52,10 +52,11 @@ flags.DEFINE_bool("deterministic", True, "Repeat to the bit; off is a little fas
 def main():
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
+  from imae_tf import data
   from imae_tf import runs
 
   run = runs.Run(
-      dataset=_dataset(),
+      dataset=data.canonical(FLAGS.dataset),
       method=FLAGS.method,
       recipe_name=FLAGS.recipe,
       recipe=_recipe(),
@@ -65,15 +66,8 @@ def main():
       seed=FLAGS.seed,
       deterministic=FLAGS.deterministic,
   )
-  runs.train(run, FLAGS.workdir)
+  runs.train(run, pathlib.Path(FLAGS.workdir).expanduser())
   print(f"Trained: {FLAGS.workdir}/model.keras. Next: imae-evaluate --workdir={FLAGS.workdir}")
-
-
-def _dataset():
-  """A path made absolute, so that the run can be evaluated from any folder; or a name."""
-  path = pathlib.Path(FLAGS.dataset).expanduser()
-  is_path = path.exists() and (path.suffix == ".npz" or "/" in FLAGS.dataset)
-  return str(path.resolve()) if is_path else FLAGS.dataset
 
 
 def _recipe():
