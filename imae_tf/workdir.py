@@ -260,7 +260,7 @@ def summary(metrics, workdir):
   lines = []
   if metrics["accuracy"] is not None:
     baselines = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics["baselines"].items()
+        f"{name.replace('_', ' ')} {value:.3f}" for name, value in sorted(metrics["baselines"].items())
     )
     lines.append(f"accuracy        {metrics['accuracy']:.3f} without labels ({baselines})")
   lines += [

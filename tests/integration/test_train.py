@@ -122,7 +122,7 @@ def test_another_seed_has_other_weights(unbroken):
 
 
 def test_files_of_a_run(finished):
-  names = {path.name for path in finished.workdir.iterdir()}
+  names = {path.name for path in finished.workdir.glob("[!.]*")}
   assert names == {
       "config.json", "checkpoints", "model.keras", "history.csv", "tensorboard", "metrics.json",
       "report.html", "figures",
