@@ -467,7 +467,11 @@ def results(model, tmp_path_factory):
   run, broken, half = folder / "run", folder / "broken", folder / "half"
   for workdir in (run, broken, half):
     workdir.mkdir()
-    (workdir / "config.json").write_text('{"format": 1, "dataset": "digits"}')
+    config = {
+        "format": 1, "dataset": "digits", "method": "imae", "recipe": "tuned", "epochs": 1,
+        "seed": 0, "holdout": 0, "num_categories": 5,
+    }
+    (workdir / "config.json").write_text(json.dumps(config))
   model.save(run / "model.keras")
   (run / "metrics.json").write_text('{"accuracy": 0.5}')
   (broken / "model.keras").write_bytes((run / "model.keras").read_bytes()[:5000])

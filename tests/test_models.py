@@ -389,7 +389,7 @@ BAD_IMAGES = {
     "negative": (lambda x: _with(x, -0.5), r"got \[-0.5, 1\]"),
     "nan": (lambda x: _with(x, np.nan), r"got \[nan, nan\]"),
     "uint8": (lambda x: (x * 255).astype("uint8"), "got uint8; divide uint8 by 255"),
-    "empty": (lambda x: x[:0], "got an empty one"),
+    "empty": (lambda x: x[:0], "got an empty array or data set"),
 }
 
 
