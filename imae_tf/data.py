@@ -13,7 +13,6 @@ import difflib
 import math
 import os
 import pathlib
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ import PIL.Image
 import tensorflow as tf
 
 from imae_tf.errors import InputError
+from imae_tf.errors import first_line
 
 # Bytes of stored pixels above which TFDS data and folders are streamed.
 MEMORY_LIMIT = 2**30
@@ -233,7 +233,7 @@ class StreamedData(ImageData):
       arrays_by_split = {split: self._read(split) for split in self.splits}
     except tf.errors.OpError as error:
       raise InputError(
-          f"expected readable records of {self.name!r}, got {_first_line(error)!r}; delete"
+          f"expected readable records of {self.name!r}, got {first_line(error)!r}; delete"
           " the prepared data set and prepare it again."
       ) from error
     return ArrayData(self.name, self.image_shape, self.class_names, arrays_by_split)
@@ -359,7 +359,7 @@ def _numpy_batches(data, split, batch_size):
     yield from data.batches(split, batch_size).as_numpy_iterator()
   except tf.errors.OpError as error:
     raise InputError(
-        f"expected readable images in {data.name!r}, got {_first_line(error)!r}; replace or"
+        f"expected readable images in {data.name!r}, got {first_line(error)!r}; replace or"
         " remove what is damaged."
     ) from error
 
@@ -478,7 +478,7 @@ def _tfds_builder(name):
   except Exception as error:  # TFDS answers a bad name with many types of exceptions.
     raise InputError(
         "expected 'digits', a TFDS name, a .npz or a folder of images, got"
-        f" {name!r}, of which TFDS says: {_first_line(error)!r}; correct the name."
+        f" {name!r}, of which TFDS says: {first_line(error)!r}; correct the name."
     ) from error
 
 
@@ -532,7 +532,7 @@ def _prepare(name, builder):
   except Exception as error:  # Network, disk, checksums, manual downloads: any type.
     raise InputError(
         f"expected {name!r} prepared in {builder.data_path}, or a download of it, got"
-        f" {type(error).__name__}: {_first_line(error)!r}; set TFDS_DATA_DIR to a folder that"
+        f" {type(error).__name__}: {first_line(error)!r}; set TFDS_DATA_DIR to a folder that"
         " holds the prepared data set, or run again with network access."
     ) from error
 
@@ -613,7 +613,7 @@ def _read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.nd
       raise
     raise InputError(
         f"expected a whole image file, got {path}, which cannot be read"
-        f" ({_first_line(error)}); replace or remove it."
+        f" ({first_line(error)}); replace or remove it."
     ) from error
   if image_size:
     image = image.resize(image_size[::-1], PIL.Image.Resampling.BILINEAR)
@@ -671,7 +671,7 @@ def _header_shape(path, image_size):
   except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
     raise InputError(
         f"expected an image file, got {path}, which cannot be read"
-        f" ({_first_line(error)}); replace or remove it."
+        f" ({first_line(error)}); replace or remove it."
     ) from error
 
 
@@ -693,7 +693,7 @@ def _load_numpy(path):
   except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
     raise InputError(
         f"expected a whole NumPy file of plain arrays, got {path}, which cannot be read"
-        f" ({_first_line(error)}); write it again with np.savez or np.save, without pickled"
+        f" ({first_line(error)}); write it again with np.savez or np.save, without pickled"
         " objects."
     ) from error
 
@@ -838,9 +838,3 @@ def _check_positive(name, value):
 
 def _listing(names):
   return ", ".join(repr(name) for name in names) or "nothing"
-
-
-def _first_line(error):
-  # TensorFlow puts the node's name first, in double braces.
-  message = re.sub(r"^\{\{.*?\}\} ", "", str(error).strip())
-  return (message.splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,7 @@
 """What the package raises; the programs print the message alone and exit with status 1."""
 
+import re
+
 
 class ImaeError(Exception):
   """Base of the errors whose message is meant for the person at the keyboard."""
@@ -11,3 +13,12 @@ class InputError(ImaeError, ValueError):
 
 class DivergenceError(ImaeError, RuntimeError):
   """A term of the loss is no longer finite: the message names the term and the step."""
+
+
+def first_line(error):
+  """The first line of another library's message, at most 200 characters, or its type.
+
+  TensorFlow puts its node's name first, in double braces, and its own steps last.
+  """
+  message = re.sub(r"^\{\{.*?\}\} ", "", str(error).strip())
+  return (message.splitlines() or [type(error).__name__])[0][:200]

@@ -222,13 +222,11 @@ class HybridAutoencoder(keras.Model):
     y, z = posterior.distributions(parameters, self.temperature).sample(seed_codes)
     marginals = estimators.log_marginals(z, mean, log_scale, log_y)
     terms = objective.information_terms(z, mean, log_scale, log_y, marginals)
-    if not training:
-      y, code = tf.exp(log_y), mean
-    else:
-      code = z
+    code_y, code_z = (y, z) if training else (tf.exp(log_y), mean)
     if self.detach_y:
-      y = tf.stop_gradient(y)
-    terms["reconstruction_loss"] = self._reconstruction(x, self._logits(y, code, training))
+      code_y = tf.stop_gradient(code_y)
+    logits = self._logits(code_y, code_z, training)
+    terms["reconstruction_loss"] = self._reconstruction(x, logits)
     # Before the VAT passes, in which the layers would add to it again.
     terms["regularization"] = sum(self.losses) * tf.ones_like(terms["kl_z"])
     if self.lam:

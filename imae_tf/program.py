@@ -10,6 +10,7 @@ from absl import flags
 from absl import logging
 
 from imae_tf.errors import ImaeError
+from imae_tf.errors import first_line
 
 
 def run(main):
@@ -78,7 +79,7 @@ def _mendable(error):
   if isinstance(error, ImaeError):
     return str(error)
   if isinstance(error, OSError):
-    return _failed_file(str(error))
+    return _failed_file(error)
   tensorflow = sys.modules.get("tensorflow")
   if tensorflow and isinstance(error, tensorflow.errors.OpError):
     # An InputError of a function inside a tf.data pipeline arrives as text.
@@ -96,9 +97,7 @@ def _file_errors(errors):
 
 
 def _failed_file(reason):
-  # TensorFlow puts its node's name first, in double braces, and its own steps last.
-  lines = re.sub(r"^\{\{.*?\}\} ", "", reason).splitlines()
   return (
-      f"expected to read and write files, got {lines[0] if lines else 'a failure'}; free disk"
+      f"expected to read and write files, got {first_line(reason)}; free disk"
       " or memory, or mend the path and its permissions, then give the same command again."
   )

@@ -17,6 +17,7 @@ import re
 import tempfile
 
 from imae_tf.errors import InputError
+from imae_tf.errors import first_line
 
 FORMAT_VERSION = 1
 # What the programs read of a config.json.
@@ -198,7 +199,7 @@ def load_keras(path):
     if isinstance(error, MemoryError) or getattr(error, "errno", None):
       raise  # the file may be whole
     raise InputError(
-        f"expected a whole Keras file, got a damaged {path} ({_first_line(error)}); delete it:"
+        f"expected a whole Keras file, got a damaged {path} ({first_line(error)}); delete it:"
         " imae-train goes on from the newest whole checkpoint."
     ) from error
 
@@ -240,7 +241,7 @@ def read_history(workdir):
       ]
     epochs = [row["epoch"] for row in rows]
   except (ValueError, TypeError, KeyError, csv.Error) as error:
-    raise InputError(_damaged_history(path, _first_line(error))) from error
+    raise InputError(_damaged_history(path, first_line(error))) from error
   if epochs != list(range(1, len(rows) + 1)):
     raise InputError(_damaged_history(path, f"epochs {epochs}"))
   return rows
@@ -277,7 +278,3 @@ def _damaged_history(path, what):
       f"expected one row of numbers for each epoch in {path}, got a damaged file ({what});"
       " restore it, or train again in another --workdir."
   )
-
-
-def _first_line(error):
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
