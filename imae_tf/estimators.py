@@ -18,6 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 _HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
+# Pairs x dimensions at a time: 16 MiB a tensor, which is faster than less and than more.
+_BLOCK_SIZE = 2**22
 
 
 class LogMarginals(typing.NamedTuple):
@@ -40,8 +42,14 @@ def log_normal(z, mean, log_scale):
   return -0.5 * tf.square(standardized) - log_scale - _HALF_LOG_2PI
 
 
-def log_marginals(z, mean, log_scale, log_y, *, leave_one_out=False, first_row=0):
+def log_marginals(
+    z, mean, log_scale, log_y, *, leave_one_out=False, first_row=0, block_size=_BLOCK_SIZE
+):
   """Log densities of codes under the mixture of the encoder over N images, eq (35).
+
+  The M x N pairs are taken in blocks of rows, whose densities the backward pass computes
+  again: memory grows as `block_size`, or as N x K1 where one row is more than that, and
+  never as M x N x K1.
 
   Args:
     z: [M, K1], sampled codes; row m was drawn from image `first_row + m`.
@@ -50,54 +58,60 @@ def log_marginals(z, mean, log_scale, log_y, *, leave_one_out=False, first_row=0
     log_y: [N, K2], log p(y|x_j).
     leave_one_out: leave the own image of each code out of its mixture.
     first_row: row of the first code among the N images.
+    block_size: pairs x dimensions of a block.
 
   Returns:
     `LogMarginals`.
   """
-  num_codes, num_images = tf.shape(z)[0], tf.shape(mean)[0]
-  log_density = log_normal(z[:, None, :], mean[None], log_scale[None])  # [M, N, K1]
-  others = tf.ones([num_codes, num_images])
-  if leave_one_out:
-    rows = first_row + tf.range(num_codes)
-    others = 1.0 - tf.one_hot(rows, num_images)
-    log_density = tf.where(others[:, :, None] > 0.0, log_density, -np.inf)
-  log_count = tf.math.log(tf.reduce_sum(others, axis=1, keepdims=True))  # [M, 1]
+  z, mean, log_scale, log_y = (tf.cast(a, tf.float32) for a in (z, mean, log_scale, log_y))
+  num_codes = tf.shape(z)[0]
+  rows = tf.clip_by_value(block_size // tf.maximum(tf.size(mean), 1), 1, num_codes + 1)
+  num_blocks = tf.maximum(-(-num_codes // rows), 1)  # a replica can be without images
+  # Filled up to whole blocks, for XLA wants slices of one size.
+  filled = tf.pad(z, [[0, num_blocks * rows - num_codes], [0, 0]])
+  codes = tf.reshape(filled, [num_blocks, rows, z.shape[1]])
+  first_rows = first_row + rows * tf.range(num_blocks)
+
+  @tf.recompute_grad
+  def block(codes, first_row, mean, log_scale, log_y):
+    own = first_row + tf.range(rows) if leave_one_out else None
+    return _block_log_marginals(codes, mean, log_scale, log_y, own)
+
+  blocks = tf.map_fn(
+      lambda part: block(*part, mean, log_scale, log_y),
+      (codes, first_rows),
+      fn_output_signature=(tf.float32,) * 3,
+      parallel_iterations=1,  # more would only hold more blocks; each uses all cores
+  )
+  return LogMarginals(*(_unblocked(part, num_codes) for part in blocks))
+
+
+def _block_log_marginals(z, mean, log_scale, log_y, own):
+  """(log p(z_ik), log p(y), log p(y, z_i)) of the R codes of a block.
+
+  `own` is None or [R], the image to leave out for each code. Images lie along the last
+  axis, over which sums are fastest.
+  """
+  density = log_normal(
+      z[:, :, None], tf.transpose(mean), tf.transpose(log_scale)
+  )  # [R, K1, N], log p(z_ik | x_j)
+  others = tf.ones([tf.shape(z)[0], tf.shape(mean)[0]])
+  if own is not None:
+    others -= tf.one_hot(own, tf.shape(mean)[0])
+    density = tf.where(others[:, None] > 0.0, density, -np.inf)
+  log_count = tf.math.log(tf.reduce_sum(others, axis=1, keepdims=True))
   p_y = tf.exp(log_y)
-  log_joint = tf.reduce_sum(log_density, axis=2)  # [M, N], log p(z_i | x_j)
-  top = tf.stop_gradient(tf.reduce_max(log_joint, axis=1, keepdims=True))
-  return LogMarginals(
-      z=tf.reduce_logsumexp(log_density, axis=1) - log_count,
-      y=_safe_log(others @ p_y) - log_count,
-      yz=_safe_log(tf.exp(log_joint - top) @ p_y) + top - log_count,
+  joint = tf.reduce_sum(density, axis=1)  # [R, N], log p(z_i | x_j)
+  top = tf.stop_gradient(tf.reduce_max(joint, axis=1, keepdims=True))
+  return (
+      tf.reduce_logsumexp(density, axis=2) - log_count,
+      _safe_log(others @ p_y) - log_count,
+      _safe_log(tf.exp(joint - top) @ p_y) + top - log_count,
   )
 
 
-def dataset_log_marginals(z, mean, log_scale, log_y, *, leave_one_out=False, block_size=128):
-  """`log_marginals` of n codes among n images, in blocks of rows.
-
-  Memory grows as block_size x n x K1: 10,000 codes of 10 dimensions stay within 1 GiB.
-
-  Args:
-    z: [n, K1] array, one sampled code per image.
-    mean: [n, K1] array.
-    log_scale: [n, K1] array.
-    log_y: [n, K2] array.
-    leave_one_out: as in `log_marginals`.
-    block_size: codes per block.
-
-  Returns:
-    `LogMarginals` of NumPy arrays, [n, K1] and twice [n, K2].
-  """
-  posterior = [tf.convert_to_tensor(a, tf.float32) for a in (mean, log_scale, log_y)]
-
-  @tf.function(reduce_retracing=True)
-  def block(codes, first_row):
-    return log_marginals(codes, *posterior, leave_one_out=leave_one_out, first_row=first_row)
-
-  z = tf.convert_to_tensor(z, tf.float32)
-  starts = range(0, z.shape[0], block_size)
-  blocks = [block(z[i : i + block_size], tf.constant(i)) for i in starts]
-  return LogMarginals(*(np.concatenate(parts) for parts in zip(*blocks)))
+def _unblocked(blocks, num_codes):
+  return tf.reshape(blocks, [-1, blocks.shape[2]])[:num_codes]
 
 
 def _safe_log(x):

@@ -6,6 +6,7 @@ is the truth: see `evaluate`.
 """
 
 import numpy as np
+import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
 from sklearn import metrics as sk_metrics
@@ -25,10 +26,13 @@ MAX_BASELINE_IMAGES = 10_000
 MAX_WARD_IMAGES = 5_000
 # A Gaussian mixture with full covariances needs few dimensions.
 MAX_MIXTURE_COMPONENTS = 20
+# Codes compared with the posteriors of all images; the aggregate is never cut short.
+MAX_CODES = 10_000
 
 _PAIRED = ("mi_z", "mi_z_per_dimension", "mi_joint", "total_correlation")
-_UNPAIRED = ("mi_y", "entropy_y", "conditional_entropy_y", "kl_z")
 _BLOCK = 1_000  # images whose pixel entropies are in memory at once
+
+_log_marginals = tf.function(estimators.log_marginals, reduce_retracing=True)
 
 
 # --- categories against labels ----------------------------------------------------------
@@ -188,8 +192,9 @@ def evaluate(model, x, labels=None, *, seed=0):
   """All figures of one model over all n images, ready for JSON.
 
   I(x;y) = H(y) - H(y|x), eq (7), is exact on the n images. The three figures that need the
-  aggregate density p(z) or p(y, z) are estimated from one posterior sample per image, in
-  two versions: {"naive": v, "leave_one_out": v}.
+  aggregate density p(z) or p(y, z) are estimated from one posterior sample per image (of
+  MAX_CODES images, drawn by the seed, where there are more), in two versions: {"naive": v,
+  "leave_one_out": v}.
 
   * naive counts an image's own posterior in the aggregate. On average it pulls I down, and
     it can never exceed ln n (9.21 for n = 10,000): do not trust a value near that cap.
@@ -199,7 +204,8 @@ def evaluate(model, x, labels=None, *, seed=0):
   * total_correlation is a difference of such estimates and is bracketed by nothing;
     leave-one-out may be negative. Trust it only where both versions agree.
 
-  For naive estimates eq (3) is an identity: mi_joint = mi_y + mi_z - total_correlation.
+  For naive estimates of up to MAX_CODES images eq (3) is an identity:
+  mi_joint = mi_y + mi_z - total_correlation.
 
   Args:
     model: has `encode(x)`, `reconstruction_loss(x)` and `likelihood`.
@@ -234,7 +240,7 @@ def evaluate(model, x, labels=None, *, seed=0):
       "n": len(x),
       "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
       "reconstruction_floor": reconstruction_floor(x, model.likelihood),
-      **_information(y, z_mean, z_scale, seed),
+      **information(y, z_mean, z_scale, seed=seed),
       "active_units": active_units(z_mean),
       "var_mean_per_dimension": z_mean.var(axis=0, dtype=np.float64).tolist(),
       "mean_variance_per_dimension": np.mean(
@@ -260,24 +266,53 @@ def _codes(model, x):
   return y, z_mean, z_scale
 
 
-def _information(y, z_mean, z_scale, seed):
-  """The information terms of `evaluate`, from one sample of z per image."""
-  noise = np.random.default_rng(seed).standard_normal(z_mean.shape)
+def information(y, z_mean, z_scale, *, seed=0):
+  """The information terms of `evaluate`, from posteriors alone.
+
+  Args:
+    y: [N, K2] probabilities.
+    z_mean: [N, K1].
+    z_scale: [N, K1], > 0.
+    seed: of the posterior samples, and of the choice of MAX_CODES images.
+
+  Returns:
+    The keys of `evaluate` from `mi_y` to `kl_z`.
+  """
+  rng = np.random.default_rng(seed)
+  noise = rng.standard_normal(z_mean.shape)
   z = (z_mean + z_scale * noise).astype("float32")
   # A float32 softmax may underflow to 0, whose logarithm would spoil the sums.
   log_y = np.log(np.maximum(y, np.finfo(np.float32).tiny))
   code = (z, z_mean, np.log(z_scale), log_y)
+  if len(z) > MAX_CODES:  # in random order, for files are often sorted by class
+    order = rng.permutation(len(z))
+    code = tuple(part[order] for part in code)
   naive = _estimates(*code, leave_one_out=False)
   left_out = _estimates(*code, leave_one_out=True)
   pairs = {key: {"naive": naive[key], "leave_one_out": left_out[key]} for key in _PAIRED}
-  return {**{key: naive[key] for key in _UNPAIRED}, **pairs}
+  return {**_information_y(log_y), "kl_z": naive["kl_z"], **pairs}
+
+
+def _information_y(log_y):
+  """The terms of eq (7), which need no sample: over all n images."""
+  log_y = log_y.astype(np.float64)
+  log_p_y = np.log(np.mean(np.exp(log_y), axis=0))
+  entropy = np.mean(objective.entropy_y(log_y, log_p_y))
+  conditional = np.mean(objective.conditional_entropy_y(log_y))
+  return {
+      "mi_y": float(entropy - conditional),
+      "entropy_y": float(entropy),
+      "conditional_entropy_y": float(conditional),
+  }
 
 
 def _estimates(z, z_mean, log_scale, log_y, *, leave_one_out):
-  """The terms of `objective` averaged over all n codes, with marginals over all n codes."""
-  marginals = estimators.dataset_log_marginals(
-      z, z_mean, log_scale, log_y, leave_one_out=leave_one_out
+  """The terms of `objective` averaged over the codes, with marginals over all images."""
+  codes = slice(MAX_CODES)
+  marginals = _log_marginals(
+      z[codes], z_mean, log_scale, log_y, leave_one_out=leave_one_out
   )
+  z, z_mean, log_scale, log_y = z[codes], z_mean[codes], log_scale[codes], log_y[codes]
   log_z_given_x = estimators.log_normal(z, z_mean, log_scale)
   mi_z = objective.mutual_information_z(log_z_given_x, marginals.z)
   terms = objective.information_terms(z, z_mean, log_scale, log_y, marginals)

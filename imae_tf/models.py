@@ -1,6 +1,7 @@
 """`HybridAutoencoder`, a `keras.Model` around p(y,z|x), and `IMAE`, its eq (11)."""
 
 import copy
+import warnings
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from imae_tf import estimators
 from imae_tf import objective
 from imae_tf import posterior
+from imae_tf import replicas
 from imae_tf import vat
 from imae_tf.errors import InputError
 
@@ -214,32 +216,7 @@ class HybridAutoencoder(keras.Model):
       step: integer scalar; the noise is a function of (seed, step).
       training: a Python boolean.
     """
-    seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
-    seed_codes, seed_vat = tf.unstack(tf.random.split(seed, 2))
-    parameters = self._parameters(x, training)
-    mean, log_scale = parameters["mean"], parameters["log_scale"]
-    log_y = tf.nn.log_softmax(parameters["logits"])
-    y, z = posterior.distributions(parameters, self.temperature).sample(seed_codes)
-    marginals = estimators.log_marginals(z, mean, log_scale, log_y)
-    terms = objective.information_terms(z, mean, log_scale, log_y, marginals)
-    code_y, code_z = (y, z) if training else (tf.exp(log_y), mean)
-    if self.detach_y:
-      code_y = tf.stop_gradient(code_y)
-    logits = self._logits(code_y, code_z, training)
-    terms["reconstruction_loss"] = self._reconstruction(x, logits)
-    # Before the VAT passes, in which the layers would add to it again.
-    terms["regularization"] = sum(self.losses) * tf.ones_like(terms["kl_z"])
-    if self.lam:
-      terms["vat_loss"] = vat.loss(
-          lambda image: self._log_y_without_updates(image, training),
-          x,
-          log_y,
-          tf.random.stateless_normal(tf.shape(x), seed_vat),
-          radius=self.vat_radius,
-          neighbor_fraction=self.neighbor_fraction,
-          xi=self.vat_xi,
-      )
-    return terms
+    return self._terms(x, replicas.GlobalBatch(x), step, training)
 
   def objective(self, terms):
     """The weighted sum that is minimised: {name: [B]} -> [B], in nats."""
@@ -247,25 +224,28 @@ class HybridAutoencoder(keras.Model):
 
   def train_step(self, data):
     x = self._batch_of(data)
-    weight = _weight(x)
+    batch = replicas.GlobalBatch(x)
+    usable = batch.size > 1
     networks = (self.encoder, self.decoder)
     state = [(v, tf.identity(v.value)) for n in networks for v in n.non_trainable_variables]
     with tf.GradientTape() as tape:
-      terms = self.terms(x, self.optimizer.iterations, training=True)
+      terms = self._terms(x, batch, self.optimizer.iterations, training=True)
       terms["loss"] = self.objective(terms) + terms["regularization"]
-      loss = tf.reduce_mean(tf.where(weight > 0.0, terms["loss"], 0.0))
+      # This replica's share of the mean over the global batch; gradients are summed.
+      loss = tf.reduce_sum(tf.where(usable, terms["loss"], 0.0)) / _count(batch)
       scaled_loss = self.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled_loss, self.trainable_variables)
     self.optimizer.apply(gradients, self.trainable_variables)
     for variable, before in state:  # one image has no variance to normalise by
-      variable.assign(tf.where(weight > 0.0, variable.value, before))
-    return self._log(terms, weight)
+      variable.assign(tf.where(usable, variable.value, before))
+    return self._log(terms, batch)
 
   def test_step(self, data):
     x = self._batch_of(data)
-    terms = self.terms(x, step=0, training=False)
+    batch = replicas.GlobalBatch(x)
+    terms = self._terms(x, batch, step=0, training=False)
     terms["loss"] = self.objective(terms) + terms["regularization"]
-    return self._log(terms, _weight(x))
+    return self._log(terms, batch)
 
   @property
   def metrics(self):
@@ -291,6 +271,15 @@ class HybridAutoencoder(keras.Model):
     """`keras.Model.evaluate`, with the keys of training (`return_dict` is True here)."""
     self._check_fit_data(x, batch_size)
     return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
+
+  def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    """Keras builds under a strategy by averaging the replicas' images, of uneven batches too.
+
+    That fails, and there is nothing to build but the optimizer.
+    """
+    if self._distribute_strategy and not self.optimizer.built:
+      with self._distribute_strategy.scope():
+        self.optimizer.build(self.trainable_variables)
 
   def get_config(self):
     return {
@@ -322,6 +311,56 @@ class HybridAutoencoder(keras.Model):
 
   # ---- inside ---------------------------------------------------------------------------
 
+  def _terms(self, x, batch, step, training):
+    seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
+    seed_codes, seed_vat = tf.unstack(tf.random.split(seed, 2))
+    parameters = self._parameters(x, training)
+    everyone = self._gathered(parameters, batch)
+    # Drawn for the whole batch by each replica: rows get the noise that one would give them.
+    y, z = map(batch.own, posterior.distributions(everyone, self.temperature).sample(seed_codes))
+    log_y = tf.nn.log_softmax(parameters["logits"])
+    marginals = estimators.log_marginals(
+        z,
+        everyone["mean"],
+        everyone["log_scale"],
+        tf.nn.log_softmax(everyone["logits"]),
+        first_row=batch.first_row,
+    )
+    mean, log_scale = parameters["mean"], parameters["log_scale"]
+    terms = objective.information_terms(z, mean, log_scale, log_y, marginals)
+    code_y, code_z = (y, z) if training else (tf.exp(log_y), mean)
+    if self.detach_y:
+      code_y = tf.stop_gradient(code_y)
+    logits = self._logits(code_y, code_z, training)
+    terms["reconstruction_loss"] = self._reconstruction(x, logits)
+    # Before the VAT passes, in which the layers would add to it again.
+    terms["regularization"] = sum(self.losses) * tf.ones_like(terms["kl_z"])
+    if self.lam:
+      terms["vat_loss"] = self._vat_loss(x, batch, log_y, seed_vat, training)
+    return terms
+
+  def _gathered(self, parameters, batch):
+    names = ("mean", "log_scale", "logits")
+    rows = batch.gather(tf.concat([parameters[name] for name in names], axis=1))
+    parts = tf.split(rows, [parameters[name].shape[1] for name in names], axis=1)
+    return dict(zip(names, parts))
+
+  def _vat_loss(self, x, batch, log_y, seed, training):
+    noise = tf.random.stateless_normal([batch.size, *self.image_shape], seed)
+    radius = self.vat_radius
+    if radius == "neighbor":
+      radius = vat.neighbor_radius(
+          x, self.neighbor_fraction, others=batch.gather(x), first_row=batch.first_row
+      )
+    return vat.loss(
+        lambda image: self._log_y_without_updates(image, training),
+        x,
+        log_y,
+        batch.own(noise),
+        radius=radius,
+        xi=self.vat_xi,
+    )
+
   def _parameters(self, x, training):
     return self.head(self.encoder(x, training=training))
 
@@ -337,11 +376,14 @@ class HybridAutoencoder(keras.Model):
   def _reconstruction(self, x, logits):
     return _RECONSTRUCTION[self.likelihood](tf.cast(x, tf.float32), logits)
 
-  def _log(self, terms, weight):
-    for name, tracker in self._trackers.items():
-      values = tf.where(weight > 0.0, terms[name], 0.0)
-      tracker.update_state(values, sample_weight=weight * tf.ones_like(values))
-    return {name: tracker.result() for name, tracker in self._trackers.items()}
+  def _log(self, terms, batch):
+    """Updates the logs with the means over the global batch, equal on every replica."""
+    sums = batch.sum(tf.stack([tf.reduce_sum(terms[name]) for name in self._trackers]))
+    means = tf.unstack(tf.where(batch.size > 1, sums / _count(batch), 0.0))
+    weight = tf.where(batch.size > 1, _count(batch), 0.0)
+    for tracker, mean in zip(self._trackers.values(), means):
+      tracker.update_state(mean, sample_weight=weight)
+    return {name: batch.one_log(t.result()) for name, t in self._trackers.items()}
 
   def _batch_of(self, data):
     x = _images_of(data)
@@ -355,11 +397,31 @@ class HybridAutoencoder(keras.Model):
 
   def _check_compiled(self):
     metrics = self._compile_config and self._compile_config.config.get("metrics")
+    if self.distribute_strategy.num_replicas_in_sync > 1:
+      self._check_compiled_for_replicas()
     for name, value in (("loss", self.loss), ("metrics", metrics)):
       if value:
         raise InputError(
             f"compile expects no {name}, got {value!r}: the objective and what is logged are"
             " the model's own."
+        )
+
+  def _check_compiled_for_replicas(self):
+    for name, value, usable in (
+        ("jit_compile", self.jit_compile, False),
+        ("steps_per_execution", self.steps_per_execution, 1),
+    ):
+      if value != usable:
+        raise InputError(
+            f"compile expects {name}={usable} under {type(self.distribute_strategy).__name__},"
+            f" got {value}: TensorFlow cannot combine the two."
+        )
+    for layer in self._flatten_layers():
+      if getattr(layer, "synchronized", True) is False:
+        warnings.warn(
+            f"{layer.name} normalises each replica's images apart, so that results depend on"
+            " the number of replicas; build it with BatchNormalization(synchronized=True).",
+            stacklevel=3,
         )
 
   def _check_fit_data(self, x, batch_size):
@@ -562,9 +624,8 @@ def _check_floating(x):
     )
 
 
-def _weight(x):
-  """1, or 0 for a batch of one image, whose marginals say nothing."""
-  return tf.cast(tf.shape(x)[0] > 1, tf.float32)
+def _count(batch):
+  return tf.cast(batch.size, tf.float32)
 
 
 def _in_batches(function, *arrays):

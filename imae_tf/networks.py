@@ -12,8 +12,8 @@ import keras
 from imae_tf.errors import InputError
 
 # PyTorch's value: with Keras's 0.99 the statistics of a small data set lag epochs behind the
-# weights.
-_BATCH_NORM = {"momentum": 0.9}
+# weights. Synchronized: replicas take the statistics of the global batch.
+_BATCH_NORM = {"momentum": 0.9, "synchronized": True}
 
 
 def mlp(

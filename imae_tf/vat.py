@@ -11,6 +11,7 @@ arguments the pull to a constant p(y|x) wins and y collapses to one category.
 
 import tensorflow as tf
 
+
 def direction(log_p_y, x, target_log_y, noise, xi):
   """The unit direction in which p(y|x + r) leaves the target fastest.
 
@@ -39,7 +40,7 @@ def cross_entropy(target_log_y, log_y):
   return -tf.reduce_sum(tf.stop_gradient(tf.exp(target_log_y)) * log_y, axis=1)
 
 
-def loss(log_p_y, x, target_log_y, noise, *, radius, neighbor_fraction, xi):
+def loss(log_p_y, x, target_log_y, noise, *, radius, xi):
   """max_{|r| <= radius} H(p(y|x), p(y|x+r)) of each image, eq (12); [B], in nats.
 
   Args:
@@ -47,31 +48,44 @@ def loss(log_p_y, x, target_log_y, noise, *, radius, neighbor_fraction, xi):
     x: [B, H, W, C] images.
     target_log_y: [B, K2], log p(y|x), detached here.
     noise: [B, H, W, C], standard normal.
-    radius: eps, the Euclidean length of r in pixel units: a number, or "neighbor" for
-      `neighbor_radius`.
-    neighbor_fraction: see `neighbor_radius`; of no meaning for a number.
+    radius: eps, the Euclidean length of r in pixel units: a number, or [B].
     xi: see `direction`.
   """
-  if radius == "neighbor":
-    radius = neighbor_radius(x, neighbor_fraction)[:, None, None, None]
+  radius = tf.reshape(radius, [-1, 1, 1, 1])
   r = radius * direction(log_p_y, x, target_log_y, noise, xi)
   return cross_entropy(target_log_y, log_p_y(x + r))
 
 
-def neighbor_radius(x, fraction):
+def neighbor_radius(x, fraction, *, others=None, first_row=0):
   """A radius per image, [B]: `fraction` x distance to its nearest other in the batch.
 
   Dense regions get a small radius and sparse ones a large one. IMSAT (Hu et al. 2017) takes
   0.25 x the distance to the 10th neighbour in the whole data set; on MNIST with 250 images
   a batch, 0.2 x the distance to the nearest is as large on average (1.29 and 1.33 pixels)
   and needs no pass over the data before training.
+
+  Args:
+    x: [B, H, W, C] images.
+    fraction: of the distance.
+    others: [N, H, W, C], the images among which the nearest is sought; None for x.
+    first_row: row of the first image of x among the others.
   """
-  flat = tf.reshape(x, [tf.shape(x)[0], -1])
-  norms = tf.reduce_sum(tf.square(flat), axis=1)
-  squared = norms[:, None] + norms - 2.0 * tf.matmul(flat, flat, transpose_b=True)
-  squared = tf.linalg.set_diag(squared, tf.fill(tf.shape(norms), tf.float32.max))
+  images = _flat(x)
+  others = images if others is None else _flat(others)
+  squared = _squared_norms(images)[:, None] + _squared_norms(others)
+  squared -= 2.0 * tf.matmul(images, others, transpose_b=True)
+  own = tf.one_hot(first_row + tf.range(tf.shape(images)[0]), tf.shape(others)[0])
+  squared = tf.where(own > 0.0, tf.float32.max, squared)
   nearest = tf.maximum(tf.reduce_min(squared, axis=1), 0.0)
   return fraction * tf.sqrt(tf.where(nearest < tf.float32.max, nearest, 0.0))  # 0: alone
+
+
+def _flat(x):
+  return tf.reshape(x, [tf.shape(x)[0], x.shape[1:].num_elements()])
+
+
+def _squared_norms(rows):
+  return tf.reduce_sum(tf.square(rows), axis=1)
 
 
 def _unit(x):

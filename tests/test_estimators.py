@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference
+import tensorflow as tf
 
 from imae_tf import estimators
 from imae_tf import objective
@@ -22,15 +23,62 @@ def test_log_marginals_match_float64_loops(rng, shape, leave_one_out):
     np.testing.assert_allclose(actual, np.broadcast_to(wanted, actual.shape), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("leave_one_out", [False, True])
-def test_blocks_equal_the_whole(rng, leave_one_out):
+def test_blocks_and_their_gradients_equal_the_whole(rng, leave_one_out, jit_compile):
   posterior = _float32(reference.random_posterior(rng, n=70))
-  whole = estimators.log_marginals(*posterior, leave_one_out=leave_one_out)
-  blocks = estimators.dataset_log_marginals(
-      *posterior, leave_one_out=leave_one_out, block_size=16
+  weights = [rng.normal(size=shape).astype("float32") for shape in ((70, 5), (70, 4), (70, 4))]
+
+  @tf.function(jit_compile=jit_compile)
+  def values_and_gradients(block_size):
+    arrays = [tf.constant(a) for a in posterior]
+    with tf.GradientTape() as tape:
+      tape.watch(arrays)
+      values = estimators.log_marginals(
+          *arrays, leave_one_out=leave_one_out, block_size=block_size
+      )
+      total = sum(tf.reduce_sum(w * value) for w, value in zip(weights, values))
+    return values, tape.gradient(total, arrays)
+
+  whole = tf.nest.flatten(values_and_gradients(70 * 70 * 5))
+  for block_size in (16 * 70 * 5, 1):  # 70 is not a multiple of 16; one row at a time
+    for actual, wanted in zip(tf.nest.flatten(values_and_gradients(block_size)), whole):
+      np.testing.assert_allclose(actual, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_match_float64_differences(rng):
+  """Of a weighted sum of all outputs, along a random direction of each argument."""
+  posterior = reference.random_posterior(rng, n=24, k1=3, k2=3)
+  weights = [rng.normal(size=(24, 3)) for _ in range(3)]
+  total = lambda arrays: sum(
+      np.sum(w * value) for w, value in zip(weights, reference.marginals(*arrays))
   )
-  for actual, wanted in zip(blocks, whole):
-    np.testing.assert_allclose(actual, wanted, atol=2e-6)
+  arrays = [tf.constant(a) for a in _float32(posterior)]
+  with tf.GradientTape() as tape:
+    tape.watch(arrays)
+    values = estimators.log_marginals(*arrays, block_size=200)
+    loss = sum(tf.reduce_sum(w.astype("float32") * value) for w, value in zip(weights, values))
+  for i, gradient in enumerate(tape.gradient(loss, arrays)):
+    direction = rng.normal(size=posterior[i].shape)
+    moved = lambda step: [a + step * direction * (i == j) for j, a in enumerate(posterior)]
+    expected = (total(moved(1e-5)) - total(moved(-1e-5))) / 2e-5
+    np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_128_dimensions_do_not_underflow(rng, leave_one_out):
+  posterior = reference.random_posterior(rng, n=48, k1=128, k2=6)
+  expected = reference.marginals(*posterior, leave_one_out=leave_one_out)
+  got = estimators.log_marginals(*_float32(posterior), leave_one_out=leave_one_out)
+  for actual, wanted in zip(got, expected):
+    np.testing.assert_allclose(actual, np.broadcast_to(wanted, actual.shape), atol=1e-5, rtol=1e-5)
+
+
+def test_no_codes_give_no_rows(rng):
+  """A replica can be without images in a last batch."""
+  z, *posterior = _float32(reference.random_posterior(rng, n=6))
+  marginals = estimators.log_marginals(z[:0], *posterior)
+  assert [part.shape for part in marginals] == [(0, 5), (0, 4), (0, 4)]
 
 
 def test_rows_of_a_block_leave_out_their_own_image(rng):

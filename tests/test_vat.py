@@ -50,7 +50,7 @@ def test_two_categories_have_a_closed_form(rng):
 def test_adversarial_beats_random_perturbation(rng):
   x, log_p_y, noise = _problem(rng, n=50)
   target = log_p_y(x)
-  adversarial = vat.loss(log_p_y, x, target, noise, radius=0.5, neighbor_fraction=1.0, xi=1.0)
+  adversarial = vat.loss(log_p_y, x, target, noise, radius=0.5, xi=1.0)
   unit = noise / np.sqrt((noise**2).sum((1, 2, 3), keepdims=True))
   at_random = vat.cross_entropy(target, log_p_y(x + 0.5 * unit))
   assert np.mean(adversarial) > np.mean(at_random) + 0.05
@@ -82,6 +82,8 @@ def test_neighbor_radius_is_a_fraction_of_the_nearest_distance(rng):
   np.fill_diagonal(distance, np.inf)
   expected = 0.3 * distance.min(1)
   np.testing.assert_allclose(vat.neighbor_radius(tf.constant(x), 0.3), expected, rtol=1e-4)
+  part = vat.neighbor_radius(tf.constant(x[7:20]), 0.3, others=tf.constant(x), first_row=7)
+  np.testing.assert_allclose(part, expected[7:20], rtol=1e-4)
 
 
 def test_batch_norm_statistics_come_from_clean_images_alone(tiny_model, digits):

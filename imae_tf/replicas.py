@@ -1,0 +1,70 @@
+"""The global batch of synchronous data parallelism, as one of its replicas sees it.
+
+The objective is a function of the whole batch: the marginals average over it, eq (35), and
+noise belongs to a row of it. Averaging what replicas compute on their own rows would be
+another objective. So each replica gathers what it needs of all rows, computes the terms of
+its own, and the terms' sums add up to those of one replica with the whole batch.
+"""
+
+import tensorflow as tf
+
+
+class GlobalBatch:
+  """The images that all replicas hold in one step, in the order of the replicas.
+
+  With one replica, or outside of `tf.distribute`, it is the batch itself. Every replica must
+  construct one and call the same methods in the same order, for they communicate.
+
+  Args:
+    x: [M, ...], this replica's images; M may differ between replicas, and be 0.
+
+  Attributes:
+    size: N, the number of images of all replicas.
+    first_row: the row of this replica's first image among them.
+  """
+
+  def __init__(self, x):
+    self._num_rows = tf.shape(x)[0]
+    self._context = _parallel_context()
+    self.size, self.first_row = self._num_rows, tf.zeros([], tf.int32)
+    if self._context:
+      sizes = self._context.all_gather(self._num_rows[None], axis=0)
+      replica = tf.cast(self._context.replica_id_in_sync_group, tf.int32)
+      earlier = tf.range(tf.shape(sizes)[0]) < replica
+      self.size = tf.reduce_sum(sizes)
+      self.first_row = tf.reduce_sum(tf.where(earlier, sizes, 0))
+
+  def gather(self, rows):
+    """[M, ...] of this replica to [N, ...] of all of them; gradients flow back to each."""
+    if not self._context:
+      return rows
+    everyone = self._context.all_gather(rows, axis=0)
+    return tf.ensure_shape(everyone, [None, *rows.shape[1:]])
+
+  def own(self, rows):
+    """[N, ...] of all replicas to the [M, ...] of this one."""
+    if not self._context:
+      return rows
+    return rows[self.first_row : self.first_row + self._num_rows]
+
+  def sum(self, tensor):
+    """The sum of a tensor over all replicas, the same on each."""
+    return self._context.all_reduce("SUM", tensor) if self._context else tensor
+
+  def one_log(self, value):
+    """A scalar equal on all replicas, in the shape in which Keras can merge it.
+
+    Keras merges the logs of several workers along their first axis, which a scalar lacks.
+    """
+    if self._context and _spans_workers(self._context.strategy):
+      return value[None]
+    return value
+
+
+def _parallel_context():
+  context = tf.distribute.get_replica_context()
+  return context if context and context.num_replicas_in_sync > 1 else None
+
+
+def _spans_workers(strategy):
+  return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
