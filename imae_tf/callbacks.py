@@ -8,6 +8,9 @@ import tqdm
 
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
+from imae_tf.errors import Preempted
+
+_GO_ON = "all is saved, and the same command goes on from here."
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -59,25 +62,70 @@ class Progress(keras.callbacks.Callback):
 
 
 class RunKeeper(keras.callbacks.Callback):
-  """Writes history.csv and a checkpoint after every epoch, for an exact resume.
+  """Writes history.csv and checkpoints for an exact resume, and stops when asked to.
 
   One row per finished epoch, none repeated: rows of epochs without a checkpoint are
   replaced when the epoch is replayed.
 
   Args:
-    workdir: the run's folder.
+    folder: the run's folder.
+    job: `cluster.Job`, whose chief writes.
+    first_step: steps of the first epoch that were done before.
+    log_sums: what these steps add to the logs, {name: [sum, weight]}.
+    last_epoch_alone: write after the last epoch alone, and when asked to stop.
+    stop_asked: function without arguments; asked after each step.
+
+  Raises:
+    Preempted: from `fit`, once all is saved, on every worker of the job at the same step.
   """
 
-  def __init__(self, workdir):
+  def __init__(
+      self,
+      folder,
+      job,
+      *,
+      first_step=0,
+      log_sums=None,
+      last_epoch_alone=False,
+      stop_asked=lambda: False,
+  ):
     super().__init__()
-    self.workdir = workdir
+    self._folder = folder
+    self._job = job
+    self._first_step = first_step
+    self._log_sums = log_sums
+    self._last_epoch_alone = last_epoch_alone
+    self._stop_asked = stop_asked
 
   def on_train_begin(self, logs=None):
-    self._rows = workdirs.read_history(self.workdir)
+    self._rows = workdirs.read_history(self._folder) if self._job.is_chief else []
+    self._stopping = False
+
+  def on_epoch_begin(self, epoch, logs=None):
+    self._epoch = epoch
+    self._rows = [row for row in self._rows if row["epoch"] <= epoch]
+    if self._log_sums:
+      self.model.restore_log_sums(self._log_sums)
+
+  def on_train_batch_end(self, batch, logs=None):
+    self._stopping = self._stopping or self._job.any(self._stop_asked())
+    epoch, steps = self._epoch, self._first_step + batch + 1
+    if self._stopping and batch + 1 < self.params["steps"]:
+      log_sums = self.model.log_sums()  # together: they may lie on all workers
+      if self._job.is_chief:
+        workdirs.write_history(self._folder, self._rows)
+        workdirs.save_partial_checkpoint(
+            self.model, self._folder, epoch, steps, log_sums
+        )
+      raise Preempted(f"stopped by SIGTERM in epoch {epoch + 1}, after step {steps}; {_GO_ON}")
 
   def on_epoch_end(self, epoch, logs=None):
-    self._rows = [row for row in self._rows if row["epoch"] <= epoch]
     self._rows.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}})
-    # The row first: killed in between, the epoch is replayed and its row replaced.
-    workdirs.write_history(self.workdir, self._rows)
-    workdirs.save_checkpoint(self.model, self.workdir, epoch + 1)
+    self._first_step, self._log_sums = 0, None
+    is_last = epoch + 1 == self.params["epochs"]
+    if self._job.is_chief and (is_last or self._stopping or not self._last_epoch_alone):
+      # The row first: killed in between, the epoch is replayed and its row replaced.
+      workdirs.write_history(self._folder, self._rows)
+      workdirs.save_checkpoint(self.model, self._folder, epoch + 1)
+    if self._stopping and not is_last:
+      raise Preempted(f"stopped by SIGTERM after epoch {epoch + 1}; {_GO_ON}")

@@ -15,7 +15,7 @@ import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import PIL.Image
@@ -64,9 +64,9 @@ class ImageData(abc.ABC):
 
   @abc.abstractmethod
   def _stored_train_batches(
-      self, batch_size: int, seed: int, initial_epoch: int
+      self, batch_size: int, seed: int, initial_epoch: int, initial_step: int, rows: slice
   ) -> tf.data.Dataset:
-    """Full batches of stored training images, epoch after epoch without end."""
+    """These rows of the batches of stored training images, epoch after epoch without end."""
 
   @property
   def splits(self) -> tuple[str, ...]:
@@ -121,16 +121,34 @@ class ImageData(abc.ABC):
     return _finish(images)
 
   def train_batches(
-      self, batch_size: int, *, seed: int, initial_epoch: int = 0
+      self,
+      batch_size: int,
+      *,
+      seed: int,
+      initial_epoch: int = 0,
+      initial_step: int = 0,
+      shares: Sequence[slice] = (),
   ) -> tf.data.Dataset:
     """Shuffled training images without end: float32 [batch_size, H, W, C] in [0, 1].
 
     An epoch is `steps_per_epoch(batch_size)` batches. The order of epoch e is a pure
     function of (seed, e), so that a stream started at `initial_epoch` yields exactly what
     an unbroken one yields from there on.
+
+    Args:
+      batch_size: Images of a step.
+      seed: Of the order.
+      initial_epoch: Epochs left out.
+      initial_step: Batches of the first epoch left out.
+      shares: Consecutive rows of each batch, for the replicas of this process: the stream
+        then yields each batch as one share after the other. Only their images are decoded.
     """
     self.steps_per_epoch(batch_size)
-    return _finish(self._stored_train_batches(batch_size, seed, initial_epoch))
+    rows = slice(shares[0].start, shares[-1].stop) if shares else slice(0, batch_size)
+    stored = self._stored_train_batches(batch_size, seed, initial_epoch, initial_step, rows)
+    if len(shares) > 1:
+      stored = stored.flat_map(lambda images: _shared(images, shares))
+    return _finish(stored)
 
   def steps_per_epoch(self, batch_size: int) -> int:
     """floor(n / batch_size) training batches.
@@ -180,7 +198,7 @@ class ArrayData(ImageData):
         )
     )
 
-  def _stored_train_batches(self, batch_size, seed, initial_epoch):
+  def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
     with tf.device("CPU:0"):
       images = tf.convert_to_tensor(self.arrays_by_split["train"][0])
     indices = tf.range(len(images), dtype=tf.int64)
@@ -190,8 +208,8 @@ class ArrayData(ImageData):
       return tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
 
     epochs = tf.data.Dataset.range(initial_epoch, _LAST_EPOCH)
-    return epochs.flat_map(shuffled_batches).map(
-        lambda rows: tf.gather(images, rows),
+    return epochs.flat_map(shuffled_batches).skip(initial_step).map(
+        lambda order: tf.gather(images, order[rows]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -251,16 +269,20 @@ class StreamedData(ImageData):
   def _stored_batches(self, split, batch_size):
     return self._decoded(self.records[split]).batch(batch_size)
 
-  def _stored_train_batches(self, batch_size, seed, initial_epoch):
+  def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
     kept = self.steps_per_epoch(batch_size) * batch_size
 
     def shuffled_records(epoch):
       return _shuffle_windows(self.records["train"], self.window, [seed, epoch]).take(kept)
 
     epochs = tf.data.Dataset.range(initial_epoch, _LAST_EPOCH)
-    records = epochs.flat_map(shuffled_records)
+    records = epochs.flat_map(shuffled_records).skip(initial_step * batch_size)
+    if rows != slice(0, batch_size):
+      records = records.enumerate().filter(
+          lambda i, record: (rows.start <= i % batch_size) & (i % batch_size < rows.stop)
+      ).map(lambda i, record: record)
     images = self._decoded(records).map(lambda image, label: image)
-    return images.batch(batch_size, drop_remainder=True)
+    return images.batch(rows.stop - rows.start, drop_remainder=True)
 
   def _decoded(self, records):
     def decode(record, label):
@@ -746,6 +768,13 @@ def _check_labels(y, n, name):
 
 
 # --- tensors -------------------------------------------------------------------------------
+
+
+def _shared(images, shares):
+  """The rows of one process's images as one element per replica."""
+  first = shares[0].start
+  bounds = tf.constant([(share.start - first, share.stop - first) for share in shares])
+  return tf.data.Dataset.from_tensor_slices(bounds).map(lambda b: images[b[0] : b[1]])
 
 
 def _finish(stored: tf.data.Dataset) -> tf.data.Dataset:

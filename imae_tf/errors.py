@@ -15,6 +15,14 @@ class DivergenceError(ImaeError, RuntimeError):
   """A term of the loss is no longer finite: the message names the term and the step."""
 
 
+class Preempted(ImaeError):
+  """SIGTERM came: the run is saved, and the same command goes on from there."""
+
+
+class WorkerLostError(ImaeError, RuntimeError):
+  """Another process of a distributed run has ended; this one cannot go on without it."""
+
+
 def first_line(error):
   """The first line of another library's message, at most 200 characters, or its type.
 

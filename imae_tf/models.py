@@ -251,6 +251,24 @@ class HybridAutoencoder(keras.Model):
   def metrics(self):
     return list(self._trackers.values())
 
+  def log_sums(self):
+    """{name: (sum, weight)} of the logs of the current epoch, for `restore_log_sums`.
+
+    Every worker of a distributed job must call it.
+    """
+    replicas = self.distribute_strategy.num_replicas_in_sync
+    return {
+        name: (float(t.total.numpy()) / replicas, float(t.count.numpy()) / replicas)
+        for name, t in self._trackers.items()
+    }
+
+  def restore_log_sums(self, log_sums):
+    """Goes on with the logs of an epoch that was interrupted."""
+    replicas = self.distribute_strategy.num_replicas_in_sync
+    for name, (total, count) in log_sums.items():
+      self._trackers[name].total.assign(total * replicas)
+      self._trackers[name].count.assign(count * replicas)
+
   def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
     """`keras.Model.fit`; x is an array [N, H, W, C] or yields images or (images, label).
 
@@ -513,8 +531,8 @@ class IMAE(HybridAutoencoder):
   """Information Maximization Autoencoder: minimises the negative of eq (11) with (12).
 
   The defaults are the paper's weights (figure 4: beta = lambda = 5, gamma = 2, VAT radius
-  1: the reading that fits its damaged text). `beta_y`, `entropy_weight` and `detach_y` are named departures
-  from eq (11), off by default.
+  1: the reading that fits its damaged text). `beta_y`, `entropy_weight` and `detach_y` are
+  named departures from eq (11), off by default.
 
   Args:
     encoder: see `HybridAutoencoder`, as all arguments not listed here.

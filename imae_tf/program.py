@@ -10,6 +10,7 @@ from absl import flags
 from absl import logging
 
 from imae_tf.errors import ImaeError
+from imae_tf.errors import Preempted
 from imae_tf.errors import first_line
 
 
@@ -66,6 +67,9 @@ def _guarded(main, argv):
   except KeyboardInterrupt:
     print(f"{name}: interrupted; the same command goes on from here.", file=sys.stderr)
     return 130
+  except Preempted as stopped:
+    print(f"{name}: {stopped}", file=sys.stderr)
+    return 143  # as a shell reports SIGTERM
   except Exception as error:
     message = _mendable(error)
     if message is None:

@@ -1,13 +1,20 @@
 """A run in a folder: trained from a recipe, resumed exactly, restarted without labels."""
 
+import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
+import json
 import pathlib
+import typing
+from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from imae_tf import callbacks
+from imae_tf import cluster
 from imae_tf import data as data_lib
 from imae_tf import recipes
 from imae_tf import workdir as workdirs
@@ -30,15 +37,28 @@ class Run:
   deterministic: bool
 
 
-def train(run, workdir):
+@dataclasses.dataclass(frozen=True)
+class _Session:
+  """What the functions below share while a run trains."""
+
+  run: Run
+  data: data_lib.ImageData
+  workdir: pathlib.Path
+  job: cluster.Job
+  stop_asked: Callable[[], bool]
+
+
+def train(run, workdir, strategy="auto"):
   """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
 
   The order of the images, the noise and the first weights are functions of the seed and
-  the epoch, so a killed run that goes on has the weights of an unbroken one.
+  the step, so a killed run that goes on has the weights of an unbroken one, and any number
+  of replicas those of one, to the rounding of float32.
 
   Args:
     run: `Run`.
-    workdir: its folder.
+    workdir: its folder; of several workers the chief's alone is read and written.
+    strategy: as in `cluster.open_job`.
 
   Returns:
     The trained model.
@@ -46,37 +66,65 @@ def train(run, workdir):
   Raises:
     InputError: bad data, or a folder that holds something else.
     DivergenceError: a term of the loss is no longer finite.
+    Preempted: SIGTERM came; all is saved.
+    WorkerLostError: another worker of the job has ended.
   """
-  if run.deterministic:
-    tf.config.experimental.enable_op_determinism()
   if run.recipe.restarts > 1 and run.recipe.restart_epochs < 1:
     raise InputError(
         f"expected restart_epochs of 1 or more for {run.recipe.restarts} restarts, got"
         f" {run.recipe.restart_epochs}; give --restart_epochs, 25 for example."
     )
+  job = cluster.open_job(strategy)
+  if run.deterministic:
+    tf.config.experimental.enable_op_determinism()
   data = data_lib.load(run.dataset, holdout=run.holdout)
   config = _config(run, data)
-  workdirs.check(workdir, config)
-  model, done = _last_saved(workdir) or (_new_model(run, data, run.seed), 0)
-  # Only now: a setting that builds no model, or a damaged file, changes nothing on disk.
+  workdir = pathlib.Path(workdir)
+  with cluster.sigterm_noted() as stop_asked, job.losing_workers():
+    session = _Session(run, data, workdir, job, stop_asked)
+    if job.is_chief:
+      workdirs.check(workdir, config)
+    _check_same_command(job, config)
+    done = _progress(job, workdir)
+    model = _model_after(session, workdir, run.seed, done)
+    # Only now: a setting that builds no model, or a damaged file, changes nothing on disk.
+    with _claimed(workdir, config) if job.is_chief else contextlib.nullcontext():
+      return _train(session, model, done)
+
+
+def _train(session, model, done):
+  run, workdir, job = session.run, session.workdir, session.job
+  if run.recipe.restarts > 1 and done.epochs < _start_epochs(run):
+    model, done = _choose_start(session)
+  elif done.epochs or done.steps:
+    job.say(f"Going on after {done} of {run.recipe.epochs} in {workdir}.")
+  _fit(session, model, run.seed, done, run.recipe.epochs, workdir, workdir / "tensorboard")
+  if job.is_chief:
+    model = _in_float32(model, run, session.data)
+    workdirs.save_keras(model, workdir / "model.keras")
+  return model
+
+
+@contextlib.contextmanager
+def _claimed(workdir, config):
   with workdirs.locked(workdir):
     workdirs.start(workdir, config)
-    return _train(run, data, workdir, model, done)
+    yield
 
 
-def _train(run, data, workdir, model, done):
-  if run.recipe.restarts > 1 and done < _start_epochs(run):
-    model, done = _choose_start(run, data, workdir)
-  elif done:
-    print(f"Going on after epoch {done} of {run.recipe.epochs} in {workdir}.")
-  if done < run.recipe.epochs:
-    _fit(model, run, data, run.seed, done, run.recipe.epochs, [
-        callbacks.RunKeeper(workdir),
-        _tensorboard(pathlib.Path(workdir) / "tensorboard"),
-    ])
-  model = _in_float32(model, run, data)
-  workdirs.save_keras(model, pathlib.Path(workdir) / "model.keras")
-  return model
+def _check_same_command(job, config):
+  """Workers with other flags would train another model, or wait for ever."""
+  shared = {name: value for name, value in config.items() if name != "dataset"}  # a path
+  text = json.dumps(shared, sort_keys=True)
+  digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.int64)
+  if job.from_chief([digest])[0] != digest:
+    raise InputError(
+        "expected the flags, data and versions of the chief on this worker, got others; give"
+        " the same command on every worker."
+    )
+
+
+# ---- short starts --------------------------------------------------------------------------
 
 
 def restart_score(history):
@@ -92,64 +140,91 @@ def restart_score(history):
   return last["mi_y"] - last.get("vat_loss", 0.0)
 
 
-def _choose_start(run, data, workdir):
-  """Trains short starts, makes the best the run's checkpoint; returns it and its epochs."""
-  folder = pathlib.Path(workdir) / "restarts"
-  epochs = _start_epochs(run)
-  starts = []
-  for index in range(run.recipe.restarts):
-    start = folder / f"start-{index}"
-    if max(workdirs.checkpoints(start), default=0) < epochs:
-      print(f"Start {index + 1} of {run.recipe.restarts}, {epochs} epochs:")
-      try:
-        _train_start(run, data, _start_seed(run.seed, index), start, epochs)
-      except DivergenceError as error:
-        diverged = error
-        print(f"Start {index + 1} diverged: {error}")
-        continue
-    history = workdirs.read_history(start)
-    starts.append((restart_score(history), index, history))
-  if not starts:
+def _choose_start(session):
+  """Trains short starts, makes the best the run's checkpoint; the model and its `_Done`."""
+  run, workdir, job = session.run, session.workdir, session.job
+  starts = [workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
+  scores = [None] * len(starts)  # null: diverged
+  for index, start in enumerate(starts):
+    try:
+      _train_start(session, index, start)
+    except DivergenceError as error:
+      diverged = error
+      job.say(f"Start {index + 1} diverged: {error}")
+      continue
+    # The chief's files, and its choice; the others only see which starts diverged.
+    scores[index] = restart_score(workdirs.read_history(start)) if job.is_chief else 0.0
+  finite = [(score, index) for index, score in enumerate(scores) if score is not None]
+  if not finite:
     raise diverged
-  score, index, history = max(starts)
-  scores = [None] * run.recipe.restarts  # null: diverged
-  for score_of_start, i, _ in starts:
-    scores[i] = score_of_start
-  workdirs.write_json(folder / "scores.json", {"scores": scores, "chosen": index})
-  print(f"Start {index + 1} goes on: I(x;y) - VAT is {score:.3f} nats.")
-  workdirs.write_history(workdir, history)
-  model, _ = _last_saved(folder / f"start-{index}")
-  workdirs.save_checkpoint(model, workdir, epochs)
-  return model, epochs
+  score, chosen = max(finite)
+  chosen = int(job.from_chief([np.int64(chosen)])[0])
+  job.say(f"Start {chosen + 1} goes on: I(x;y) - VAT is {score:.3f} nats.")
+  done = _progress(job, starts[chosen])
+  model = _model_after(session, starts[chosen], run.seed, done)
+  if job.is_chief:
+    workdirs.write_json(
+        workdir / "restarts" / "scores.json", {"scores": scores, "chosen": chosen}
+    )
+    workdirs.write_history(workdir, workdirs.read_history(starts[chosen]))
+    workdirs.save_checkpoint(model, workdir, done.epochs)
+  return model, done
 
 
-def _train_start(run, data, seed, folder, epochs):
-  """A start to `epochs` epochs; one of a run that was shorter until now goes on."""
-  model, done = _last_saved(folder) or (_new_model(run, data, seed), 0)
-  history = workdirs.read_history(folder)[:done]
-  board = folder.parent.parent / "tensorboard" / folder.name
-  history += _fit(model, run, data, seed, done, epochs, [_tensorboard(board)])
-  workdirs.write_history(folder, history)
-  workdirs.save_checkpoint(model, folder, epochs)
-
-
-def _tensorboard(folder):
-  return keras.callbacks.TensorBoard(folder, write_graph=False)
+def _train_start(session, index, folder):
+  """A start to its last epoch; one of a run that was shorter until now goes on."""
+  run = session.run
+  epochs = _start_epochs(run)
+  done = _progress(session.job, folder)
+  if done.epochs >= epochs:
+    return
+  session.job.say(f"Start {index + 1} of {run.recipe.restarts}, {epochs} epochs:")
+  seed = _start_seed(run.seed, index)
+  model = _model_after(session, folder, seed, done)
+  board = session.workdir / "tensorboard" / folder.name
+  _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=True)
 
 
 def _start_epochs(run):
   return min(run.recipe.restart_epochs, run.recipe.epochs)
 
 
-def _last_saved(folder):
-  """The newest checkpoint and its number of finished epochs; None when there is none."""
-  saved = workdirs.checkpoints(folder)
-  return (workdirs.load_keras(saved[max(saved)]), max(saved)) if saved else None
-
-
 def _start_seed(seed, index):
   """Start 0 has the run's own seed, so that a run of one start is the same run."""
   return seed + 1000 * index
+
+
+# ---- models and their checkpoints ------------------------------------------------------------
+
+
+class _Done(typing.NamedTuple):
+  """How far a folder's newest checkpoint is: finished epochs, and steps of the next."""
+
+  epochs: int
+  steps: int
+
+  def __str__(self):
+    return f"epoch {self.epochs}" + (f" and {self.steps} steps" if self.steps else "")
+
+
+def _progress(job, folder):
+  saved = workdirs.newest_checkpoint(folder) if job.is_chief else None
+  done = [saved.epochs, saved.steps] if saved else [0, 0]
+  return _Done(*map(int, job.from_chief([np.array(done, np.int64)])[0]))
+
+
+def _model_after(session, folder, seed, done):
+  """The model of a folder's newest checkpoint, or a new one, in the job's strategy."""
+  job = session.job
+  with job.strategy.scope():
+    model = _new_model(session.run, session.data, seed)
+    model.optimizer.build(model.trainable_variables)
+  if done.epochs or done.steps:
+    saved = None
+    if job.is_chief:
+      saved = _state(workdirs.load_keras(workdirs.newest_checkpoint(folder).path))
+    _restore(model, job.from_chief(saved or _state(model)))
+  return model
 
 
 def _new_model(run, data, seed):
@@ -164,36 +239,86 @@ def _new_model(run, data, seed):
   )
 
 
+def _state(model):
+  """All that a model goes on from, as arrays; the seed, for a start has its own."""
+  variables = [*model.weights, *model.optimizer.variables]
+  return [np.int64(model.seed), *(v.numpy() for v in variables)]
+
+
+def _restore(model, state):
+  seed, *values = state
+  model.seed = int(seed)
+  for variable, value in zip(
+      [*model.weights, *model.optimizer.variables], values, strict=True
+  ):
+    variable.assign(value)
+
+
 def _in_float32(model, run, data):
   """The model as it is used: less precision serves the speed of training alone."""
   if run.recipe.precision == "float32":
     return model
   recipe = dataclasses.replace(run.recipe, precision="float32")
   full = _new_model(dataclasses.replace(run, recipe=recipe), data, model.seed)
-  full.set_weights(model.get_weights())
   full.optimizer.build(full.trainable_variables)
-  for variable, trained in zip(full.optimizer.variables, model.optimizer.variables):
-    variable.assign(trained)
+  _restore(full, _state(model))
   return full
 
 
-def _fit(model, run, data, seed, first_epoch, epochs, keepers):
-  """Fits to the end of epoch `epochs`; returns the rows of the history."""
-  batch_size = run.recipe.batch_size
-  history = model.fit(
-      data.train_batches(batch_size, seed=seed, initial_epoch=first_epoch),
-      steps_per_epoch=data.steps_per_epoch(batch_size),
-      initial_epoch=first_epoch,
-      epochs=epochs,
+# ---- fitting -----------------------------------------------------------------------------------
+
+
+def _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=False):
+  """Fits from `done` to the end of epoch `epochs`, keeping its progress in `folder`."""
+  steps = session.data.steps_per_epoch(session.run.recipe.batch_size)
+  spans = [(done, epochs, steps)]
+  if done.steps:  # first the rest of the epoch
+    rest = (done, done.epochs + 1, steps - done.steps)
+    spans = [rest, (_Done(done.epochs + 1, 0), epochs, steps)]
+  for start, end, steps_per_epoch in spans:
+    if start.epochs < end:
+      keeper = _keeper(session, model, start, folder, last_epoch_alone)
+      _fit_span(session, model, seed, start, end, steps_per_epoch, keeper, board)
+
+
+def _fit_span(session, model, seed, start, end, steps_per_epoch, keeper, board):
+  shown = []
+  if session.job.is_chief:
+    shown = [callbacks.Progress(), keras.callbacks.TensorBoard(board, write_graph=False)]
+  model.fit(
+      session.job.train_batches(
+          session.data,
+          session.run.recipe.batch_size,
+          seed=seed,
+          initial_epoch=start.epochs,
+          initial_step=start.steps,
+      ),
+      steps_per_epoch=steps_per_epoch,
+      initial_epoch=start.epochs,
+      epochs=end,
       shuffle=False,  # the data are shuffled already, by (seed, epoch)
       verbose=0,
-      callbacks=[callbacks.StopOnNonFinite(), callbacks.Progress(), *keepers],
+      callbacks=[callbacks.StopOnNonFinite(), *shown, keeper],
   )
-  columns = history.history
-  return [
-      {"epoch": epoch + 1, **{name: columns[name][i] for name in columns}}
-      for i, epoch in enumerate(history.epoch)
-  ]
+
+
+def _keeper(session, model, start, folder, last_epoch_alone):
+  log_sums = None
+  if start.steps:
+    names = [metric.name for metric in model.metrics]
+    sums = np.zeros([len(names), 2])
+    if session.job.is_chief:
+      saved = workdirs.newest_checkpoint(folder).log_sums()
+      sums = np.array([saved[name] for name in names])
+    log_sums = dict(zip(names, session.job.from_chief([sums])[0].tolist()))
+  return callbacks.RunKeeper(
+      folder,
+      session.job,
+      first_step=start.steps,
+      log_sums=log_sums,
+      last_epoch_alone=last_epoch_alone,
+      stop_asked=session.stop_asked,
+  )
 
 
 def versions():

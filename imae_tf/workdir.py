@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import tempfile
+import typing
 
 from imae_tf.errors import InputError
 from imae_tf.errors import first_line
@@ -23,6 +24,7 @@ FORMAT_VERSION = 1
 # What the programs read of a config.json.
 _NEEDED = {"dataset", "method", "recipe", "epochs", "seed", "holdout", "num_categories"}
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
+_PARTIAL_CHECKPOINT = re.compile(r"epoch-(\d+)-step-(\d+)\.keras")
 _KEPT_CHECKPOINTS = 2
 
 
@@ -210,11 +212,41 @@ def save_keras(model, path):
     model.save(temporary)
 
 
+class Checkpoint(typing.NamedTuple):
+  """A saved model, its optimizer included.
+
+  Attributes:
+    epochs: Finished epochs.
+    steps: Finished steps of the next epoch.
+    path: Of the Keras file.
+  """
+
+  epochs: int
+  steps: int
+  path: pathlib.Path
+
+  def log_sums(self):
+    """{name: (sum, weight)} of the logs of an unfinished epoch; empty after a whole one."""
+    return read_json(self.path.with_suffix(".json")) if self.steps else {}
+
+
 def checkpoints(workdir):
   """Whole epochs saved so far: {number of finished epochs: path}, ascending."""
-  folder = pathlib.Path(workdir) / "checkpoints"
-  found = {int(m.group(1)): p for p in folder.glob("*") if (m := _CHECKPOINT.fullmatch(p.name))}
+  found = {int(m.group(1)): path for m, path in _matching(workdir, _CHECKPOINT)}
   return dict(sorted(found.items()))
+
+
+def newest_checkpoint(workdir):
+  """The `Checkpoint` that a run goes on from, within an epoch or after one; None without."""
+  whole = [(int(m.group(1)), 0, path) for m, path in _matching(workdir, _CHECKPOINT)]
+  partial = _matching(workdir, _PARTIAL_CHECKPOINT)
+  within = [(int(m.group(1)), int(m.group(2)), path) for m, path in partial]
+  return Checkpoint(*max(whole + within)) if whole or within else None
+
+
+def _matching(workdir, pattern):
+  paths = list((pathlib.Path(workdir) / "checkpoints").glob("*"))
+  return [(m, path) for path in paths if (m := pattern.fullmatch(path.name))]
 
 
 def save_checkpoint(model, workdir, epochs):
@@ -222,6 +254,17 @@ def save_checkpoint(model, workdir, epochs):
   save_keras(model, pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}.keras")
   for path in list(checkpoints(workdir).values())[:-_KEPT_CHECKPOINTS]:
     path.unlink()
+  for match, path in _matching(workdir, _PARTIAL_CHECKPOINT):
+    if int(match.group(1)) < epochs:
+      path.unlink()
+      path.with_suffix(".json").unlink(missing_ok=True)
+
+
+def save_partial_checkpoint(model, workdir, epochs, steps, log_sums):
+  """Saves a model within an epoch, with `Checkpoint.log_sums`."""
+  path = pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}-step-{steps:06d}.keras"
+  write_json(path.with_suffix(".json"), log_sums)  # first: a Keras file is never without it
+  save_keras(model, path)
 
 
 def read_history(workdir):
@@ -261,7 +304,8 @@ def summary(metrics, workdir):
   lines = []
   if metrics["accuracy"] is not None:
     baselines = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3f}" for name, value in sorted(metrics["baselines"].items())
+        f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in sorted(metrics["baselines"].items())
     )
     lines.append(f"accuracy        {metrics['accuracy']:.3f} without labels ({baselines})")
   lines += [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imae_tf import callbacks
+from imae_tf import cluster
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
 
@@ -73,9 +74,10 @@ def saved(monkeypatch):
 
 
 def keep(workdir, first, losses):
-  keeper = with_model(callbacks.RunKeeper(workdir))
+  keeper = with_model(callbacks.RunKeeper(workdir, cluster.Job()), epochs=9)
   keeper.on_train_begin()
   for epoch, loss in enumerate(losses, start=first):
+    keeper.on_epoch_begin(epoch)
     keeper.on_epoch_end(epoch, {"loss": np.array([loss])[0], "mi_y": np.float32(0.25)})
 
 

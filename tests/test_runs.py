@@ -1,6 +1,8 @@
 """Runs in a folder: what an interruption leaves, restarts without labels, no collapse."""
 
 import dataclasses
+import os
+import signal
 
 import keras
 import numpy as np
@@ -13,6 +15,7 @@ from imae_tf import runs
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
+from imae_tf.errors import Preempted
 
 STEPS = 4  # per epoch, of `images`
 SMALL = dataclasses.replace(
@@ -118,6 +121,41 @@ def test_an_interrupted_run_goes_on_exactly(
     assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("step", "restarts"), [(2, 1), (STEPS, 1), (STEPS + 3, 1), (STEPS + 2, 2)]
+)
+def test_sigterm_saves_and_the_run_goes_on_from_there(
+    tmp_path, monkeypatch, images, unbroken, step, restarts
+):
+  """Within an epoch and after one; the rest of an epoch is logged as the whole of it."""
+  run = make_run(images, restarts=restarts, restart_epochs=2)
+  reference = unbroken
+  if restarts > 1:
+    reference = tmp_path / "reference"
+    runs.train(run, reference)
+
+  def terminate(progress, batch, logs=None):
+    if int(progress.model.optimizer.iterations) == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  folder = tmp_path / "run"
+  with monkeypatch.context() as patch:
+    patch.setattr(callbacks.Progress, "on_train_batch_end", terminate)
+    with pytest.raises(Preempted, match="the same command goes on from here"):
+      runs.train(run, folder)
+  saved = workdirs.newest_checkpoint(folder if restarts == 1 else folder / "restarts/start-0")
+  assert (saved.epochs, saved.steps) == divmod(step, STEPS)
+  model = runs.train(run, folder)
+  assert_same_weights(model, workdirs.load_keras(reference / "model.keras"))
+  for ours, theirs in zip(
+      workdirs.read_history(folder), workdirs.read_history(reference), strict=True
+  ):
+    assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+  assert {path.name for path in (folder / "checkpoints").iterdir()} == {
+      "epoch-0002.keras", "epoch-0003.keras",
+  }
+
+
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, images, unbroken):
   """The learning rate explodes in the middle of the second epoch."""
   build = recipes.build
@@ -206,10 +244,10 @@ def test_the_check_above_sees_a_collapse():
 def test_a_diverging_start_does_not_end_the_run(tmp_path, images, monkeypatch):
   train_start = runs._train_start
 
-  def diverge_first(run, data, seed, folder, epochs):
-    if folder.name == "start-0":
+  def diverge_first(session, index, folder):
+    if index == 0:
       raise DivergenceError("expected finite terms, got loss = nan at step 3.")
-    train_start(run, data, seed, folder, epochs)
+    train_start(session, index, folder)
 
   monkeypatch.setattr(runs, "_train_start", diverge_first)
   runs.train(make_run(images, epochs=1, restarts=2, restart_epochs=1), tmp_path / "run")

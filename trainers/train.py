@@ -46,6 +46,12 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
 flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
 flags.DEFINE_integer("holdout", 0, "Training images kept for --split=holdout, unseen.", 0)
+flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    ["auto", "none", "mirrored", "multi_worker"],
+    "none; all GPUs; the workers of TF_CONFIG; auto: what is there.",
+)
 flags.DEFINE_bool("deterministic", True, "Repeat to the bit; off is a little faster.")
 
 
@@ -66,7 +72,7 @@ def main():
       seed=FLAGS.seed,
       deterministic=FLAGS.deterministic,
   )
-  runs.train(run, pathlib.Path(FLAGS.workdir).expanduser())
+  runs.train(run, pathlib.Path(FLAGS.workdir).expanduser(), FLAGS.strategy)
   print(f"Trained: {FLAGS.workdir}/model.keras. Next: imae-evaluate --workdir={FLAGS.workdir}")
 
 
