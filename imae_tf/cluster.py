@@ -67,10 +67,10 @@ class Job:
   def _sum_over_replicas(self, values, first_alone):
     def of_replica(*values):
       context = tf.distribute.get_replica_context()
-      if first_alone:  # of the chief's replicas, too
-        first = tf.equal(context.replica_id_in_sync_group, 0)
-        values = [tf.where(first, value, tf.zeros_like(value)) for value in values]
-      return context.all_reduce("SUM", list(values))
+      first = tf.equal(context.replica_id_in_sync_group, 0)
+      counts = first if first_alone else True  # the chief may have other replicas, too
+      own = [tf.where(counts, value, tf.zeros_like(value)) for value in values]
+      return [context.all_reduce("SUM", value) for value in own]  # of one dtype each
 
     sums = self.strategy.run(of_replica, args=tuple(map(tf.convert_to_tensor, values)))
     return [self.strategy.experimental_local_results(s)[0] for s in sums]

@@ -72,13 +72,14 @@ def log_marginals(
   codes = tf.reshape(filled, [num_blocks, rows, z.shape[1]])
   first_rows = first_row + rows * tf.range(num_blocks)
 
-  @tf.recompute_grad
-  def block(codes, first_row, mean, log_scale, log_y):
+  def block(part):
+    codes, first_row = part
     own = first_row + tf.range(rows) if leave_one_out else None
-    return _block_log_marginals(codes, mean, log_scale, log_y, own)
+    of_codes = tf.recompute_grad(lambda *arrays: _block_log_marginals(*arrays, own))
+    return of_codes(codes, mean, log_scale, log_y)
 
   blocks = tf.map_fn(
-      lambda part: block(*part, mean, log_scale, log_y),
+      block,
       (codes, first_rows),
       fn_output_signature=(tf.float32,) * 3,
       parallel_iterations=1,  # more would only hold more blocks; each uses all cores

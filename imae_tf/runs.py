@@ -48,7 +48,7 @@ class _Session:
   stop_asked: Callable[[], bool]
 
 
-def train(run, workdir, strategy="auto"):
+def train(run, workdir, job=None):
   """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
 
   The order of the images, the noise and the first weights are functions of the seed and
@@ -58,7 +58,7 @@ def train(run, workdir, strategy="auto"):
   Args:
     run: `Run`.
     workdir: its folder; of several workers the chief's alone is read and written.
-    strategy: as in `cluster.open_job`.
+    job: `cluster.Job`; None for this process alone.
 
   Returns:
     The trained model.
@@ -74,7 +74,7 @@ def train(run, workdir, strategy="auto"):
         f"expected restart_epochs of 1 or more for {run.recipe.restarts} restarts, got"
         f" {run.recipe.restart_epochs}; give --restart_epochs, 25 for example."
     )
-  job = cluster.open_job(strategy)
+  job = job or cluster.Job()
   if run.deterministic:
     tf.config.experimental.enable_op_determinism()
   data = data_lib.load(run.dataset, holdout=run.holdout)

@@ -58,6 +58,7 @@ flags.DEFINE_bool("deterministic", True, "Repeat to the bit; off is a little fas
 def main():
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
+  from imae_tf import cluster
   from imae_tf import data
   from imae_tf import runs
 
@@ -72,8 +73,9 @@ def main():
       seed=FLAGS.seed,
       deterministic=FLAGS.deterministic,
   )
-  runs.train(run, pathlib.Path(FLAGS.workdir).expanduser(), FLAGS.strategy)
-  print(f"Trained: {FLAGS.workdir}/model.keras. Next: imae-evaluate --workdir={FLAGS.workdir}")
+  job = cluster.open_job(FLAGS.strategy)
+  runs.train(run, pathlib.Path(FLAGS.workdir).expanduser(), job)
+  job.say(f"Trained: {FLAGS.workdir}/model.keras. Next: imae-evaluate --workdir={FLAGS.workdir}")
 
 
 def _recipe():

@@ -1,0 +1,303 @@
+"""Images per second of `fit` on a data set ten times larger than the memory it may use.
+
+    python -m benchmarks.streaming --output=streaming.json
+
+Two TFDS data sets of encoded 28x28 images are written to a temporary folder, one with a
+tenth of the other's images. One process trains on the small one, which `data.load` holds in
+memory; another on the large one, with `data.MEMORY_LIMIT` at a tenth of its decoded bytes,
+so that it is streamed. Both take the real step of MNIST's recipe, in one call of `fit` each,
+and in turn (`harness.py`): a callback holds `fit` between turns, and the input pipelines
+stand still with their processes.
+
+Before it opens the data set, the streaming process has trained on images in memory. From
+there on it may not take more than a tenth of the decoded bytes while it trains: the kernel
+refuses it more private memory (RLIMIT_DATA, which also counts what is reserved and never
+touched), and its resident memory is read after every turn.
+
+Afterwards, without that limit, the input pipelines are timed without training, and so are
+the streaming one's stages.
+"""
+
+import functools
+import pathlib
+import resource
+import tempfile
+import threading
+import time
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks import harness, step
+
+FLAGS = flags.FLAGS
+
+SHARE = 10  # how many times larger the data set is than the memory
+DISTINCT = 5_000  # encoded images, repeated in random order
+SHARDS = 16
+
+
+def define_flags():
+  harness.define_flags()
+  flags.DEFINE_integer("images", 4_000_000, "Of the large data set.", 10_000)
+  flags.DEFINE_enum("precision", "mixed_bfloat16", step.PRECISIONS, "Of the networks.")
+  flags.DEFINE_integer("rounds", 9, "Times that each has its turn.", 1)
+  flags.DEFINE_integer("steps", 80, "Training steps of a turn.", 1)
+
+
+def main(_):
+  decoded = FLAGS.images * 28 * 28
+  with tempfile.TemporaryDirectory() as folder:
+    write_in_process(folder)
+    workers = {
+        "in memory": _worker(folder, "small", 0),
+        "streamed": _worker(folder, "large", decoded // SHARE),
+    }
+    timed = {
+        name: functools.partial(worker.seconds, "fit", FLAGS.steps)
+        for name, worker in workers.items()
+    }
+    harness.rounds(timed, 1)
+    table = harness.summary(harness.rounds(timed, FLAGS.rounds), "in memory")
+    memory = workers["streamed"].call("memory")[1]
+    for name, worker in workers.items():
+      table[name]["images_per_s"] = FLAGS.steps * _batch_size() / table[name]["median_s"]
+      table[name]["pipeline_images_per_s"] = worker.call("pipeline")[1]
+    stages = workers["streamed"].call("stages")[1]
+    for worker in workers.values():
+      worker.close()
+  harness.report(
+      "fit",
+      {"data set": "name", "images/s": "images_per_s", "time / in memory": "median_ratio",
+       "pipeline alone, images/s": "pipeline_images_per_s"},
+      [{"name": name, **row} for name, row in table.items()],
+  )
+  print(f"Decoded: {decoded / 1e6:.0f} MB. Memory: +{memory['growth_bytes'] / 1e6:.0f} MB"
+        f" of {decoded / SHARE / 1e6:.0f} MB allowed.")
+  harness.report(
+      "Stages of the streaming pipeline, each with those before it",
+      {"stage": "name", "images/s": "images_per_s"},
+      [{"name": name, "images_per_s": value} for name, value in stages.items()],
+  )
+  harness.save({
+      "precision": FLAGS.precision,
+      "images": FLAGS.images,
+      "decoded_bytes": decoded,
+      "allowed_bytes": decoded // SHARE,
+      "streamed_speed": 1.0 / table["streamed"]["median_ratio"],
+      **memory,
+      "candidates": table,
+      "stages_images_per_s": stages,
+  })
+
+
+def _worker(folder, name, limit):
+  return harness.Worker(
+      "benchmarks.streaming:candidate",
+      FLAGS.threads,
+      folder=folder,
+      name=name,
+      limit=limit,
+      precision=FLAGS.precision,
+  )
+
+
+def _batch_size():
+  from imae_tf import recipes
+
+  return recipes.TUNED["mnist"].batch_size
+
+
+# --- the data sets --------------------------------------------------------------------------
+
+
+def write_in_process(folder):
+  """Writes both data sets from a process of its own, so that this one stays small."""
+  worker = harness.Worker(
+      "benchmarks.streaming:writer", FLAGS.threads, folder=folder, images=FLAGS.images
+  )
+  print(f"Wrote the data sets in {worker.seconds('write'):.0f} s.")
+  worker.close()
+
+
+def writer(threads, folder, images):
+  """The harness's factory."""
+  harness.limit_threads(threads)
+
+  def write(_):
+    records = _records()
+    _write(folder, "large", images, records)
+    _write(folder, "small", images // SHARE, records)
+
+  return {"write": write}
+
+
+def _features():
+  import tensorflow_datasets as tfds
+
+  return tfds.features.FeaturesDict({
+      "image": tfds.features.Image(shape=(28, 28, 1), encoding_format="png"),
+      "label": tfds.features.ClassLabel(num_classes=10),
+  })
+
+
+def _records():
+  """Serialized examples of distinct images, sparse like strokes."""
+  features = _features()
+  rng = np.random.default_rng(0)
+  records = []
+  for _ in range(DISTINCT):
+    pixels = np.maximum(rng.integers(-1000, 256, (28, 28, 1)), 0).astype("uint8")
+    example = {"image": pixels, "label": int(rng.integers(10))}
+    records.append(features.serialize_example(example))
+  return records
+
+
+def _write(folder, name, images, records):
+  """A TFDS data set `name` 1.0.0 with splits "train" and "test"."""
+  import tensorflow as tf
+  import tensorflow_datasets as tfds
+
+  target = pathlib.Path(folder, name, "1.0.0")
+  target.mkdir(parents=True)
+  rng = np.random.default_rng(1)
+  sizes = {"train": [images // SHARDS] * SHARDS, "test": [1000]}
+  for split, shards in sizes.items():
+    for i, size in enumerate(shards):
+      file = target / f"{name}-{split}.tfrecord-{i:05d}-of-{len(shards):05d}"
+      with tf.io.TFRecordWriter(str(file)) as output:
+        for index in rng.integers(DISTINCT, size=size):
+          output.write(records[index])
+  template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+  tfds.folder_dataset.write_metadata(
+      data_dir=str(target),
+      features=_features(),
+      split_infos=[
+          tfds.core.SplitInfo(
+              name=split,
+              shard_lengths=shards,
+              num_bytes=0,
+              filename_template=tfds.core.ShardedFileTemplate(
+                  data_dir=target, template=template, dataset_name=name, split=split,
+                  filetype_suffix="tfrecord",
+              ),
+          )
+          for split, shards in sizes.items()
+      ],
+      check_data=False,
+  )
+
+
+# --- training on them -----------------------------------------------------------------------
+
+
+def candidate(threads, folder, name, limit, precision):
+  """The harness's factory; a limit of 0 leaves the process all memory."""
+  import os
+
+  harness.limit_threads(threads)
+  os.environ["TFDS_DATA_DIR"] = folder
+  from imae_tf import data as data_lib
+
+  batch_size = _batch_size()
+  model = step.build(precision)
+  model.fit(np.zeros((2 * batch_size, *step.PIXELS), "float32"), batch_size=batch_size, verbose=0)
+  before = harness.resident_memory()
+  if limit:
+    data_lib.MEMORY_LIMIT = limit
+    _cap(limit)
+  data = data_lib.load(name)
+  assert isinstance(data, data_lib.StreamedData) == bool(limit)
+  batches = data.train_batches(batch_size, seed=0)
+  turns = _Turns(model, batches)
+  peak = [before]
+
+  def fit(steps):
+    turns.take(steps)
+    peak.append(harness.resident_memory())
+
+  def pipeline(_):
+    _uncap()
+    return _images_per_s(batches.map(len), batch_size)
+
+  return {
+      "fit": fit,
+      "memory": lambda _: {"growth_bytes": max(peak) - before, "before_bytes": before},
+      "pipeline": pipeline,
+      "stages": lambda _: stages(data, batch_size),
+  }
+
+
+def _cap(limit):
+  """Refuses the process more than `limit` bytes of private memory beyond what it has."""
+  status = pathlib.Path("/proc/self/status").read_text()
+  private = int(status.split("VmData:")[1].split()[0]) * 1024
+  resource.setrlimit(resource.RLIMIT_DATA, (private + limit, resource.RLIM_INFINITY))
+
+
+def _uncap():
+  resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
+
+
+class _Turns:
+  """One endless `fit` in a thread, which takes as many steps as it is told and waits."""
+
+  def __init__(self, model, batches):
+    import keras
+
+    self._allowed, self._done = threading.Semaphore(0), threading.Semaphore(0)
+    callback = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs=None: self._allowed.acquire(),
+        on_train_batch_end=lambda batch, logs=None: self._done.release(),
+    )
+    fit = functools.partial(
+        model.fit, batches, steps_per_epoch=10**9, shuffle=False, verbose=0, callbacks=[callback]
+    )
+    self._thread = threading.Thread(target=fit, daemon=True)
+    self._thread.start()
+
+  def take(self, steps):
+    self._allowed.release(steps)
+    for _ in range(steps):
+      while not self._done.acquire(timeout=10.0):
+        if not self._thread.is_alive():
+          raise RuntimeError("fit has ended.")
+
+
+def stages(data, batch_size):
+  """Images per second of the streaming pipeline, one stage after the other.
+
+  These are the stages of `StreamedData`, made again from its attributes.
+  """
+  import tensorflow as tf
+
+  from imae_tf import data as data_lib
+
+  read = data.records["train"].repeat()
+  shuffled = data_lib._shuffle_windows(read, data.window, [0, 0])
+  decoded = shuffled.map(
+      lambda record, _: data.decode(record), num_parallel_calls=tf.data.AUTOTUNE
+  )
+  return {
+      "read": _images_per_s(read.map(lambda *_: 0).batch(batch_size), batch_size),
+      "shuffle": _images_per_s(shuffled.map(lambda *_: 0).batch(batch_size), batch_size),
+      "decode": _images_per_s(decoded.map(lambda _: 0).batch(batch_size), batch_size),
+      "batch": _images_per_s(decoded.batch(batch_size).map(len), batch_size),
+  }
+
+
+def _images_per_s(batches, batch_size, seconds=4.0):
+  """Images per second that a data set yields, after two seconds of warming up."""
+  iterator = iter(batches)
+  for duration in (2.0, seconds):
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < duration:
+      next(iterator)
+      count += 1
+    elapsed = time.perf_counter() - start
+  return count * batch_size / elapsed
+
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)
