@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from imae_tf import estimators
 from imae_tf import objective
+from imae_tf import optimizers  # noqa: F401  registers Adam, for models to load
 from imae_tf import posterior
 from imae_tf import replicas
 from imae_tf import vat

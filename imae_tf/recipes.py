@@ -179,11 +179,13 @@ def _model(recipe, image_shape, num_categories, latent_dim, seed):
 def _optimizer(recipe, steps_per_epoch):
   import keras
 
+  from imae_tf import optimizers
+
   rate = keras.optimizers.schedules.ExponentialDecay(
       recipe.learning_rate, steps_per_epoch, recipe.learning_rate_decay, staircase=True
   )
   if recipe.optimizer == "adam":
-    return keras.optimizers.Adam(rate)
+    return optimizers.Adam(rate)
   if recipe.optimizer == "sgd":
     return keras.optimizers.SGD(rate, momentum=recipe.momentum)
   raise InputError(f"expected the optimizer 'adam' or 'sgd', got {recipe.optimizer!r}.")
