@@ -50,6 +50,8 @@ setuptools.setup(
     ],
     extras_require={
         "test": ["pytest>=8.2,<10"],
+        # The baseline of benchmarks/step.py; the CPU wheel will do.
+        "benchmarks": ["torch>=2.6"],
         "serving": ["tensorflow-serving-api>=2.19,<2.22"],
     },
     entry_points={

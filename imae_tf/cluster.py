@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from imae_tf.errors import InputError
 from imae_tf.errors import WorkerLostError
+from imae_tf.errors import first_line
 
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
 # What the collectives of a worker raise when another one is gone.
@@ -104,8 +105,9 @@ class Job:
       if self.num_workers == 1:
         raise
       raise WorkerLostError(
-          "another worker of this job has ended, or cannot be reached; when its messages are"
-          " dealt with, start every worker again: they go on from the last checkpoint."
+          "another worker of this job has ended, or cannot be reached"
+          f" ({first_line(error.message)}); when its messages are dealt with, start every"
+          " worker again: they go on from the last checkpoint."
       ) from error
 
 
@@ -126,8 +128,6 @@ def open_job(strategy="auto"):
   if strategy not in STRATEGIES:
     raise InputError(f"expected a strategy of {', '.join(STRATEGIES)}, got {strategy!r}.")
   gpus = tf.config.list_physical_devices("GPU")
-  for gpu in gpus:  # else TensorFlow takes all the memory of each at once
-    tf.config.experimental.set_memory_growth(gpu, True)
   workers = _workers_of_tf_config()
   if strategy == "multi_worker" or (strategy == "auto" and len(workers) > 1):
     if not workers:
@@ -136,6 +136,7 @@ def open_job(strategy="auto"):
           ' {"cluster": {"worker": ["host1:12345", "host2:12345"]},'
           ' "task": {"type": "worker", "index": 0}}, with its own index on each host.'
       )
+    print(f"Waiting for the {len(workers)} workers of TF_CONFIG to start.", flush=True)
     return _multi_worker_job()
   if strategy == "mirrored" or (strategy == "auto" and len(gpus) > 1):
     return Job(tf.distribute.MirroredStrategy())
@@ -147,8 +148,8 @@ def _multi_worker_job():
     return Job(tf.distribute.MultiWorkerMirroredStrategy())
   except (*_LOST, tf.errors.UnknownError, tf.errors.FailedPreconditionError) as error:
     raise WorkerLostError(
-        f"expected to join the workers of TF_CONFIG, got: {error.message.splitlines()[0]};"
-        " start all of them, on hosts and ports that reach each other."
+        f"expected to join the workers of TF_CONFIG, got: {first_line(error.message)}; start"
+        " all of them, on hosts and ports that reach each other."
     ) from error
 
 

@@ -25,6 +25,8 @@ def run(main):
   """
   # TensorFlow's C++ start-up messages would hide ours; its failures still raise in Python.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  # Else it takes all the memory of every GPU at once.
+  os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
   logging.set_verbosity(logging.WARNING)
   _show_in_help(main.__module__)
   app.run(lambda argv: _guarded(main, argv))

@@ -97,7 +97,8 @@ def _train(session, model, done):
   if run.recipe.restarts > 1 and done.epochs < _start_epochs(run):
     model, done = _choose_start(session)
   elif done.epochs or done.steps:
-    job.say(f"Going on after {done} of {run.recipe.epochs} in {workdir}.")
+    within = f" and {done.steps} steps of the next" if done.steps else ""
+    job.say(f"Going on after epoch {done.epochs} of {run.recipe.epochs}{within} in {workdir}.")
   _fit(session, model, run.seed, done, run.recipe.epochs, workdir, workdir / "tensorboard")
   if job.is_chief:
     model = _in_float32(model, run, session.data)
@@ -202,9 +203,6 @@ class _Done(typing.NamedTuple):
 
   epochs: int
   steps: int
-
-  def __str__(self):
-    return f"epoch {self.epochs}" + (f" and {self.steps} steps" if self.steps else "")
 
 
 def _progress(job, folder):

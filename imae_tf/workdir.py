@@ -89,10 +89,11 @@ def check(workdir, config):
       )
     return
   old = read_config(workdir)
+  ours, theirs = _flat(old), _flat(config)
   differing = [
-      f"{key} {old.get(key)!r} -> {config.get(key)!r}"
-      for key in sorted((old.keys() | config.keys()) - {"format", "epochs", "versions"})
-      if old.get(key) != config.get(key)
+      f"{key} {ours.get(key)!r} -> {theirs.get(key)!r}"
+      for key in sorted((ours.keys() | theirs.keys()) - {"format", "epochs"})
+      if ours.get(key) != theirs.get(key)
   ]
   if differing or config["epochs"] < old["epochs"]:
     if not differing:
@@ -105,6 +106,12 @@ def check(workdir, config):
   if rows < saved:
     path = path.with_name("history.csv")
     raise InputError(_damaged_history(path, f"{rows} rows after {saved} epochs"))
+
+
+def _flat(config):
+  """The settings beside the rest, and no versions: a newer one may go on with a run."""
+  rest = {name: v for name, v in config.items() if name not in ("settings", "versions")}
+  return {**rest, **config.get("settings", {})}
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
     python results/collect.py digits runs/digits-*      # writes results/digits.json
     python results/collect.py --readme                  # README.md from results/*.json
+
+results/benchmark_NAME.json are the outputs of `python -m benchmarks.NAME`.
 """
 
 import argparse
@@ -95,9 +97,76 @@ def quickstart():
   return "```\n" + workdir.summary(run, "runs/quickstart") + "\n```"
 
 
+def benchmarks():
+  """What `benchmarks/` measured, in a few sentences and a table."""
+  names = ("step", "pairwise", "evaluation", "streaming", "startup")
+  paths = {name: HERE / f"benchmark_{name}.json" for name in names}
+  if not all(path.exists() for path in paths.values()):
+    return ""
+  step, pairwise, evaluation, streaming, startup = (_read(p) for p in paths.values())
+  machine = step["machine"]
+  lines = [
+      f"Training step of MNIST's recipe (250 images, {step['threads']} threads of a"
+      f" {machine['cpu']} with {machine['cores']} cores), against the same mathematics written"
+      " by hand in plain TensorFlow and in PyTorch, and against the step's matrix products"
+      " alone; processes timed in turn, medians:",
+      "",
+      "| precision | imae_tf, images/s | speed against plain TensorFlow | against PyTorch"
+      " | time against TensorFlow's matrix products alone |",
+      "|---|---|---|---|---|",
+  ]
+  for precision in ("float32", "mixed_bfloat16"):
+    rows = step[precision]["step"]["candidates"]
+    floor = 1.0 / rows["matmul_floor_tf"]["median_ratio"]
+    lines.append(
+        f"| {precision} | {rows['imae_tf']['images_per_s']:.0f}"
+        f" | {rows['plain_tf']['median_ratio']:.2f} | {rows['pytorch']['median_ratio']:.2f}"
+        f" | {floor:.2f} |"
+    )
+  return "\n".join([*lines, "", *_pairwise_lines(pairwise), *_other_lines(
+      evaluation, streaming, startup)])
+
+
+def _pairwise_lines(pairwise):
+  rows = {
+      (r["implementation"], r["batch_size"], r["latent_dim"]): r
+      for r in pairwise["rows"]
+      if r["call"] == "with gradients"
+  }
+  blocks, broadcast = rows["blocks", 2048, 64], rows["broadcast", 2048, 64]
+  large = rows["blocks", 8192, 64]
+  return [
+      "- The pairwise terms of a batch of 2,048 with K1 = 64, gradients included:"
+      f" {_mb(blocks)} beyond their inputs and {blocks['median_s']:.2f} s, where a plain"
+      f" broadcast takes {_mb(broadcast)} and {broadcast['median_s']:.2f} s; a batch of 8,192:"
+      f" {_mb(large)}.",
+  ]
+
+
+def _other_lines(evaluation, streaming, startup):
+  first = startup["candidates"]
+  return [
+      f"- All pairwise metrics of {evaluation['codes']:,} codes among"
+      f" {evaluation['images']:,} posteriors: {evaluation['median_s']:.0f} s and"
+      f" {_mb(evaluation)}.",
+      f"- A data set of {streaming['decoded_bytes'] / 1e9:.1f} GB streams from disk through"
+      f" {streaming['memory_growth_bytes'] / 1e6:.0f} MB at"
+      f" {streaming['speed_ratio']:.2f} of the speed from memory.",
+      f"- `import imae_tf` takes {first['import imae_tf']['median_s']:.2f} s, `imae-train"
+      f" --help` {first['imae-train --help']['median_s']:.2f} s, the first training step of"
+      f" `digits` {first['first step of digits']['median_s']:.1f} s (TensorFlow's import alone:"
+      f" {first['import tensorflow']['median_s']:.1f} s).",
+  ]
+
+
+def _mb(row):
+  return f"{row['extra_memory_bytes'] / 1e6:,.0f} MB"
+
+
 def readme(text):
   """README.md with what stands between its markers made anew."""
-  for marker, content in (("results", table()), ("quickstart", quickstart())):
+  parts = {"results": table(), "quickstart": quickstart(), "benchmarks": benchmarks()}
+  for marker, content in parts.items():
     start, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
     head, _, tail = text.partition(start)
     tail = tail.partition(end)[2] if end in tail else tail

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from imae_tf import posterior, recipes
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+# Last: the checkout's own imae_tf must not come before the installed one.
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 from benchmarks import harness, matmuls, plain_tf
 from benchmarks import problem as problems

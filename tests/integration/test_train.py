@@ -33,7 +33,7 @@ EXTRA_METRICS = {"recipe", "epochs", "kl_z", "mi_joint"}
 TRAIN_FLAGS = {
     "dataset", "workdir", "method", "recipe", "epochs", "batch_size", "seed", "beta", "gamma",
     "lam", "temperature", "vat_radius", "num_categories", "latent_dim", "optimizer",
-    "learning_rate",
+    "learning_rate", "strategy",
 }
 
 
