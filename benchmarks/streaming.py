@@ -14,8 +14,9 @@ there on it may not take more than a tenth of the decoded bytes while it trains:
 refuses it more private memory (RLIMIT_DATA, which also counts what is reserved and never
 touched), and its resident memory is read after every turn.
 
-Afterwards, without that limit, the input pipelines are timed without training, and so are
-the streaming one's stages.
+Afterwards, without that limit, the input pipelines run without training, and so do the
+streaming one's stages: their time, and what they take of all cores together, which is what
+streaming takes from the step.
 """
 
 import functools
@@ -62,32 +63,33 @@ def main(_):
     memory = workers["streamed"].call("memory")[1]
     for name, worker in workers.items():
       table[name]["images_per_s"] = FLAGS.steps * _batch_size() / table[name]["median_s"]
-      table[name]["pipeline_images_per_s"] = worker.call("pipeline")[1]
+      table[name]["pipeline"] = worker.call("pipeline")[1]
     stages = workers["streamed"].call("stages")[1]
     for worker in workers.values():
       worker.close()
   harness.report(
       "fit",
       {"data set": "name", "images/s": "images_per_s", "time / in memory": "median_ratio",
-       "pipeline alone, images/s": "pipeline_images_per_s"},
+       "pipeline alone, images/s": lambda row: row["pipeline"]["images_per_s"],
+       "CPU us/image": lambda row: row["pipeline"]["cpu_us_per_image"]},
       [{"name": name, **row} for name, row in table.items()],
   )
-  print(f"Decoded: {decoded / 1e6:.0f} MB. Memory: +{memory['growth_bytes'] / 1e6:.0f} MB"
+  print(f"Decoded: {decoded / 1e6:.0f} MB. Memory: +{memory['memory_growth_bytes'] / 1e6:.0f} MB"
         f" of {decoded / SHARE / 1e6:.0f} MB allowed.")
   harness.report(
       "Stages of the streaming pipeline, each with those before it",
-      {"stage": "name", "images/s": "images_per_s"},
-      [{"name": name, "images_per_s": value} for name, value in stages.items()],
+      {"stage": "name", "images/s": "images_per_s", "CPU us/image": "cpu_us_per_image"},
+      [{"name": name, **row} for name, row in stages.items()],
   )
   harness.save({
       "precision": FLAGS.precision,
       "images": FLAGS.images,
       "decoded_bytes": decoded,
       "allowed_bytes": decoded // SHARE,
-      "streamed_speed": 1.0 / table["streamed"]["median_ratio"],
+      "speed_ratio": 1.0 / table["streamed"]["median_ratio"],
       **memory,
       "candidates": table,
-      "stages_images_per_s": stages,
+      "stages": stages,
   })
 
 
@@ -218,11 +220,11 @@ def candidate(threads, folder, name, limit, precision):
 
   def pipeline(_):
     _uncap()
-    return _images_per_s(batches.map(len), batch_size)
+    return _rate(batches, batch_size)
 
   return {
       "fit": fit,
-      "memory": lambda _: {"growth_bytes": max(peak) - before, "before_bytes": before},
+      "memory": lambda _: {"memory_growth_bytes": max(peak) - before, "before_bytes": before},
       "pipeline": pipeline,
       "stages": lambda _: stages(data, batch_size),
   }
@@ -265,7 +267,7 @@ class _Turns:
 
 
 def stages(data, batch_size):
-  """Images per second of the streaming pipeline, one stage after the other.
+  """Rates of the streaming pipeline, one stage after the other.
 
   These are the stages of `StreamedData`, made again from its attributes.
   """
@@ -274,28 +276,28 @@ def stages(data, batch_size):
   from imae_tf import data as data_lib
 
   read = data.records["train"].repeat()
-  shuffled = data_lib._shuffle_windows(read, data.window, [0, 0])
-  decoded = shuffled.map(
-      lambda record, _: data.decode(record), num_parallel_calls=tf.data.AUTOTUNE
-  )
+  windows = data_lib._shuffled_windows(read, data.window, [0, 0])
+  shuffled = windows.rebatch(batch_size, drop_remainder=True)
+  parsed = shuffled.map(data.parse, num_parallel_calls=tf.data.AUTOTUNE)
   return {
-      "read": _images_per_s(read.map(lambda *_: 0).batch(batch_size), batch_size),
-      "shuffle": _images_per_s(shuffled.map(lambda *_: 0).batch(batch_size), batch_size),
-      "decode": _images_per_s(decoded.map(lambda _: 0).batch(batch_size), batch_size),
-      "batch": _images_per_s(decoded.batch(batch_size).map(len), batch_size),
+      "read": _rate(read.batch(batch_size), batch_size),
+      "shuffle": _rate(shuffled, batch_size),
+      "parse": _rate(parsed, batch_size),
+      "decode": _rate(data._decoded(shuffled), batch_size),
   }
 
 
-def _images_per_s(batches, batch_size, seconds=4.0):
-  """Images per second that a data set yields, after two seconds of warming up."""
-  iterator = iter(batches)
+def _rate(batches, batch_size, seconds=4.0):
+  """{"images_per_s", "cpu_us_per_image"} of a data set, after two seconds of warming up."""
+  # Batches stay in TensorFlow, of which Python sees the sizes.
+  iterator = iter(batches.map(lambda *batch: len(batch[0])))
   for duration in (2.0, seconds):
-    count, start = 0, time.perf_counter()
+    count, start, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - start < duration:
       next(iterator)
-      count += 1
-    elapsed = time.perf_counter() - start
-  return count * batch_size / elapsed
+      count += batch_size
+    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
+  return {"images_per_s": count / elapsed, "cpu_us_per_image": 1e6 * cpu / count}
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ import difflib
 import math
 import os
 import pathlib
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -30,8 +32,11 @@ MEMORY_LIMIT = 2**30
 _IMAGE_SUFFIXES = frozenset({
     ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 })
-# Encoded TFDS records shuffled at a time: about 100 MB of CelebA.
+# TFDS records, images encoded, shuffled at a time: about 100 MB of CelebA.
 _SHUFFLE_WINDOW = 10_000
+# What TFDS itself reads at once, for slow disks.
+_READ_BYTES = 2**23
+_IMAGES_PER_TURN = 16
 _LAST_EPOCH = np.iinfo(np.int64).max
 _CELEB_A_CROP, _CELEB_A_SIZE = 148, 64
 
@@ -219,16 +224,22 @@ class ArrayData(ImageData):
 class StreamedData(ImageData):
   """A data set that is read and decoded as it goes.
 
+  Records pass through the pipeline in batches, and a batch is parsed and decoded in one
+  call: for small images, handling each record singly costs more than decoding it.
+
   Attributes:
-    records: For each split, a dataset of (record, label) in file order; a record is what
-      `decode` turns into a uint8 image [H, W, C], a label is -1 where there is none.
+    records: For each split, a dataset of its records in file order: scalars, or structures
+      of them, that only `parse` looks into.
     split_sizes: Number of records of each split.
-    decode: Turns a record into an image.
+    parse: Turns a batch of records into encoded images [B] and labels int64 [B], -1 where
+      there is none.
+    decode: Turns an encoded image into a uint8 image [H, W, C].
     window: Training records shuffled at a time.
   """
 
   records: dict[str, tf.data.Dataset] = dataclasses.field(repr=False)
   split_sizes: dict[str, int]
+  parse: Callable[..., tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(repr=False)
   decode: Callable[[tf.Tensor], tf.Tensor] = dataclasses.field(repr=False)
   window: int
 
@@ -251,7 +262,7 @@ class StreamedData(ImageData):
       arrays_by_split = {split: self._read(split) for split in self.splits}
     except tf.errors.OpError as error:
       raise InputError(
-          f"expected readable records of {self.name!r}, got {first_line(error)!r}; delete"
+          f"expected readable records of {self.name!r}, got {_first_line(error)!r}; delete"
           " the prepared data set and prepare it again."
       ) from error
     return ArrayData(self.name, self.image_shape, self.class_names, arrays_by_split)
@@ -267,28 +278,27 @@ class StreamedData(ImageData):
     return images, None if self.class_names is None else labels
 
   def _stored_batches(self, split, batch_size):
-    return self._decoded(self.records[split]).batch(batch_size)
+    return self._decoded(self.records[split].batch(batch_size))
 
   def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
-    kept = self.steps_per_epoch(batch_size) * batch_size
-
-    def shuffled_records(epoch):
-      return _shuffle_windows(self.records["train"], self.window, [seed, epoch]).take(kept)
+    def shuffled_batches(epoch):
+      windows = _shuffled_windows(self.records["train"], self.window, [seed, epoch])
+      return windows.rebatch(batch_size, drop_remainder=True)
 
     epochs = tf.data.Dataset.range(initial_epoch, _LAST_EPOCH)
-    records = epochs.flat_map(shuffled_records).skip(initial_step * batch_size)
-    if rows != slice(0, batch_size):
-      records = records.enumerate().filter(
-          lambda i, record: (rows.start <= i % batch_size) & (i % batch_size < rows.stop)
-      ).map(lambda i, record: record)
-    images = self._decoded(records).map(lambda image, label: image)
-    return images.batch(rows.stop - rows.start, drop_remainder=True)
+    batches = epochs.flat_map(shuffled_batches).skip(initial_step)
+    return self._decoded(batches, rows).map(lambda images, labels: images)
 
-  def _decoded(self, records):
-    def decode(record, label):
-      return tf.ensure_shape(self.decode(record), self.image_shape), label
+  def _decoded(self, batches, rows=slice(None)):
+    """(images, labels) of these rows of batches of records; the other rows are not parsed."""
 
-    return records.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    def decode_batch(records):
+      chosen = tf.nest.map_structure(lambda part: part[rows], records)
+      encoded, labels = self.parse(chosen)
+      return _decode_each(self.decode, encoded, self.image_shape), labels
+
+    decoded = batches.map(decode_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _on_own_threads(decoded)
 
 
 def load(
@@ -381,7 +391,7 @@ def _numpy_batches(data, split, batch_size):
     yield from data.batches(split, batch_size).as_numpy_iterator()
   except tf.errors.OpError as error:
     raise InputError(
-        f"expected readable images in {data.name!r}, got {first_line(error)!r}; replace or"
+        f"expected readable images in {data.name!r}, got {_first_line(error)!r}; replace or"
         " remove what is damaged."
     ) from error
 
@@ -454,16 +464,17 @@ def _streamed_folder(name, paths, shape, bounds, image_size):
         stateful=False,
     )
 
-  def records(start, stop):
-    files = [str(file) for file in paths[start:stop]]
-    return tf.data.Dataset.from_tensor_slices((files, _no_labels(len(files))))
-
+  files = [str(file) for file in paths]
   return StreamedData(
       name,
       shape,
       None,
-      records={split: records(*limits) for split, limits in bounds.items()},
+      records={
+          split: tf.data.Dataset.from_tensor_slices(files[start:stop])
+          for split, (start, stop) in bounds.items()
+      },
       split_sizes={split: stop - start for split, (start, stop) in bounds.items()},
+      parse=lambda batch: (batch, _unlabelled(batch)),
       decode=decode,
       window=len(paths),
   )
@@ -476,16 +487,19 @@ def _tfds(name, holdout, image_size):
   shape, resize = _tfds_resize(name, builder.name, feature, image_size)
   _prepare(name, builder)
   bounds = _tfds_bounds(name, builder.info.splits, holdout)
+  label_key = None if class_names is None else "label"
+  source = _tfds_source(builder, image_key, label_key)
   return StreamedData(
       name,
       shape,
       class_names,
       records={
-          split: _tfds_records(builder, image_key, class_names, stored, limits)
-          for split, (stored, limits) in bounds.items()
+          split: source.records(f"{stored}[{start}:{stop}]")
+          for split, (stored, (start, stop)) in bounds.items()
       },
       split_sizes={split: stop - start for split, (_, (start, stop)) in bounds.items()},
-      decode=lambda record: resize(feature.decode_example(record)),
+      parse=source.parse,
+      decode=lambda encoded: resize(feature.decode_example(encoded)),
       window=_SHUFFLE_WINDOW,
   )
 
@@ -578,22 +592,82 @@ def _tfds_bounds(name, infos, holdout):
   return stored
 
 
-def _tfds_records(builder, image_key, class_names, stored, limits):
+@dataclasses.dataclass(frozen=True)
+class _TfdsSource:
+  """How `StreamedData` reads and parses a TFDS data set that TFDS parses record by record.
+
+  Attributes:
+    builder: Of the prepared data set.
+    image_key: Key of the image feature.
+    label_key: Key of the label feature; None without labels.
+  """
+
+  builder: Any
+  image_key: str
+  label_key: str | None
+
+  def records(self, split):
+    """Dataset of {feature: value} of the image and the label, in file order."""
+    import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+    keys = _image_keys(self.builder.info.features)
+    examples = self.builder.as_dataset(
+        split=split,
+        # Encoded images are shuffled, for they are far smaller than decoded ones.
+        decoders={key: tfds.decode.SkipDecoding() for key in keys},
+        # One file after the other: the order on disk.
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
+    return examples.map(lambda example: {key: example[key] for key in self._keys})
+
+  def parse(self, batch):
+    """(encoded images [B], labels int64 [B]) of a batch of records."""
+    images = batch[self.image_key]
+    return images, _unlabelled(images) if self.label_key is None else batch[self.label_key]
+
+  @property
+  def _keys(self):
+    return [key for key in (self.image_key, self.label_key) if key is not None]
+
+
+class _TfdsFiles(_TfdsSource):
+  """The same of a data set whose TFRecord files can be read here and parsed in batches."""
+
+  def records(self, split):
+    """Dataset of serialized `tf.train.Example`s in file order."""
+    parts = self.builder.info.splits[split].file_instructions
+    files = tf.data.Dataset.from_tensor_slices((
+        [os.fspath(part.filename) for part in parts],
+        np.array([part.skip for part in parts], np.int64),
+        np.array([part.take for part in parts], np.int64),
+    ))
+    records = files.flat_map(
+        lambda file, skip, take: tf.data.TFRecordDataset(file, buffer_size=_READ_BYTES)
+        .skip(skip)
+        .take(take)
+    )
+    # A file that ends early, between two records, is an error.
+    count = sum(part.take for part in parts)
+    return records.apply(tf.data.experimental.assert_cardinality(count))
+
+  def parse(self, batch):
+    dtypes = {self.image_key: tf.string, self.label_key: tf.int64}
+    spec = {key: tf.io.FixedLenFeature([], dtypes[key]) for key in self._keys}
+    return super().parse(tf.io.parse_example(batch, spec))
+
+
+def _tfds_source(builder, image_key, label_key):
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
 
-  examples = builder.as_dataset(
-      split=f"{stored}[{limits[0]}:{limits[1]}]",
-      # Encoded images are shuffled, for they are far smaller than decoded ones.
-      decoders={key: tfds.decode.SkipDecoding() for key in _image_keys(builder.info.features)},
-      # One file after the other: the order on disk.
-      read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+  info = builder.info
+  # The types themselves, for a subclass may be stored in another way.
+  plain = (
+      isinstance(builder, tfds.core.dataset_builder.FileReaderBuilder)
+      and info.file_format in (None, tfds.core.FileFormat.TFRECORD)
+      and type(info.features[image_key]) is tfds.features.Image
+      and (label_key is None or type(info.features[label_key]) is tfds.features.ClassLabel)
   )
-
-  def record(example):
-    label = tf.constant(-1, tf.int64) if class_names is None else example["label"]
-    return example[image_key], label
-
-  return examples.map(record)
+  return (_TfdsFiles if plain else _TfdsSource)(builder, image_key, label_key)
 
 
 # --- splits --------------------------------------------------------------------------------
@@ -783,26 +857,58 @@ def _finish(stored: tf.data.Dataset) -> tf.data.Dataset:
   return images.prefetch(tf.data.AUTOTUNE)
 
 
+def _on_own_threads(dataset):
+  """Lets a pipeline run on threads of its own, as many as TensorFlow's.
+
+  On TensorFlow's the operations of a training step would queue behind whole batches that are
+  being decoded.
+  """
+  options = tf.data.Options()
+  threads = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
+  options.threading.private_threadpool_size = threads
+  return dataset.with_options(options)
+
+
 def _to_float(images: tf.Tensor) -> tf.Tensor:
   if images.dtype == tf.uint8:
     return tf.cast(images, tf.float32) / 255
   return images
 
 
-def _shuffle_windows(records, window, seed):
-  """Shuffles each run of `window` records by itself, as a pure function of `seed`.
+def _shuffled_windows(records, window, seed):
+  """Runs of `window` records, each shuffled by itself, as a pure function of `seed`.
 
   `Dataset.shuffle` would also depend on TensorFlow's global seed.
   """
 
   def shuffled(index, run):
-    rows = tf.range(tf.shape(run[0])[0])
+    rows = tf.range(tf.shape(tf.nest.flatten(run)[0])[0])
     run_seed = tf.random.fold_in(seed, index)
     order = tf.random.experimental.stateless_shuffle(rows, seed=run_seed)
-    return tf.data.Dataset.from_tensor_slices(tuple(tf.gather(part, order) for part in run))
+    return tf.nest.map_structure(lambda part: tf.gather(part, order), run)
 
   # One run is read ahead while the one before it is handed out.
-  return records.batch(window).prefetch(1).enumerate().flat_map(shuffled)
+  return records.batch(window).prefetch(1).enumerate().map(shuffled)
+
+
+def _decode_each(decode, encoded, shape):
+  """Encoded images [B] as uint8 [B, H, W, C].
+
+  A turn of `tf.map_fn`'s loop costs as much as decoding a small image. Where the size of the
+  batch is known, as in training, a turn therefore takes several images.
+  """
+  size = encoded.shape[0] or 1
+  per_turn = max(n for n in range(1, _IMAGES_PER_TURN + 1) if size % n == 0)
+
+  def decode_some(part):
+    return tf.stack([tf.ensure_shape(decode(one), shape) for one in tf.unstack(part)])
+
+  images = tf.map_fn(
+      decode_some,
+      tf.reshape(encoded, [-1, per_turn]),
+      fn_output_signature=tf.TensorSpec((per_turn, *shape), tf.uint8),
+  )
+  return tf.reshape(images, [-1, *shape])
 
 
 def _central_crop(image, size):
@@ -814,6 +920,11 @@ def _central_crop(image, size):
 def _resize(image, size):
   resized = tf.image.resize(image, size, antialias=True)
   return tf.cast(tf.round(tf.clip_by_value(resized, 0, 255)), tf.uint8)
+
+
+def _unlabelled(images):
+  """Labels of a batch that has none, [B]."""
+  return tf.fill(tf.shape(images)[:1], tf.constant(-1, tf.int64))
 
 
 def _no_labels(n):
@@ -863,6 +974,12 @@ def _refuse_image_size(name, image_size):
 def _check_positive(name, value):
   if value < 1:
     raise InputError(f"expected a {name} of 1 or more, got {value}; raise it.")
+
+
+def _first_line(error):
+  """`first_line` of what a pipeline raised, without the names of the steps it came through."""
+  steps = r"Error in user-defined function passed to .*? with iterator: \S+: "
+  return first_line(re.sub(steps, "", str(error)))
 
 
 def _listing(names):

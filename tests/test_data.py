@@ -36,7 +36,7 @@ def save_folder(folder, images):
   return folder
 
 
-def store_tfds(root, name, version, features, splits):
+def store_tfds(root, name, version, features, splits, **options):
   """Writes a real TFDS data set, `splits` being dicts of arrays."""
   tfds.dataset_builders.store_as_tfds_dataset(
       name=name,
@@ -47,6 +47,7 @@ def store_tfds(root, name, version, features, splits):
       },
       data_dir=root,
       disable_shuffling=True,
+      **options,
   )
 
 
@@ -65,23 +66,32 @@ def fixture_tfds_root(tmp_path, monkeypatch):
   return tmp_path
 
 
-@pytest.fixture(name="tiny_tfds")
-def fixture_tiny_tfds(tfds_root):
+TINY_IMAGE = tfds.features.Image(shape=(4, 5, 1))
+# Of a type that TFDS itself has to parse.
+OTHER_IMAGE = tfds.features.LabeledImage(labels=256, shape=(4, 5, 1))
+
+
+def store_tiny(root, image=TINY_IMAGE, **options):
   """A labelled TFDS data set of coded images: 50 to train, 7 to test."""
-  features = {
-      "image": tfds.features.Image(shape=(4, 5, 1)),
-      "label": tfds.features.ClassLabel(names=["even", "odd"]),
-  }
+  features = {"image": image, "label": tfds.features.ClassLabel(names=["even", "odd"])}
   images = coded_images(57)
   splits = {
       "train": {"image": images[:50], "label": np.arange(50) % 2},
       "test": {"image": images[50:], "label": np.arange(50, 57) % 2},
   }
-  store_tfds(tfds_root, "tiny", "1.0.0", features, splits)
+  store_tfds(root, "tiny", "1.0.0", features, splits, **options)
   return "tiny"
 
 
-@pytest.fixture(name="coded", params=["npz", "folder", "streamed folder", "tfds", "streamed tfds"])
+@pytest.fixture(name="tiny_tfds")
+def fixture_tiny_tfds(tfds_root):
+  return store_tiny(tfds_root)
+
+
+@pytest.fixture(
+    name="coded",
+    params=["npz", "folder", "streamed folder", "tfds", "streamed tfds", "streamed other tfds"],
+)
 def fixture_coded(request, tmp_path, monkeypatch):
   """50 training images, numbered 0 to 49 in file order, from each kind of source."""
   if "streamed" in request.param:
@@ -89,7 +99,8 @@ def fixture_coded(request, tmp_path, monkeypatch):
     # Several windows per epoch, the last one smaller.
     monkeypatch.setattr(data, "_SHUFFLE_WINDOW", 20)
   if "tfds" in request.param:
-    loaded = data.load(request.getfixturevalue("tiny_tfds"))
+    root = request.getfixturevalue("tfds_root")
+    loaded = data.load(store_tiny(root, OTHER_IMAGE if "other" in request.param else TINY_IMAGE))
   elif "folder" in request.param:
     loaded = data.load(str(save_folder(tmp_path / "images", coded_images(62))))
   else:
@@ -215,6 +226,22 @@ def test_a_resumed_stream_equals_the_unbroken_one(coded):
   np.testing.assert_array_equal(np.stack(resumed), np.stack(unbroken[3 * steps :]))
 
 
+@pytest.mark.parametrize("start", [0, 10])
+def test_shares_make_up_the_batches_from_any_step(coded, start):
+  loaded, _ = coded
+  assert loaded.steps_per_epoch(8) == 6
+  unbroken = take(loaded, start + 8, 8, seed=3)[start:]  # Over the end of an epoch.
+  begin = {"seed": 3, "initial_epoch": start // 6, "initial_step": start % 6}
+  np.testing.assert_array_equal(take(loaded, 8, 8, **begin), unbroken)
+  # Two processes, the second one with two replicas.
+  first = take(loaded, 8, 8, shares=[slice(0, 3)], **begin)
+  second = take(loaded, 16, 8, shares=[slice(3, 6), slice(6, 8)], **begin)
+  assert {len(share) for share in first} == {3}
+  assert [len(share) for share in second] == [3, 2] * 8
+  shares = zip(first, second[::2], second[1::2], strict=True)
+  np.testing.assert_array_equal([np.concatenate(parts) for parts in shares], unbroken)
+
+
 def test_a_far_epoch_costs_no_skipping():
   digits = data.load("digits")
   far = take(digits, 2, 16, seed=0, initial_epoch=10**12)
@@ -254,6 +281,27 @@ def test_tfds_keeps_its_splits_and_labels(tiny_tfds):
   np.testing.assert_array_equal(codes(x), np.arange(45, 50))
   np.testing.assert_array_equal(labels, codes(x) % 2)
   np.testing.assert_array_equal(codes(loaded.arrays("test")[0]), np.arange(50, 57))
+
+
+@pytest.mark.parametrize(
+    "image, file_format, parsed_by_tfds",
+    [(TINY_IMAGE, None, False), (OTHER_IMAGE, None, True), (TINY_IMAGE, "parquet", True)],
+)
+def test_tfds_files_follow_each_other_and_are_cut_between(
+    tfds_root, monkeypatch, image, file_format, parsed_by_tfds
+):
+  if file_format == "parquet":
+    pytest.importorskip("pyarrow")
+  monkeypatch.setattr(data, "MEMORY_LIMIT", 0)
+  three = tfds.download.DownloadConfig(num_shards=3)
+  name = store_tiny(tfds_root, image, download_config=three, file_format=file_format)
+  loaded = data.load(name, holdout=20)
+  assert len(list(tfds_root.glob("tiny/1.0.0/*train*"))) == 3
+  assert isinstance(loaded.records["train"].element_spec, dict) == parsed_by_tfds
+  for split, expected in {"train": range(30), "holdout": range(30, 50)}.items():
+    x, labels = loaded.arrays(split)
+    np.testing.assert_array_equal(codes(x), expected)
+    np.testing.assert_array_equal(labels, codes(x) % 2)
 
 
 def test_tfds_without_test_split_gives_its_last_fifth(tfds_root):
@@ -471,9 +519,16 @@ def test_tfds_neither_prepared_nor_downloadable(tfds_root, monkeypatch):
 @pytest.mark.parametrize(
     "use", [data.load, lambda name: list(data.input_batches(name, "train", 9)[1])]
 )
-def test_damaged_tfds_records(tiny_tfds, tfds_root, use):
-  (record,) = tfds_root.glob("tiny/1.0.0/*train*")
-  record.write_bytes(record.read_bytes()[:-40])
+@pytest.mark.parametrize("kept", ["all but 40 bytes", "all but a record"])
+def test_damaged_tfds_records(tiny_tfds, tfds_root, kept, use):
+  (file,) = tfds_root.glob("tiny/1.0.0/*train*")
+  if kept == "all but 40 bytes":
+    file.write_bytes(file.read_bytes()[:-40])
+  else:
+    records = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    with tf.io.TFRecordWriter(str(file)) as output:
+      for record in records[:-1]:
+        output.write(record)
   with pytest.raises(InputError) as error:
     use(tiny_tfds)
   assert_mendable(error, "readable", "'tiny'")

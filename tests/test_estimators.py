@@ -1,5 +1,8 @@
 """Aggregate-posterior densities against float64 loops and against known Gaussians."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import reference
@@ -72,6 +75,42 @@ def test_128_dimensions_do_not_underflow(rng, leave_one_out):
   got = estimators.log_marginals(*_float32(posterior), leave_one_out=leave_one_out)
   for actual, wanted in zip(got, expected):
     np.testing.assert_allclose(actual, np.broadcast_to(wanted, actual.shape), atol=1e-5, rtol=1e-5)
+
+
+_MEMORY_OF_A_STEP = """
+import pathlib, re
+import tensorflow as tf
+from imae_tf import estimators
+
+def kilobytes(name):
+  return int(re.search(name + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+
+@tf.function(input_signature=[tf.TensorSpec([None, 64])])
+def gradients(z):
+  with tf.GradientTape() as tape:
+    tape.watch(z)
+    terms = estimators.log_marginals(z, z, tf.zeros_like(z), tf.nn.log_softmax(z[:, :10]))
+    total = sum(map(tf.reduce_sum, terms))
+  return tape.gradient(total, z)
+
+gradients(tf.zeros([16, 64]))
+z = tf.random.normal([2048, 64])
+before = kilobytes("VmRSS")
+gradients(z)
+print(kilobytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_a_tenth_of_a_broadcast():
+  """2,048 codes of 64 dimensions with gradients: one [B, B, K1] tensor alone is 1.07 GB.
+
+  A plain broadcast takes six of them (`benchmarks/pairwise.py` measures it).
+  """
+  result = subprocess.run(
+      [sys.executable, "-c", _MEMORY_OF_A_STEP], capture_output=True, text=True, check=True
+  )
+  assert 1000 * int(result.stdout) < 2048**2 * 64 * 4 * 6 / 10
 
 
 def test_no_codes_give_no_rows(rng):
