@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import pathlib
 import resource
+import signal
 import sys
 import time
 
@@ -40,11 +41,11 @@ class Result:
 class Program:
   """A program that has been started, `imae-NAME` with flags given as keywords."""
 
-  def __init__(self, name, folder, cwd=None, file_size=None, **flags):
+  def __init__(self, name, folder, cwd=None, file_size=None, env=None, **flags):
     self._out, self._err = (folder / f"{name}-{stream}.txt" for stream in ("out", "err"))
     arguments = [f"--{flag}={value}" for flag, value in flags.items()]
     self._process = _context.Process(
-        target=_enter, args=(name, arguments, self._out, self._err, cwd, file_size)
+        target=_enter, args=(name, arguments, self._out, self._err, cwd, file_size, env)
     )
     self._process.start()
 
@@ -56,19 +57,32 @@ class Program:
 
   def kill_when(self, condition, seconds_later=0):
     """SIGKILL once `condition()` holds, which must be before the program ends."""
+    self.signal_when(signal.SIGKILL, condition, seconds_later)
+    assert self.wait().status == -9
+
+  def signal_when(self, number, condition, seconds_later=0):
+    """The same for any signal, without waiting for what it does."""
     deadline = time.monotonic() + _TIMEOUT
     while not condition():
       assert self._process.is_alive(), f"ended before the kill:\n{self.wait()}"
       assert time.monotonic() < deadline, "the moment to kill never came"
       time.sleep(0.002)
     time.sleep(seconds_later)
-    self._process.kill()
-    assert self.wait().status == -9
+    os.kill(self._process.pid, number)
 
 
 def run(name, folder, **kwargs):
   """Runs `imae-NAME` to its end; its output is kept in `folder`."""
   return Program(name, folder, **kwargs).wait()
+
+
+def call(function, arguments, at_once):
+  """[function(*a) for a in arguments], each in a process of its own, `at_once` at a time.
+
+  What TensorFlow allows once in a process, such as a choice of devices, is still free there.
+  """
+  with _context.Pool(at_once, maxtasksperchild=1) as pool:
+    return pool.starmap_async(function, arguments, chunksize=1).get(_TIMEOUT)
 
 
 def contents(folder):
@@ -101,8 +115,9 @@ def _state(path):
   return [*model.get_weights(), *(v.numpy() for v in model.optimizer.variables)]
 
 
-def _enter(name, arguments, out, err, cwd, file_size):
+def _enter(name, arguments, out, err, cwd, file_size, env):
   os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+  os.environ.update(env or {})
   for descriptor, path in ((1, out), (2, err)):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
   if cwd:
