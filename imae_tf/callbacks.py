@@ -34,24 +34,33 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-  """One bar for the whole of `fit`; where stderr is no terminal, ten lines at most."""
+  """One bar for the whole of `fit`; where stderr is no terminal, ten lines at most.
+
+  Args:
+    epochs: of the whole run, of which this `fit` may be a part; None for those of `fit`.
+  """
 
   _SHOWN = {"reconstruction_loss": "reconstruction", "mi_y": "I(x;y)", "vat_loss": "VAT"}
 
+  def __init__(self, epochs=None):
+    super().__init__()
+    self._epochs = epochs
+
   def on_train_begin(self, logs=None):
+    self._epochs = self._epochs or self.params["epochs"]
     self._first = None
     self._bar = tqdm.tqdm(disable=not sys.stderr.isatty(), unit="epoch", file=sys.stderr)
 
   def on_epoch_begin(self, epoch, logs=None):
     if self._first is None:
       self._first = epoch
-      self._bar.reset(total=self.params["epochs"] - epoch)
+      self._bar.reset(total=self._epochs - epoch)
 
   def on_epoch_end(self, epoch, logs=None):
     shown = {label: f"{logs[name]:.3g}" for name, label in self._SHOWN.items() if name in logs}
     self._bar.set_postfix(shown, refresh=False)
     self._bar.update()
-    epochs = self.params["epochs"]
+    epochs = self._epochs
     every = max(1, math.ceil((epochs - self._first) / 10))
     if self._bar.disable and ((epoch + 1 - self._first) % every == 0 or epoch + 1 == epochs):
       text = ", ".join(f"{label} {value}" for label, value in shown.items())

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import threading
 
@@ -42,7 +43,7 @@ class Job:
     tasks = resolver.cluster_spec().as_dict() if resolver else {}
     self.num_workers = max(sum(map(len, tasks.values())), 1)
     self.is_chief = self.num_workers == 1 or self.strategy.extended.should_checkpoint
-    self._sum = tf.function(self._sum_over_replicas)
+    self._any = tf.function(lambda flag: self._sum_over_replicas([flag], first_alone=False)[0])
 
   def say(self, text):
     """Prints a line, once for all workers."""
@@ -56,14 +57,16 @@ class Job:
     """
     if self.num_workers == 1:
       return list(arrays)
-    only_chief = [np.asarray(a) if self.is_chief else np.zeros_like(a) for a in arrays]
-    return [value.numpy() for value in self._sum(only_chief, first_alone=True)]
+    own = [np.asarray(a) if self.is_chief else np.zeros_like(a) for a in arrays]
+    # Another function each time: shapes differ, and TensorFlow warns of one traced often.
+    merged = tf.function(lambda: self._sum_over_replicas(own, first_alone=True))()
+    return [value.numpy() for value in merged]
 
   def any(self, flag):
     """Whether `flag` is true on any worker."""
     if self.num_workers == 1:
       return bool(flag)
-    return bool(self._sum([np.float32(flag)], first_alone=False)[0] > 0)
+    return bool(self._any(tf.constant(flag, tf.float32)) > 0)
 
   def _sum_over_replicas(self, values, first_alone):
     def of_replica(*values):
@@ -161,11 +164,15 @@ def _workers_of_tf_config():
   try:
     config = json.loads(text)
     tasks = config.get("cluster", {})
+    workers = [address for addresses in tasks.values() for address in addresses]
+    if not all(re.fullmatch(r".+:\d+", address) for address in workers):
+      raise ValueError("an address is not host:port")
     unknown = sorted(tasks.keys() - {"chief", "worker"})
     if tasks and not unknown:
-      tasks[config["task"]["type"]][int(config["task"]["index"])]  # it is one of them
-    workers = [address for addresses in tasks.values() for address in addresses]
-  except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+      task, index = tasks[config["task"]["type"]], str(config["task"]["index"])
+      if not index.isdecimal() or int(index) >= len(task):
+        raise ValueError(f"no index {index} among {len(task)}")
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise InputError(
         'expected TF_CONFIG like {"cluster": {"worker": ["host1:12345", "host2:12345"]},'
         f' "task": {{"type": "worker", "index": 0}}}}, got {text!r}'

@@ -13,7 +13,6 @@ import difflib
 import math
 import os
 import pathlib
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -262,7 +261,7 @@ class StreamedData(ImageData):
       arrays_by_split = {split: self._read(split) for split in self.splits}
     except tf.errors.OpError as error:
       raise InputError(
-          f"expected readable records of {self.name!r}, got {_first_line(error)!r}; delete"
+          f"expected readable records of {self.name!r}, got {first_line(error)!r}; delete"
           " the prepared data set and prepare it again."
       ) from error
     return ArrayData(self.name, self.image_shape, self.class_names, arrays_by_split)
@@ -391,7 +390,7 @@ def _numpy_batches(data, split, batch_size):
     yield from data.batches(split, batch_size).as_numpy_iterator()
   except tf.errors.OpError as error:
     raise InputError(
-        f"expected readable images in {data.name!r}, got {_first_line(error)!r}; replace or"
+        f"expected readable images in {data.name!r}, got {first_line(error)!r}; replace or"
         " remove what is damaged."
     ) from error
 
@@ -974,12 +973,6 @@ def _refuse_image_size(name, image_size):
 def _check_positive(name, value):
   if value < 1:
     raise InputError(f"expected a {name} of 1 or more, got {value}; raise it.")
-
-
-def _first_line(error):
-  """`first_line` of what a pipeline raised, without the names of the steps it came through."""
-  steps = r"Error in user-defined function passed to .*? with iterator: \S+: "
-  return first_line(re.sub(steps, "", str(error)))
 
 
 def _listing(names):

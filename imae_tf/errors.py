@@ -2,6 +2,10 @@
 
 import re
 
+_HEADING = re.compile(r"Graph execution error:|Detected at node |\s+File \"")
+_ORIGIN = re.compile(
+    r"\s*(\{\{.*?\}\} |Error in user-defined function passed to .*? with iterator: \S+: )*"
+)
 
 class ImaeError(Exception):
   """Base of the errors whose message is meant for the person at the keyboard."""
@@ -24,9 +28,11 @@ class WorkerLostError(ImaeError, RuntimeError):
 
 
 def first_line(error):
-  """The first line of another library's message, at most 200 characters, or its type.
+  """The line of another library's message that says what went wrong, or its type.
 
-  TensorFlow puts its node's name first, in double braces, and its own steps last.
+  At most 200 characters. TensorFlow writes headings and stack frames before it, and names of
+  nodes, in double braces, and of a pipeline's steps at its start.
   """
-  message = re.sub(r"^\{\{.*?\}\} ", "", str(error).strip())
-  return (message.splitlines() or [type(error).__name__])[0][:200]
+  lines = str(error).splitlines()
+  telling = [line for line in lines if line.strip() and not _HEADING.match(line)]
+  return _ORIGIN.sub("", telling[0], count=1)[:200] if telling else type(error).__name__

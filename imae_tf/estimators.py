@@ -76,8 +76,14 @@ def log_marginals(
   filled = tf.pad(z, [[0, num_blocks * rows - num_codes], [0, 0]])
   codes = tf.reshape(filled, [num_blocks, rows, z.shape[1]])
   own = first_row + tf.reshape(tf.range(num_blocks * rows), [num_blocks, rows])
+
+  def forgetful(part):
+    codes, own = part
+    of_block = tf.recompute_grad(lambda *arrays: _of_block(*arrays, own, leave_one_out))
+    return of_block(codes, mean, log_scale, log_y)
+
   blocks = tf.map_fn(
-      lambda part: _of_block(part[0], mean, log_scale, log_y, part[1], leave_one_out),
+      forgetful,
       (codes, own),
       fn_output_signature=(tf.float32,) * 3,
       parallel_iterations=1,  # more would only hold more blocks; each uses all cores
@@ -93,7 +99,7 @@ def _of_block(z, mean, log_scale, log_y, own, leave_one_out):
   With d_ikj = log N(z_ik; mu_jk, sigma_jk), t_ikj = (z_ik - mu_jk) / sigma_jk and u_ikj the
   loss's derivative in d_ikj, its gradients are -sum_j u t / sigma in z, sum_i u t / sigma in
   mu and sum_i u (t^2 - 1) in log sigma. Automatic differentiation would keep some twenty
-  [R, K1, N] tensors, and take twice as long; here t and d are computed again.
+  [R, K1, N] tensors, and take longer; here t and d are kept.
   """
   num_codes, num_images = tf.shape(z)[0], tf.shape(mean)[0]
   others = tf.ones([num_codes, num_images])
@@ -108,21 +114,17 @@ def _of_block(z, mean, log_scale, log_y, own, leave_one_out):
     inverse_scale = tf.exp(-log_scale)
     p_y = tf.exp(log_y)
 
-    def densities():
-      t = (z[:, :, None] - mean) * inverse_scale  # [R, K1, N]
-      d = -0.5 * tf.square(t) - (log_scale + _HALF_LOG_2PI)
-      if leave_one_out:
-        d = tf.where(others[:, None] > 0.0, d, -np.inf)
-      joint = tf.reduce_sum(d, axis=1)  # [R, N], log p(z_i | x_j)
-      top = tf.reduce_max(joint, axis=1, keepdims=True)
-      return t, d, tf.exp(joint - top), top
-
-    _, d, ratio, top = densities()
+    t = (z[:, :, None] - mean) * inverse_scale  # [R, K1, N]
+    d = -0.5 * tf.square(t) - (log_scale + _HALF_LOG_2PI)
+    if leave_one_out:
+      d = tf.where(others[:, None] > 0.0, d, -np.inf)
+    joint = tf.reduce_sum(d, axis=1)  # [R, N], log p(z_i | x_j)
+    top = tf.reduce_max(joint, axis=1, keepdims=True)
+    ratio = tf.exp(joint - top)
     log_sum_z = tf.reduce_logsumexp(d, axis=2)
     sum_y, sum_yz = others @ p_y, ratio @ p_y
 
     def gradients(grad_z, grad_y, grad_yz):
-      t, d, ratio, _ = densities()
       grad_sum_y, grad_sum_yz = _over(grad_y, sum_y), _over(grad_yz, sum_yz)
       u = tf.exp(d - log_sum_z[:, :, None]) * grad_z[:, :, None]
       u += (ratio * tf.matmul(grad_sum_yz, p_y, transpose_b=True))[:, None]

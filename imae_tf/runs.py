@@ -52,8 +52,8 @@ def train(run, workdir, job=None):
   """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
 
   The order of the images, the noise and the first weights are functions of the seed and
-  the step, so a killed run that goes on has the weights of an unbroken one, and any number
-  of replicas those of one, to the rounding of float32.
+  the step, so a killed run that goes on has the weights of an unbroken one. Any number of
+  replicas computes the same steps to the rounding of float32, which training amplifies.
 
   Args:
     run: `Run`.
@@ -275,14 +275,14 @@ def _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=Fal
     spans = [rest, (_Done(done.epochs + 1, 0), epochs, steps)]
   for start, end, steps_per_epoch in spans:
     if start.epochs < end:
-      keeper = _keeper(session, model, start, folder, last_epoch_alone)
-      _fit_span(session, model, seed, start, end, steps_per_epoch, keeper, board)
+      keepers = [_keeper(session, model, start, folder, last_epoch_alone)]
+      if session.job.is_chief:
+        board_keeper = keras.callbacks.TensorBoard(board, write_graph=False)
+        keepers = [callbacks.Progress(epochs), board_keeper, *keepers]
+      _fit_span(session, model, seed, start, end, steps_per_epoch, keepers)
 
 
-def _fit_span(session, model, seed, start, end, steps_per_epoch, keeper, board):
-  shown = []
-  if session.job.is_chief:
-    shown = [callbacks.Progress(), keras.callbacks.TensorBoard(board, write_graph=False)]
+def _fit_span(session, model, seed, start, end, steps_per_epoch, keepers):
   model.fit(
       session.job.train_batches(
           session.data,
@@ -296,7 +296,7 @@ def _fit_span(session, model, seed, start, end, steps_per_epoch, keeper, board):
       epochs=end,
       shuffle=False,  # the data are shuffled already, by (seed, epoch)
       verbose=0,
-      callbacks=[callbacks.StopOnNonFinite(), *shown, keeper],
+      callbacks=[callbacks.StopOnNonFinite(), *keepers],
   )
 
 

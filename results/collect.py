@@ -106,10 +106,9 @@ def benchmarks():
   step, pairwise, evaluation, streaming, startup = (_read(p) for p in paths.values())
   machine = step["machine"]
   lines = [
-      f"Training step of MNIST's recipe (250 images, {step['threads']} threads of a"
-      f" {machine['cpu']} with {machine['cores']} cores), against the same mathematics written"
-      " by hand in plain TensorFlow and in PyTorch, and against the step's matrix products"
-      " alone; processes timed in turn, medians:",
+      f"Training step of MNIST's recipe (250 images, {machine['cores']} cores of"
+      f" {machine['cpu']}) against the same mathematics written by hand in plain TensorFlow and"
+      " in PyTorch, and against its matrix products alone; processes in turn, medians:",
       "",
       "| precision | imae_tf, images/s | speed against plain TensorFlow | against PyTorch"
       " | time against TensorFlow's matrix products alone |",

@@ -102,15 +102,15 @@ print(kilobytes("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_is_a_tenth_of_a_broadcast():
-  """2,048 codes of 64 dimensions with gradients: one [B, B, K1] tensor alone is 1.07 GB.
+def test_memory_is_that_of_a_few_blocks():
+  """2,048 codes of 64 dimensions with gradients; blocks are 17 MB, and 64 of them.
 
-  A plain broadcast takes six of them (`benchmarks/pairwise.py` measures it).
+  A plain broadcast takes six tensors of 1.07 GB (`benchmarks/pairwise.py` measures it).
   """
   result = subprocess.run(
       [sys.executable, "-c", _MEMORY_OF_A_STEP], capture_output=True, text=True, check=True
   )
-  assert 1000 * int(result.stdout) < 2048**2 * 64 * 4 * 6 / 10
+  assert int(result.stdout) < 150_000  # kB; 75,000 measured
 
 
 def test_no_codes_give_no_rows(rng):

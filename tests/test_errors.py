@@ -1,0 +1,29 @@
+"""One line of other libraries' messages."""
+
+import pytest
+
+from imae_tf.errors import first_line
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("File not found: x\nmore", "File not found: x"),
+        ("{{function_node f}} truncated record\n\t [[Op]]", "truncated record"),
+        (
+            "Graph execution error:\n\nDetected at node a/b defined at (most recent call last):\n"
+            '  File "a.py", line 1, in <module>\n\n  File "b.py", line 2, in f\n\n'
+            "Collective ops is aborted by: gone\nRestart.\n\t [[{{node a/b}}]] [Op:f]",
+            "Collective ops is aborted by: gone",
+        ),
+        (
+            "Error in user-defined function passed to MapDataset:3 transformation with iterator:"
+            " Iterator::Root::Map: bad PNG\n",
+            "bad PNG",
+        ),
+        ("", "ValueError"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_the_line_that_says_what_went_wrong(message, expected):
+  assert first_line(ValueError(message)) == expected
