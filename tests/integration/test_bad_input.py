@@ -118,7 +118,7 @@ def test_an_archive_without_images(tmp_path, npz):
     ("changed", "fragments"),
     [
         ({"seed": 1}, ["seed 0 -> 1", "another --workdir"]),
-        ({"gamma": 0}, ["'gamma': 5.0", "'gamma': 0.0", "another --workdir"]),
+        ({"gamma": 0}, ["gamma 5.0 -> 0.0", "another --workdir"]),
         ({"epochs": 1}, ["epochs 2 -> 1", "only --epochs may grow"]),
     ],
     ids=["seed", "setting", "fewer epochs"],
