@@ -5,8 +5,9 @@
 `estimators.log_marginals` never holds B x B x K1 values; `plain_tf.log_marginals` broadcasts
 to them and leaves the rest to automatic differentiation. For every batch size and K1, with
 K2 = 10, each is timed forward and forward with the gradients of all its inputs, in turn
-(`harness.py`), compiled once for any shape. The broadcast is left out where
-`BROADCAST_TENSORS` tensors of its size would not fit in --memory_limit_gb.
+(`harness.py`), compiled once for any shape; a call longer than --seconds is made once. The
+broadcast is left out where `BROADCAST_TENSORS` tensors of its size would not fit in
+--memory_limit_gb.
 
 Memory is what the process's resident memory peaks at above what it was before its first
 call at that size, after a call at a small size. Errors are against float64 NumPy on
@@ -36,7 +37,7 @@ def define_flags():
   flags.DEFINE_list("sizes", ["128", "512", "2048", "4096", "8192", "16384"], "B.")
   flags.DEFINE_list("latent_dims", ["10", "64"], "K1.")
   flags.DEFINE_integer("rounds", 7, "Times that each has its turn, at most.", 1)
-  flags.DEFINE_float("seconds", 60.0, "For the rounds of one size; one round at least.", 0)
+  flags.DEFINE_float("seconds", 60.0, "For the rounds of one size and call.", 0)
   flags.DEFINE_float("memory_limit_gb", 12.0, "For the broadcast.", 0)
 
 
@@ -71,13 +72,15 @@ def measure(size, latent_dim):
       for name in names
   }
   expected = reference(size, latent_dim)
-  memory, errors = {}, {}
+  first, memory, errors = {}, {}, {}
   for name, worker in workers.items():
-    memory[name] = {call: worker.call(f"memory {call}")[1] for call in CALLS}
+    calls = {call: worker.call(f"memory {call}") for call in CALLS}
+    first[name] = {call: seconds for call, (seconds, _) in calls.items()}
+    memory[name] = {call: extra for call, (_, extra) in calls.items()}
     errors[name] = _errors(worker.call("rows")[1], expected)
   rows = []
   for call in CALLS:
-    table = _timed(workers, call)
+    table = _timed(workers, call, {name: first[name][call] for name in names})
     for name in names:
       rows.append({
           "implementation": name,
@@ -93,8 +96,11 @@ def measure(size, latent_dim):
   return rows
 
 
-def _timed(workers, call):
-  """The summary of one call, in seconds of a single one."""
+def _timed(workers, call, first):
+  """The summary of one call, in seconds of a single one; `first` where that is too long."""
+  if max(first.values()) > FLAGS.seconds:
+    single = {name: [seconds] for name, seconds in first.items()}
+    return {name: {**row, "rounds": 1} for name, row in harness.summary(single, "blocks").items()}
   longest = max(worker.seconds(call) for worker in workers.values())
   steps = max(1, round(TURN_S / longest))
   count = int(FLAGS.seconds / (steps * longest * len(workers)))

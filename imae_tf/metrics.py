@@ -32,7 +32,7 @@ MAX_CODES = 10_000
 _PAIRED = ("mi_z", "mi_z_per_dimension", "mi_joint", "total_correlation")
 _BLOCK = 1_000  # images whose pixel entropies are in memory at once
 
-_log_marginals = tf.function(estimators.log_marginals, reduce_retracing=True)
+_log_marginals = tf.function(estimators.log_marginals)
 
 
 # --- categories against labels ----------------------------------------------------------
