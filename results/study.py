@@ -1,0 +1,290 @@
+"""Which figure that needs no label ranks runs as their accuracy does?
+
+    python results/study.py run digits --workdir=runs/study      # resumable; --shard=0/2
+    python results/study.py summarise digits --workdir=runs/study
+
+`run` trains two groups of runs and writes a file for each: "settings", weights drawn at
+random, two seeds each; and "recipe", the tuned recipe with many seeds, as restarts see it.
+`summarise` correlates (Spearman) each candidate with the accuracy at the end and writes
+results/study_DATASET.json. Labels are used for these correlations alone; images and
+accuracies are of the training split (`digits`) or of 10,000 training images held out.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import pathlib
+
+import numpy as np
+import scipy.stats
+
+HERE = pathlib.Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What is trained, and on which images it is looked at."""
+
+  holdout: int
+  split: str
+  snapshots: tuple[int, ...]  # epochs; the last ends the run
+  settings: int
+  recipe_seeds: int
+  space: dict[str, tuple[float, float]]  # drawn log-uniformly
+
+
+PLANS = {
+    "digits": Plan(
+        holdout=0,
+        split="train",
+        snapshots=(25, 60),
+        settings=24,
+        recipe_seeds=20,
+        space={
+            "beta": (0.5, 20.0),
+            "gamma": (0.5, 20.0),
+            "lam": (1.0, 30.0),
+            "beta_y": (10.0, 300.0),
+            "entropy_weight": (1.0, 8.0),
+            "neighbor_fraction": (0.15, 0.7),
+        },
+    ),
+    "mnist": Plan(
+        holdout=10_000,
+        split="holdout",
+        snapshots=(4, 8),
+        settings=8,
+        recipe_seeds=4,
+        space={
+            "beta": (1.0, 20.0),
+            "gamma": (1.0, 20.0),
+            "lam": (2.0, 50.0),
+            "beta_y": (30.0, 300.0),
+            "entropy_weight": (1.0, 8.0),
+            "neighbor_fraction": (0.1, 0.4),
+        },
+    ),
+}
+# name: sign with which a good run should be high
+CANDIDATES = {
+    "logged mi_y": 1,
+    "logged vat_loss": -1,
+    "logged mi_y - vat_loss": 1,
+    "logged loss": -1,
+    "logged reconstruction_loss": -1,
+    "logged mi_z": 1,
+    "logged total_correlation": -1,
+    "mi_y": 1,
+    "conditional_entropy_y": -1,
+    "vat_loss 0.2": -1,
+    "vat_loss 0.4": -1,
+    "mi_y - vat_loss 0.2": 1,
+    "mi_y - vat_loss 0.4": 1,
+    "stable_mi_y 0.2": 1,
+    "stable_mi_y 0.4": 1,
+    "shifted_mi_y": 1,
+    "neighbor_mi_y": 1,
+    "agreement with the other seed": 1,
+    "agreement with all runs": 1,
+}
+FRACTIONS = (0.2, 0.4)
+NEIGHBORS = 10
+
+
+# ---- run ----------------------------------------------------------------------------------
+
+
+def tasks(plan):
+  """[(name, group, weights, seed)] in the order in which they run."""
+  rng = np.random.default_rng(0)
+  listed = []
+  for i in range(plan.settings):
+    weights = {
+        name: float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        for name, (low, high) in plan.space.items()
+    }
+    listed += [(f"settings-{i:02d}-{s}", "settings", weights, 100 + 2 * i + s) for s in (0, 1)]
+  listed += [(f"recipe-{s:02d}", "recipe", {}, 200 + s) for s in range(plan.recipe_seeds)]
+  return listed
+
+
+def run(dataset, folder, shard):
+  import tensorflow as tf
+
+  from imae_tf import data as data_lib
+
+  tf.config.experimental.enable_op_determinism()
+  plan = PLANS[dataset]
+  data = data_lib.load(dataset, holdout=plan.holdout)
+  x, labels = data.arrays(plan.split)
+  neighbors = nearest(x)
+  folder.mkdir(parents=True, exist_ok=True)
+  first, step = shard
+  for name, group, weights, seed in tasks(plan)[first::step]:
+    path = folder / f"{name}.json"
+    if not path.exists():
+      row = train(dataset, plan, data, weights, seed, x, labels, neighbors)
+      path.write_text(json.dumps({"group": group, "weights": weights, "seed": seed, **row}))
+      print(name, {k: round(v, 3) for k, v in row["snapshots"][-1].items()}, flush=True)
+
+
+def train(dataset, plan, data, weights, seed, x, labels, neighbors):
+  import keras
+
+  from imae_tf import metrics
+  from imae_tf import recipes
+
+  recipe = dataclasses.replace(
+      recipes.TUNED[dataset], precision="float32", restarts=1, **weights
+  )
+  steps = data.steps_per_epoch(recipe.batch_size)
+  keras.backend.clear_session()
+  keras.utils.set_random_seed(seed)
+  model = recipes.build(
+      recipe, data.image_shape, num_categories=10, latent_dim=10, seed=seed,
+      steps_per_epoch=steps,
+  )
+  snapshots, done = [], 0
+  for epoch in plan.snapshots:
+    history = model.fit(
+        data.train_batches(recipe.batch_size, seed=seed, initial_epoch=done),
+        steps_per_epoch=steps, initial_epoch=done, epochs=epoch, shuffle=False, verbose=0,
+    )
+    done = epoch
+    y = model.encode(x)["y"]
+    snapshots.append({
+        "epoch": epoch,
+        "accuracy": metrics.clustering_accuracy(labels, y.argmax(1)),
+        **{f"logged {k}": v[-1] for k, v in history.history.items()},
+        **looked_at(model, x, y, neighbors),
+    })
+  return {"snapshots": snapshots, "categories": y.argmax(1).tolist()}
+
+
+def looked_at(model, x, y, neighbors):
+  from imae_tf import tuning
+
+  figures = {}
+  for fraction in FRACTIONS:
+    seen = tuning.observables(model, x, fraction=fraction)
+    for name in ("mi_y", "conditional_entropy_y"):
+      figures[name] = seen[name]
+    for name in ("vat_loss", "stable_mi_y"):
+      figures[f"{name} {fraction}"] = seen[name]
+  y = y.astype(np.float64)
+  shifts = [np.roll(x, step, axis) for axis in (1, 2) for step in (-1, 1)]
+  figures["shifted_mi_y"] = float(np.mean([
+      tuning.shared_information(y, model.encode(s)["y"].astype(np.float64)) for s in shifts
+  ]))
+  figures["neighbor_mi_y"] = float(np.mean([
+      tuning.shared_information(y, y[neighbors[:, k]]) for k in range(NEIGHBORS)
+  ]))
+  return figures
+
+
+def nearest(x):
+  """[N, NEIGHBORS], each image's nearest others by Euclidean distance."""
+  import sklearn.neighbors
+
+  rows = x.reshape(len(x), -1)
+  search = sklearn.neighbors.NearestNeighbors(n_neighbors=NEIGHBORS + 1).fit(rows)
+  return search.kneighbors(rows, return_distance=False)[:, 1:]
+
+
+# ---- summarise ----------------------------------------------------------------------------
+
+
+def summarise(dataset, folder):
+  from imae_tf import runs
+
+  plan = PLANS[dataset]
+  expected = {name for name, *_ in tasks(plan)}
+  rows = {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
+  if rows.keys() != expected:
+    raise SystemExit(f"expected {len(expected)} runs in {folder}, got {len(rows)}; run them first.")
+  add_agreements(rows)
+  for row in rows.values():
+    for snapshot in row["snapshots"]:
+      add_differences(snapshot)
+  result = {
+      "command": f"python results/study.py run {dataset} --workdir=W && python"
+      f" results/study.py summarise {dataset} --workdir=W",
+      "versions": runs.versions(),
+      "plan": dataclasses.asdict(plan),
+      "spearman": {
+          group: {str(i): correlations(rows, group, k) for k, i in enumerate(plan.snapshots)}
+          for group in ("settings", "recipe")
+      },
+      "runs": [
+          {"name": name, **{k: v for k, v in row.items() if k != "categories"}}
+          for name, row in rows.items()
+      ],
+  }
+  path = HERE / f"study_{dataset}.json"
+  path.write_text(json.dumps(rounded(result), indent=1) + "\n")
+  print(json.dumps(rounded(result["spearman"]), indent=1))
+
+
+def add_agreements(rows):
+  """Mean normalised mutual information of a run's final categories with those of others."""
+  from imae_tf import metrics
+
+  names = sorted(rows)
+  of = {
+      frozenset(pair): metrics.nmi(*(np.array(rows[n]["categories"]) for n in pair))
+      for pair in itertools.combinations(names, 2)
+  }
+  for name in names:
+    group = [n for n in names if rows[n]["group"] == rows[name]["group"] and n != name]
+    last = rows[name]["snapshots"][-1]
+    last["agreement with all runs"] = float(np.mean([of[frozenset((name, n))] for n in group]))
+    if rows[name]["group"] == "settings":
+      other = name[:-1] + str(1 - int(name[-1]))
+      last["agreement with the other seed"] = of[frozenset((name, other))]
+
+
+def add_differences(snapshot):
+  snapshot["logged mi_y - vat_loss"] = snapshot["logged mi_y"] - snapshot["logged vat_loss"]
+  for fraction in FRACTIONS:
+    snapshot[f"mi_y - vat_loss {fraction}"] = (
+        snapshot["mi_y"] - snapshot[f"vat_loss {fraction}"]
+    )
+
+
+def correlations(rows, group, k):
+  """Spearman's rank correlation with the accuracy at the end, of the figures of snapshot k."""
+  chosen = [row["snapshots"] for row in rows.values() if row["group"] == group]
+  accuracy = [s[-1]["accuracy"] for s in chosen]
+  found = {}
+  for name, sign in CANDIDATES.items():
+    if all(name in s[k] for s in chosen):
+      values = [sign * s[k][name] for s in chosen]
+      found[name] = float(scipy.stats.spearmanr(values, accuracy).statistic)
+  return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def rounded(value):
+  if isinstance(value, dict):
+    return {k: rounded(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [rounded(v) for v in value]
+  return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("action", choices=("run", "summarise"))
+  parser.add_argument("dataset", choices=PLANS)
+  parser.add_argument("--workdir", type=pathlib.Path, required=True)
+  parser.add_argument("--shard", default="0/1", help="FIRST/STEP, to share the runs out")
+  arguments = parser.parse_args()
+  folder = arguments.workdir / arguments.dataset
+  if arguments.action == "summarise":
+    summarise(arguments.dataset, folder)
+  else:
+    run(arguments.dataset, folder, tuple(map(int, arguments.shard.split("/"))))
+
+
+if __name__ == "__main__":
+  main()
