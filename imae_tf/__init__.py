@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "callbacks", "data", "errors", "estimators", "metrics", "models", "networks",
-    "objective", "plots", "posterior", "recipes", "report", "vat",
+    "objective", "plots", "posterior", "recipes", "report", "tuning", "vat",
 )
 _CLASSES = {
     "HybridAutoencoder": "models",

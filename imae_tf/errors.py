@@ -19,6 +19,10 @@ class DivergenceError(ImaeError, RuntimeError):
   """A term of the loss is no longer finite: the message names the term and the step."""
 
 
+class SearchError(ImaeError, RuntimeError):
+  """A search that gives no result: the message says why."""
+
+
 class Preempted(ImaeError):
   """SIGTERM came: the run is saved, and the same command goes on from there."""
 

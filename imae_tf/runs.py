@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import pathlib
 import typing
+import zlib
 from collections.abc import Callable
 
 import keras
@@ -46,9 +47,10 @@ class _Session:
   workdir: pathlib.Path
   job: cluster.Job
   stop_asked: Callable[[], bool]
+  progress: bool
 
 
-def train(run, workdir, job=None):
+def train(run, workdir, job=None, progress=True):
   """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
 
   The order of the images, the noise and the first weights are functions of the seed and
@@ -59,6 +61,7 @@ def train(run, workdir, job=None):
     run: `Run`.
     workdir: its folder; of several workers the chief's alone is read and written.
     job: `cluster.Job`; None for this process alone.
+    progress: show it.
 
   Returns:
     The trained model.
@@ -81,10 +84,10 @@ def train(run, workdir, job=None):
   config = _config(run, data)
   workdir = pathlib.Path(workdir)
   with cluster.sigterm_noted() as stop_asked, job.losing_workers():
-    session = _Session(run, data, workdir, job, stop_asked)
+    session = _Session(run, data, workdir, job, stop_asked, progress)
     if job.is_chief:
       workdirs.check(workdir, config)
-    _check_same_command(job, config)
+    _check_same_command(job, config, data)
     done = _progress(job, workdir)
     model = _model_after(session, workdir, run.seed, done)
     # Only now: a setting that builds no model, or a damaged file, changes nothing on disk.
@@ -113,9 +116,18 @@ def _claimed(workdir, config):
     yield
 
 
-def _check_same_command(job, config):
-  """Workers with other flags would train another model, or wait for ever."""
-  shared = {name: value for name, value in config.items() if name != "dataset"}  # a path
+def _check_same_command(job, config, data):
+  """Workers with other flags or images would train another model, or wait for ever."""
+  if job.num_workers == 1:
+    return
+  images = next(iter(data.batches("train", 100))).numpy()  # streams decode no more than these
+  shared = {
+      **config,
+      "dataset": None,  # a path, which may differ
+      "sizes": data.sizes,
+      "class_names": data.class_names,
+      "images": zlib.crc32(images.tobytes()),
+  }
   text = json.dumps(shared, sort_keys=True)
   digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.int64)
   if job.from_chief([digest])[0] != digest:
@@ -278,7 +290,8 @@ def _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=Fal
       keepers = [_keeper(session, model, start, folder, last_epoch_alone)]
       if session.job.is_chief:
         board_keeper = keras.callbacks.TensorBoard(board, write_graph=False)
-        keepers = [callbacks.Progress(epochs), board_keeper, *keepers]
+        shown = [callbacks.Progress(epochs)] if session.progress else []
+        keepers = [*shown, board_keeper, *keepers]
       _fit_span(session, model, seed, start, end, steps_per_epoch, keepers)
 
 

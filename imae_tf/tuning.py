@@ -1,11 +1,277 @@
-"""Search without labels: what ranks runs, the HyperModel, and keras-tuner's part of a search."""
+"""Search without labels: the weights, the figure that ranks runs, and keras-tuner's HyperModel."""
 
+import dataclasses
+import math
+
+import keras_tuner
 import numpy as np
 import tensorflow as tf
 
+from imae_tf import metrics
+from imae_tf import recipes
 from imae_tf import vat
+from imae_tf.errors import InputError
+
+# The figure of `measure` that ranks runs best without labels (docs/observables.md).
+OBJECTIVE = "stable_mi_y"
 
 _BATCH = 500
+_MOST_IMAGES = 10_000
+_MOST_CODES = 2_000  # the pairwise figures cost n^2, and rank runs as well on fewer
+
+
+def objective():
+  """`OBJECTIVE` as keras-tuner wants it: `keras_tuner.RandomSearch(..., objective=objective())`."""
+  return keras_tuner.Objective(OBJECTIVE, "max")
+
+
+# ---- the space ------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """Numbers from low to high on a log scale; integers if `integer`."""
+
+  low: float
+  high: float
+  integer: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Some values; widths of layers are written "500-1000"."""
+
+  values: tuple[str, ...]
+
+
+_WIDTHS = Choice(("250-250", "500-500", "500-1000", "1200-1200"))
+# What may be searched, and where.
+SPACE = {
+    "beta": Range(0.5, 20.0),
+    "gamma": Range(0.5, 20.0),
+    "lam": Range(1.0, 50.0),
+    "beta_y": Range(10.0, 300.0),
+    "entropy_weight": Range(1.0, 8.0),
+    "temperature": Range(0.3, 1.5),
+    "vat_radius": Range(0.2, 5.0),
+    "neighbor_fraction": Range(0.1, 0.7),
+    "learning_rate": Range(2e-4, 1e-2),
+    "encoder_units": _WIDTHS,
+    "decoder_units": _WIDTHS,
+    "num_categories": Range(5, 30, integer=True),
+    "latent_dim": Range(2, 32, integer=True),
+}
+DEFAULT_SEARCH = ("beta", "gamma", "lam")
+
+
+def space(search=DEFAULT_SEARCH):
+  """The part of `SPACE` that is searched: {name: Range or Choice}.
+
+  Args:
+    search: names of `SPACE`, each alone or with a part of its own: "beta=1:10",
+      "encoder_units=500-500|1200-1200".
+
+  Raises:
+    InputError: an unknown name, or a part that cannot be read.
+  """
+  found = {}
+  for item in search:
+    name, equals, part = item.partition("=")
+    if name not in SPACE:
+      raise InputError(f"expected names among {', '.join(SPACE)} to search, got {name!r}.")
+    found[name] = _part(name, part) if equals else SPACE[name]
+  if not found:
+    raise InputError("expected something to search, got nothing; beta,gamma,lam for example.")
+  return found
+
+
+def _part(name, text):
+  usual = SPACE[name]
+  try:
+    if isinstance(usual, Choice):
+      for widths in text.split("|"):
+        _units(widths)
+      return Choice(tuple(text.split("|")))
+    kind = int if usual.integer else float
+    low, high = map(kind, text.split(":"))
+    if not 0 < low < high < math.inf:
+      raise ValueError
+  except ValueError:
+    example = "500-500|1200-1200" if isinstance(usual, Choice) else f"{usual.low}:{usual.high}"
+    raise InputError(f"expected {name}={example} or the like to search, got {text!r}.") from None
+  return Range(low, high, usual.integer)
+
+
+def declare(hp, space, start):
+  """Declares a space to keras-tuner.
+
+  Args:
+    hp: `keras_tuner.HyperParameters`.
+    space: of `space`.
+    start: {name: value}, which are the defaults where they lie in the space.
+  """
+  for name, part in space.items():
+    value = start.get(name)
+    if isinstance(part, Choice):
+      hp.Choice(name, list(part.values), default=value if value in part.values else None)
+      continue
+    middle = math.sqrt(part.low * part.high)
+    if not (isinstance(value, (int, float)) and part.low <= value <= part.high):
+      value = round(middle) if part.integer else middle
+    number = hp.Int if part.integer else hp.Float
+    number(name, part.low, part.high, sampling="log", default=value)
+
+
+def start_of(recipe, num_categories, latent_dim):
+  """{name of `SPACE`: value} of a recipe, so that a search can begin with it."""
+  settings = dataclasses.asdict(recipe)
+  settings["beta_y"] = recipe.beta if recipe.beta_y is None else recipe.beta_y
+  for name in ("encoder_units", "decoder_units"):
+    settings[name] = "-".join(map(str, settings[name]))
+  settings |= {"num_categories": num_categories, "latent_dim": latent_dim}
+  return {name: settings[name] for name in SPACE}
+
+
+def chosen(values, recipe, num_categories, latent_dim):
+  """What a trial trains: (recipe, num_categories, latent_dim).
+
+  Args:
+    values: {name of `SPACE`: value}; other names, keras-tuner's own, are left out.
+    recipe: `recipes.Recipe` with the values that are not searched.
+    num_categories: K2, if not searched.
+    latent_dim: K1, if not searched.
+  """
+  values = {name: value for name, value in values.items() if name in SPACE}
+  num_categories = values.pop("num_categories", num_categories)
+  latent_dim = values.pop("latent_dim", latent_dim)
+  for name in ("encoder_units", "decoder_units"):
+    if name in values:
+      values[name] = _units(values[name])
+  return dataclasses.replace(recipe, **values), int(num_categories), int(latent_dim)
+
+
+def _units(text):
+  return tuple(int(width) for width in text.split("-"))
+
+
+# ---- keras-tuner's HyperModel ---------------------------------------------------------------
+
+
+class IMAEHyperModel(keras_tuner.HyperModel):
+  """`IMAE` whose weights keras-tuner chooses, ranked without labels.
+
+      hypermodel = IMAEHyperModel(image_shape=(28, 28, 1))
+      tuner = keras_tuner.RandomSearch(hypermodel, objective=tuning.objective(), max_trials=20)
+      tuner.search(x, epochs=10, batch_size=250)
+      model = hypermodel.build(tuner.get_best_hyperparameters()[0])
+
+  Args:
+    image_shape: (H, W, C).
+    recipe: `recipes.Recipe` with what is not searched; None for MNIST's.
+    search: as in `space`.
+    num_categories: K2, if not searched.
+    latent_dim: K1, if not searched.
+    seed: of the noise; first weights follow `keras.utils.set_random_seed`.
+    steps_per_epoch: steps after which a learning rate that decays is lowered.
+    **kwargs: `keras_tuner.HyperModel`'s.
+
+  Raises:
+    InputError: `search` cannot be read.
+  """
+
+  def __init__(
+      self,
+      image_shape,
+      recipe=None,
+      search=DEFAULT_SEARCH,
+      num_categories=10,
+      latent_dim=10,
+      seed=0,
+      steps_per_epoch=1000,
+      **kwargs,
+  ):
+    super().__init__(**kwargs)
+    self.image_shape = image_shape
+    self.recipe = recipe or recipes.DEFAULT
+    self.space = space(search)
+    self.num_categories = num_categories
+    self.latent_dim = latent_dim
+    self.seed = seed
+    self.steps_per_epoch = steps_per_epoch
+
+  def build(self, hp):
+    """A compiled `IMAE` with the weights of hp."""
+    sizes = (self.num_categories, self.latent_dim)
+    declare(hp, self.space, start_of(self.recipe, *sizes))
+    recipe, num_categories, latent_dim = chosen(hp.values, self.recipe, *sizes)
+    return recipes.build(
+        recipe,
+        self.image_shape,
+        num_categories=num_categories,
+        latent_dim=latent_dim,
+        seed=self.seed,
+        steps_per_epoch=self.steps_per_epoch,
+    )
+
+  def fit(self, hp, model, x, *args, **kwargs):
+    """Fits the model, and returns what `measure` finds on (up to 10,000 of) the images x."""
+    model.fit(x, *args, **kwargs)
+    return measure(model, _some_images(x))
+
+
+def _some_images(x):
+  """Up to _MOST_IMAGES images of an array (evenly spread) or the first of a data set."""
+  if not isinstance(x, tf.data.Dataset):
+    x = np.asarray(x)
+    return x[np.linspace(0, len(x) - 1, min(len(x), _MOST_IMAGES)).astype(int)]
+  batches, count = [], 0
+  for batch in x:
+    batches.append(np.asarray(batch[0] if isinstance(batch, tuple) else batch))
+    count += len(batches[-1])
+    if count >= _MOST_IMAGES:
+      break
+  return np.concatenate(batches)[:_MOST_IMAGES]
+
+
+# ---- what is seen of a run without labels ---------------------------------------------------
+
+
+def measure(model, x, *, seed=0):
+  """All that ranks and describes a run without labels.
+
+  Args:
+    model: a `HybridAutoencoder`.
+    x: [N, H, W, C] images in [0, 1], N >= 2.
+    seed: of the perturbations and of the posterior samples.
+
+  Returns:
+    {name: number}: those of `observables`; and, in nats, `reconstruction`, and over up to
+    2,000 of the images the naive `mi_z` (summed over dimensions) and `total_correlation`
+    (`metrics.evaluate` says when not to trust them); `used_categories`, those that are the
+    likeliest of 1% of what an even share would be, or more; `active_units`.
+  """
+  codes = model.encode(x)
+  some = np.linspace(0, len(x) - 1, min(len(x), _MOST_CODES)).astype(int)
+  terms = metrics.information(*(codes[name][some] for name in ("y", "z", "z_scale")), seed=seed)
+  return {
+      **observables(model, x, seed=seed),
+      "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
+      "mi_z": terms["mi_z"]["naive"],
+      "total_correlation": terms["total_correlation"]["naive"],
+      "used_categories": used_categories(codes["y"]),
+      "active_units": metrics.active_units(codes["z"]),
+  }
+
+
+def used_categories(y, share=0.01):
+  """How many categories are the likeliest of at least `share` x N / K2 images.
+
+  Args:
+    y: [N, K2] probabilities.
+    share: of what each category would have if all had the same.
+  """
+  counts = np.bincount(y.argmax(axis=1), minlength=y.shape[1])
+  return int(np.sum(counts >= max(1.0, share * len(y) / y.shape[1])))
 
 
 def observables(model, x, *, fraction=0.2, seed=0):
@@ -24,15 +290,16 @@ def observables(model, x, *, fraction=0.2, seed=0):
   Returns:
     {name: float}, in nats:
     mi_y: I(x;y) over x.
-    conditional_entropy_y: H(y|x).
+    entropy_y, conditional_entropy_y: H(y), H(y|x).
     vat_loss: mean cross-entropy between p(y|x) and p(y|x+r), eq (12).
     stable_mi_y: I(y;y'), y' the category of the perturbed image.
   """
   log_y, log_perturbed = _log_probabilities(model, x, fraction, seed)
   y, perturbed = np.exp(log_y), np.exp(log_perturbed)
-  conditional = -np.mean(np.sum(y * log_y, axis=1))
+  marginal, conditional = entropy(y.mean(0)), -np.mean(np.sum(y * log_y, axis=1))
   return {
-      "mi_y": float(entropy(y.mean(0)) - conditional),
+      "mi_y": float(marginal - conditional),
+      "entropy_y": float(marginal),
       "conditional_entropy_y": float(conditional),
       "vat_loss": float(-np.mean(np.sum(y * log_perturbed, axis=1))),
       "stable_mi_y": shared_information(y, perturbed),

@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 # What the programs read of a config.json.
 _NEEDED = {"dataset", "method", "recipe", "epochs", "seed", "holdout", "num_categories"}
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
-_PARTIAL_CHECKPOINT = re.compile(r"epoch-(\d+)-step-(\d+)\.keras")
+_PARTIAL_CHECKPOINT = re.compile(r"epoch-(\d+)-step-(\d+)\.(keras|json)")
 _KEPT_CHECKPOINTS = 2
 
 
@@ -128,7 +128,7 @@ def locked(workdir):
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise InputError(
-          f"expected a folder that no one trains in, got {workdir}, where another imae-train"
+          f"expected a folder that no one trains in, got {workdir}, where another process"
           " is at work; wait for it, or give another --workdir."
       ) from None
     yield  # the lock goes with the file, also when the process is killed
@@ -166,6 +166,8 @@ def read_config(workdir):
     InputError: there is no run in the folder, or the file is damaged or of another version.
   """
   path = pathlib.Path(workdir) / "config.json"
+  if path.with_name("search.json").exists():
+    raise InputError(f"expected a run, got the search {workdir}; give {workdir}/best.")
   if not path.exists():
     raise InputError(f"expected a run in {workdir}, got no {path}; run imae-train first.")
   config = read_json(path)
@@ -246,8 +248,11 @@ def checkpoints(workdir):
 def newest_checkpoint(workdir):
   """The `Checkpoint` that a run goes on from, within an epoch or after one; None without."""
   whole = [(int(m.group(1)), 0, path) for m, path in _matching(workdir, _CHECKPOINT)]
-  partial = _matching(workdir, _PARTIAL_CHECKPOINT)
-  within = [(int(m.group(1)), int(m.group(2)), path) for m, path in partial]
+  within = [
+      (int(m.group(1)), int(m.group(2)), path)
+      for m, path in _matching(workdir, _PARTIAL_CHECKPOINT)
+      if path.suffix == ".keras"
+  ]
   return Checkpoint(*max(whole + within)) if whole or within else None
 
 
@@ -261,17 +266,22 @@ def save_checkpoint(model, workdir, epochs):
   save_keras(model, pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}.keras")
   for path in list(checkpoints(workdir).values())[:-_KEPT_CHECKPOINTS]:
     path.unlink()
-  for match, path in _matching(workdir, _PARTIAL_CHECKPOINT):
-    if int(match.group(1)) < epochs:
-      path.unlink()
-      path.with_suffix(".json").unlink(missing_ok=True)
+  _forget_partial_checkpoints(workdir, (epochs, 0))
 
 
 def save_partial_checkpoint(model, workdir, epochs, steps, log_sums):
-  """Saves a model within an epoch, with `Checkpoint.log_sums`."""
+  """Saves a model within an epoch, with `Checkpoint.log_sums`; only the last one is kept."""
   path = pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}-step-{steps:06d}.keras"
   write_json(path.with_suffix(".json"), log_sums)  # first: a Keras file is never without it
   save_keras(model, path)
+  _forget_partial_checkpoints(workdir, (epochs, steps))
+
+
+def _forget_partial_checkpoints(workdir, before):
+  """Removes those before (epochs, steps), also a .json whose model a kill prevented."""
+  for match, path in _matching(workdir, _PARTIAL_CHECKPOINT):
+    if (int(match.group(1)), int(match.group(2))) < before:
+      path.unlink()
 
 
 def read_history(workdir):

@@ -202,6 +202,33 @@ def test_the_last_two_checkpoints_are_kept_in_the_order_of_epochs(tmp_path, monk
   ]
 
 
+def test_one_checkpoint_within_an_epoch_is_kept_and_none_after_it(tmp_path, monkeypatch):
+  def save(model, path):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(model)
+
+  def killed(model, path):
+    raise KeyboardInterrupt
+
+  def newest():
+    checkpoint = workdirs.newest_checkpoint(tmp_path)
+    return checkpoint.epochs, checkpoint.steps, checkpoint.log_sums()
+
+  monkeypatch.setattr(workdirs, "save_keras", save)
+  for steps in (2, 10, 12):
+    workdirs.save_partial_checkpoint("model", tmp_path, 3, steps, {"loss": [steps, 1.0]})
+    assert newest() == (3, steps, {"loss": [steps, 1.0]})
+    assert len(names(tmp_path / "checkpoints")) == 2
+  monkeypatch.setattr(workdirs, "save_keras", killed)
+  with pytest.raises(KeyboardInterrupt):
+    workdirs.save_partial_checkpoint("model", tmp_path, 3, 15, {})
+  assert newest() == (3, 12, {"loss": [12, 1.0]})  # 15 has its .json alone
+  monkeypatch.setattr(workdirs, "save_keras", save)
+  workdirs.save_checkpoint("model", tmp_path, 4)
+  assert names(tmp_path / "checkpoints") == ["epoch-0004.keras"]
+  assert newest() == (4, 0, {})
+
+
 def test_a_saved_model_has_its_weights_and_its_optimizers_state(tmp_path, tiny_model, digits):
   model = tiny_model()
   model.compile(optimizer=keras.optimizers.Adam(1e-3))
@@ -251,7 +278,7 @@ def test_summary_with_and_without_labels():
 
 def test_a_second_training_in_the_folder_is_refused(tmp_path):
   with workdirs.locked(tmp_path / "run"):
-    with pytest.raises(InputError, match="another imae-train is at work; wait for it"):
+    with pytest.raises(InputError, match="another process is at work; wait for it"):
       with workdirs.locked(tmp_path / "run"):
         pass
   with workdirs.locked(tmp_path / "run"):

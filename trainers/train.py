@@ -5,93 +5,37 @@ Example: imae-train --dataset=digits --workdir=runs/digits
 The same command again goes on where a killed run stopped, and gives the same weights.
 """
 
-import dataclasses
 import pathlib
 
 from absl import flags
 
 from imae_tf import program
-from imae_tf.errors import InputError
+from imae_tf.trainers import run_flags
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string(
-    "dataset", "digits", "digits, a TFDS name (mnist, fashion_mnist, celeb_a), a .npz or a folder."
-)
 flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-flags.DEFINE_enum("method", "imae", ["imae"], "What is trained.")
-flags.DEFINE_enum("recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's.")
-flags.DEFINE_integer("epochs", None, "Epochs in all; an existing run may be given more.", 1)
-flags.DEFINE_integer("batch_size", None, "Images per step; the marginals are taken over it.", 2)
-flags.DEFINE_integer("seed", 0, "Of weights, order and noise.", 0)
-flags.DEFINE_float("beta", None, "Weight of L(z), and of L_D(y) unless --beta_y.", 0)
-flags.DEFINE_float("beta_y", None, "Weight of L_D(y).", 0)
-flags.DEFINE_float("gamma", None, "Weight of the total correlation.", 0)
-flags.DEFINE_float("lam", None, "Weight of VAT inside L_D(y).", 0)
-flags.DEFINE_float("entropy_weight", None, "How often H(y) counts in L_D(y).", 0)
-flags.DEFINE_float("temperature", None, "Of the relaxed y.", 0)
-flags.DEFINE_string("vat_radius", None, "Pixels, or 'neighbor'.")
-flags.DEFINE_enum("likelihood", None, ["bernoulli", "gaussian"], "Of the decoder.")
-flags.DEFINE_integer("num_categories", 10, "K2.", 2)
-flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
-flags.DEFINE_enum("network", None, ["mlp", "conv"], "mlp is Table 1; conv suits 64x64 images.")
-flags.DEFINE_enum("optimizer", None, ["sgd", "adam"], "Optimizer.")
-flags.DEFINE_float("learning_rate", None, "First learning rate.", 0)
-flags.DEFINE_enum(
-    "precision",
-    None,
-    ["float32", "mixed_bfloat16"],  # in float16 VAT's first gradients underflow
-    "Of training; the trained model computes in float32.",
-)
 flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
 flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
-flags.DEFINE_integer("holdout", 0, "Training images kept for --split=holdout, unseen.", 0)
 flags.DEFINE_enum(
     "strategy",
     "auto",
     ["auto", "none", "mirrored", "multi_worker"],
     "none; all GPUs; the workers of TF_CONFIG; auto: what is there.",
 )
-flags.DEFINE_bool("deterministic", True, "Repeat to the bit; off is a little faster.")
+flags.adopt_module_key_flags(run_flags)
 
 
 def main():
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf import cluster
-  from imae_tf import data
   from imae_tf import runs
 
-  run = runs.Run(
-      dataset=data.canonical(FLAGS.dataset),
-      method=FLAGS.method,
-      recipe_name=FLAGS.recipe,
-      recipe=_recipe(),
-      num_categories=FLAGS.num_categories,
-      latent_dim=FLAGS.latent_dim,
-      holdout=FLAGS.holdout,
-      seed=FLAGS.seed,
-      deterministic=FLAGS.deterministic,
-  )
+  run = run_flags.run()
   job = cluster.open_job(FLAGS.strategy)
   runs.train(run, pathlib.Path(FLAGS.workdir).expanduser(), job)
   job.say(f"Trained: {FLAGS.workdir}/model.keras. Next: imae-evaluate --workdir={FLAGS.workdir}")
-
-
-def _recipe():
-  """The recipe with the flags that were given in its place."""
-  from imae_tf import recipes
-
-  recipe = recipes.get(FLAGS.recipe, FLAGS.dataset)
-  names = [field.name for field in dataclasses.fields(recipe) if field.name in FLAGS]
-  given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
-  radius = given.get("vat_radius")
-  if radius is not None and radius != "neighbor":
-    try:
-      given["vat_radius"] = float(radius)
-    except ValueError:
-      raise InputError(f"--vat_radius expects a number or 'neighbor', got {radius!r}.") from None
-  return dataclasses.replace(recipe, **given)
 
 
 def cli():

@@ -20,7 +20,10 @@ import numpy as np
 
 from imae_tf import workdir as workdirs
 
-_ROOMS = {"train": "trainers", "evaluate": "trainers", "export": "export", "encode": "export"}
+_ROOMS = {
+    "train": "trainers", "evaluate": "trainers", "tune": "trainers",
+    "export": "export", "encode": "export",
+}
 _TIMEOUT = 240  # seconds; a machine may be busy
 
 _context = multiprocessing.get_context("forkserver")

@@ -1,0 +1,551 @@
+"""A search in a folder: keras-tuner chooses the weights, each trial is runs of their own.
+
+    search.json  trials.json  report.html  best -> trials/07/run-1
+    trials/07/run-0/ ...         workdirs of imae-train, with figures.json: what `measure` found
+    keras_tuner/                 keras-tuner's own state
+    workers/                     locks of the workers that share the search
+
+Everything is written atomically and in an order that a kill at any point leaves a search that
+goes on: a trial that had begun is taken up where its run stopped, none is lost or repeated.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import sys
+import threading
+import time
+
+import grpc
+import keras
+import keras_tuner
+from keras_tuner.src import config
+
+from imae_tf import data as data_lib
+from imae_tf import runs
+from imae_tf import search_report
+from imae_tf import tuning
+from imae_tf import workdir as workdirs
+from imae_tf.errors import ImaeError
+from imae_tf.errors import InputError
+from imae_tf.errors import Preempted
+from imae_tf.errors import SearchError
+from imae_tf.errors import first_line
+
+# Else a failed trial's stack is printed, too; its reason is what a user can mend.
+config.DEBUG = False
+
+TUNERS = ("random", "bayesian", "hyperband")
+_FORMAT_VERSION = 1
+_MOST_FAILURES_IN_A_ROW = 5
+_MOST_IMAGES = 10_000
+_POLL_S = 0.5
+_ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """What `search.json` says: everything that decides the trials.
+
+  Attributes:
+    run: the `runs.Run` of which every trial is a variant; its seed is that of run-0.
+    space: as `tuning.space` returns it.
+    tuner: one of `TUNERS`.
+    executions_per_trial: runs of a trial, with seeds in a row; their mean is its score.
+  """
+
+  run: runs.Run
+  space: dict[str, tuning.Range | tuning.Choice]
+  tuner: str
+  executions_per_trial: int
+
+
+def search(search, workdir, trials, command):
+  """Searches until there are `trials` trials, or goes on with the search in a folder.
+
+  With KERASTUNER_TUNER_ID, _ORACLE_IP and _ORACLE_PORT set it is keras-tuner's chief, which
+  hands trials out, or one of the workers, which share the folder.
+
+  Args:
+    search: `Search`.
+    workdir: its folder.
+    trials: how many in all, failed ones included; an existing search may be given more.
+    command: of the program, for the report.
+
+  Returns:
+    The content of trials.json; None in a worker.
+
+  Raises:
+    InputError: bad data or environment, or a folder that holds something else.
+    SearchError: no trial was completed, or many failed in a row.
+    Preempted: SIGTERM came; all is saved.
+  """
+  workdir = pathlib.Path(workdir)
+  role = _role()
+  data = data_lib.load(search.run.dataset, holdout=search.run.holdout)
+  data.steps_per_epoch(search.run.recipe.batch_size)  # raises if the data do not fit
+  if role == "worker":
+    _say(f"Worker {os.environ['KERASTUNER_TUNER_ID']}: waiting for the chief's trials.")
+    worker = workdir / "workers" / os.environ["KERASTUNER_TUNER_ID"]
+    with _held(worker):  # by which the chief sees that this process lives
+      _run_tuner(_Tuner(_oracle(search, trials), search, data, workdir))
+    return None
+  with workdirs.locked(workdir):
+    _start(search, workdir, trials)
+    oracle = _oracle(search, trials)
+    oracle.ended = lambda: _write(oracle, search, data, workdir, trials, command)
+    tuner = _Tuner(oracle, search, data, workdir)
+    oracle.verbose = 0
+    oracle.worker_lives = None if role == "alone" else _worker_lives(workdir)
+    tuner.save()  # keras-tuner reads its state again only where this file is
+    _run_tuner(tuner)
+    found = _write(oracle, search, data, workdir, trials, command)
+  if found["best"] is None:
+    raise SearchError(_nothing_completed(found))
+  return found
+
+
+def _run_tuner(tuner):
+  try:
+    tuner.search()
+  except _Stopped as stopped:
+    raise stopped.__cause__ from None
+  except grpc.RpcError as error:
+    raise SearchError(
+        f"expected keras-tuner's chief at {os.environ['KERASTUNER_ORACLE_IP']}:"
+        f"{os.environ['KERASTUNER_ORACLE_PORT']}, got {first_line(error.details())}; start it"
+        " again, then this worker: no trial is lost."
+    ) from error
+
+
+def _role():
+  """alone, chief or worker, from keras-tuner's environment."""
+  given = [name for name in _ENVIRONMENT if os.environ.get(name)]
+  if not given:
+    return "alone"
+  if len(given) < len(_ENVIRONMENT):
+    missing = sorted(set(_ENVIRONMENT) - set(given))
+    raise InputError(
+        f"expected all of {', '.join(_ENVIRONMENT)} or none, got no {', '.join(missing)}; set"
+        " the id (chief, worker-0, ...) and the chief's address and port in each process."
+    )
+  return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
+
+
+# ---- the folder -----------------------------------------------------------------------------
+
+
+def _start(search, workdir, trials):
+  """Claims the folder for this search, or checks that it holds this search."""
+  config = _config(search, trials)
+  path = workdir / "search.json"
+  if not path.exists():
+    others = sorted(p.name for p in workdir.glob("[!.]*") if p.name != "workers")
+    if others:
+      raise InputError(
+          f"expected an empty folder or a search's folder, got {workdir} with {others[0]!r} and"
+          " no search.json; give another --workdir."
+      )
+    workdirs.write_json(path, config)
+    return
+  old = workdirs.read_json(path)
+  ours, theirs = (_without_versions(c) for c in (old, json.loads(json.dumps(config))))
+  differing = [
+      f"{key} {ours.get(key)!r} -> {theirs.get(key)!r}"
+      for key in sorted(ours.keys() | theirs.keys())
+      if ours.get(key) != theirs.get(key) and key != "trials"
+  ]
+  if differing or trials < old.get("trials", 0):
+    differing = differing or [f"trials {old['trials']} -> {trials}"]
+    raise InputError(
+        f"expected the search that {workdir} holds, in which --trials alone may differ, and"
+        f" grow; got {'; '.join(differing)}. Give another --workdir."
+    )
+  workdirs.write_json(path, {**old, "trials": trials})
+
+
+def _config(search, trials):
+  run = dataclasses.asdict(search.run)
+  return {
+      "format": _FORMAT_VERSION,
+      **{key: run[key] for key in run if key not in ("recipe", "recipe_name")},
+      "recipe": search.run.recipe_name,
+      "settings": run["recipe"],
+      "space": {name: dataclasses.asdict(part) for name, part in search.space.items()},
+      "tuner": search.tuner,
+      "executions_per_trial": search.executions_per_trial,
+      "objective": tuning.OBJECTIVE,
+      "trials": trials,
+      "versions": runs.versions(),
+  }
+
+
+def _without_versions(config):
+  return {key: value for key, value in config.items() if key != "versions"}
+
+
+def _write(oracle, search, data, workdir, trials, command):
+  """trials.json, report.html and `best`, from the oracle and the files of the trials."""
+  trials_in_order = sorted(oracle.trials.values(), key=lambda trial: int(trial.trial_id))
+  rows = [_row(oracle, trial, workdir) for trial in trials_in_order]
+  completed = [row for row in rows if row["status"] == "COMPLETED"]
+  best = max(completed, key=lambda row: row["score"], default=None)
+  split = _split(search.run)
+  found = {
+      "command": command,
+      "dataset": search.run.dataset,
+      "tuner": search.tuner,
+      "objective": tuning.OBJECTIVE,
+      "recipe": search.run.recipe_name,
+      "epochs": search.run.recipe.epochs,
+      "images": f"{min(data.size(split), _MOST_IMAGES)} {split} images",
+      "seeds": [search.run.seed + i for i in range(search.executions_per_trial)],
+      "trials_asked": trials,
+      "space": {name: _described(part) for name, part in search.space.items()},
+      "best": best and best["id"],
+      "trials": rows,
+  }
+  workdirs.write_json(workdir / "trials.json", found)
+  if best:
+    _point(workdir / "best", _best_run(workdir, best))
+  search_report.write(workdir / "report.html", found)
+  return found
+
+
+def _described(part):
+  if isinstance(part, tuning.Choice):
+    return {"values": list(part.values)}
+  return {"low": part.low, "high": part.high, "sampling": "log"}
+
+
+def _row(oracle, trial, workdir):
+  status = trial.status
+  if status == "RUNNING" and trial.trial_id not in oracle.running():
+    status = "WAITING"
+  folder = workdir / "trials" / trial.trial_id
+  reason = folder / "failed.json"
+  executions = [workdirs.read_json(p) for p in sorted(folder.glob("run-*/figures.json"))]
+  done = status == "COMPLETED"
+  scores = [e["figures"][tuning.OBJECTIVE] for e in executions]
+  values = trial.hyperparameters.values
+  return {
+      "id": trial.trial_id,
+      "status": status,
+      "reason": workdirs.read_json(reason)["reason"] if status == "FAILED" else None,
+      "weights": {name: value for name, value in values.items() if name in tuning.SPACE},
+      "epochs": executions[-1]["epochs"] if executions else None,
+      "score": statistics.fmean(scores) if done else None,
+      "score_std": statistics.stdev(scores) if done and len(scores) > 1 else None,
+      "seconds": sum(e["seconds"] for e in executions) if executions else None,
+      "folder": f"trials/{trial.trial_id}",
+      "figures": _mean([e["figures"] for e in executions]) if done else None,
+      "executions": [e["figures"] for e in executions],
+  }
+
+
+def _mean(rows):
+  return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
+
+
+def _best_run(workdir, row):
+  """The folder, relative to the search's, of the best trial's best run."""
+  scores = [figures[tuning.OBJECTIVE] for figures in row["executions"]]
+  return pathlib.Path(row["folder"]) / f"run-{scores.index(max(scores))}"
+
+
+def _point(link, target):
+  """Makes `link` a symbolic link to `target`, atomically."""
+  temporary = link.with_name(f".tmp-{link.name}")
+  temporary.unlink(missing_ok=True)
+  temporary.symlink_to(target)
+  os.replace(temporary, link)
+
+
+def _nothing_completed(found):
+  reasons = [row["reason"] for row in found["trials"] if row["reason"]]
+  if not reasons:
+    return "expected a completed trial, got none: the space holds no values to try."
+  return f"expected a completed trial, got {len(reasons)} failed ones; the last: {reasons[-1]}"
+
+
+def _split(run):
+  """The images on which trials are looked at; never the test images."""
+  return "holdout" if run.holdout else "train"
+
+
+def _say(text):
+  print(text, file=sys.stderr, flush=True)
+
+
+# ---- keras-tuner ----------------------------------------------------------------------------
+
+
+class _Durable:
+  """An oracle whose files are never half written, and whose lost workers are noticed.
+
+  keras-tuner writes a trial's file, then its own; a kill in between leaves a trial that it
+  would count and never run, or run again though it is complete.
+  """
+
+  ended = staticmethod(lambda: None)  # called after each trial
+  worker_lives = None  # function of a worker's id; None where there are no workers
+
+  def populate_space(self, trial_id):
+    if not self.trials and not isinstance(self, keras_tuner.oracles.HyperbandOracle):
+      # First what one has: a search then finds nothing worse by its own measure.
+      return {"status": "RUNNING", "values": {hp.name: hp.default for hp in self.get_space().space}}
+    return super().populate_space(trial_id)
+
+  @keras_tuner.synchronized
+  def create_trial(self, tuner_id):
+    self.forget_lost_workers()
+    full = self.max_trials and len(self.trials) >= self.max_trials
+    others = any(other != tuner_id for other in self.ongoing_trials)
+    if full and others and tuner_id not in self.ongoing_trials and not self._retry_queue:
+      # It may have to take over a trial whose worker gets lost.
+      hps = self.hyperparameters.copy()
+      return keras_tuner.engine.trial.Trial(hps, trial_id="waiting", status="IDLE")
+    return super().create_trial(tuner_id)
+
+  @keras_tuner.synchronized
+  def end_trial(self, trial):
+    if trial.trial_id in self.end_order:
+      return  # by a worker that was thought lost
+    if trial.trial_id in self._retry_queue:  # the chief was started again meanwhile
+      self._retry_queue.remove(trial.trial_id)
+    super().end_trial(trial)
+    self.ended()
+
+  @keras_tuner.synchronized
+  def forget_lost_workers(self):
+    """Takes back the trials of workers that have ended without a word."""
+    if self.worker_lives is None:
+      return
+    for tuner_id in [t for t in self.tuner_ids if not self.worker_lives(t)]:
+      self.tuner_ids.remove(tuner_id)
+      trial = self.ongoing_trials.pop(tuner_id, None)
+      if trial:
+        _say(f"Worker {tuner_id} has ended in trial {trial.trial_id}, which is tried again.")
+        self._retry_queue.append(trial.trial_id)
+      self.save()
+
+  def running(self):
+    """Ids of the trials that some process works on."""
+    return {trial.trial_id for trial in self.ongoing_trials.values()}
+
+  def save(self):
+    workdirs.write_json(self._get_oracle_fname(), self.get_state())
+
+  def _save_trial(self, trial):
+    folder = pathlib.Path(self._get_trial_dir(trial.trial_id))
+    workdirs.write_json(folder / "trial.json", trial.get_state())
+
+  def reload(self):
+    super().reload()
+    for trial_id in self.trials.keys() - set(self.start_order):  # never handed out
+      del self.trials[trial_id]
+      shutil.rmtree(self._get_trial_dir(trial_id))
+    over = [i for i in self._retry_queue if self.trials[i].status in ("COMPLETED", "FAILED")]
+    self.end_order += [i for i in over if i not in self.end_order]
+    self._retry_queue = [i for i in dict.fromkeys(self._retry_queue) if i not in over]
+
+
+class _Random(_Durable, keras_tuner.oracles.RandomSearchOracle):
+  """Random search."""
+
+
+class _Bayesian(_Durable, keras_tuner.oracles.BayesianOptimizationOracle):
+  """Bayesian optimisation."""
+
+
+class _Hyperband(_Durable, keras_tuner.oracles.HyperbandOracle):
+  """Hyperband, of as many rounds as there are trials for."""
+
+
+def _oracle(search, trials):
+  hp = keras_tuner.HyperParameters()
+  run = search.run
+  tuning.declare(
+      hp, search.space, tuning.start_of(run.recipe, run.num_categories, run.latent_dim)
+  )
+  shared = {
+      "objective": tuning.objective(),
+      "hyperparameters": hp,
+      "seed": run.seed + 1,  # keras-tuner takes 0 for none
+      # Its own limit loses the trial at which it ends the search.
+      "max_consecutive_failed_trials": trials + 1,
+  }
+  if search.tuner == "hyperband":
+    oracle = _Hyperband(max_epochs=run.recipe.epochs, hyperband_iterations=trials, **shared)
+    oracle.max_trials = trials
+    return oracle
+  kind = {"random": _Random, "bayesian": _Bayesian}[search.tuner]
+  return kind(max_trials=trials, **shared)
+
+
+class _Stopped(keras_tuner.errors.FatalError):
+  """Ends the search in this process; the cause says why."""
+
+
+class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
+  """Runs the trials that the oracle hands out."""
+
+  def __init__(self, oracle, search, data, workdir):
+    self._search = search
+    self._data = data
+    self._workdir = workdir
+    self._failures = 0
+    with contextlib.redirect_stdout(None):  # "Reloading Tuner from ..."
+      super().__init__(oracle, directory=str(workdir), project_name="keras_tuner")
+
+  def search(self, *args, **kwargs):
+    if not isinstance(self.oracle, _Durable) or self.oracle.worker_lives is None:
+      return super().search(*args, **kwargs)
+    with _watching(self.oracle):
+      return super().search(*args, **kwargs)
+
+  def pre_create_trial(self):
+    if self._is_worker():
+      time.sleep(_POLL_S)  # keras-tuner asks again at once while there is nothing to do
+
+  def run_trial(self, trial):
+    """Trains the runs of a trial; the mean of what `tuning.measure` finds."""
+    folder = self._workdir / "trials" / trial.trial_id
+    weights = {k: v for k, v in trial.hyperparameters.values.items() if k in tuning.SPACE}
+    _say(f"Trial {trial.trial_id}: " + ", ".join(f"{k} {_short(v)}" for k, v in weights.items()))
+    try:
+      seeds = range(self._search.executions_per_trial)
+      rows = [self._execute(trial, folder / f"run-{i}", i) for i in seeds]
+    except Preempted as stopped:
+      raise _Stopped from stopped
+    except Exception as error:
+      self._fail(trial, folder, error)
+    self._failures = 0
+    figures = _mean(rows)
+    _say(f"Trial {trial.trial_id}: {tuning.OBJECTIVE} {figures[tuning.OBJECTIVE]:.4f} nats")
+    return figures
+
+  def save(self):
+    if not self._is_worker():
+      self.oracle.save()
+    workdirs.write_json(self._get_tuner_fname(), self.get_state())
+
+  def _execute(self, trial, folder, index):
+    """One run of a trial: its figures, those on disk if it was finished before."""
+    path = folder / "figures.json"
+    if path.exists():
+      return workdirs.read_json(path)["figures"]
+    started = time.monotonic()
+    values = trial.hyperparameters.values
+    run = self._variant(values, index)
+    if values.get("tuner/trial_id"):  # Hyperband: the same run, given more epochs
+      _copy_run(self._workdir / "trials" / values["tuner/trial_id"] / folder.name, folder)
+    keras.backend.clear_session()
+    model = runs.train(run, folder, progress=False)
+    x, _ = self._data.arrays(_split(run), limit=_MOST_IMAGES)
+    figures = tuning.measure(model, x)
+    seconds = time.monotonic() - started
+    workdirs.write_json(
+        path, {"figures": figures, "epochs": run.recipe.epochs, "seconds": seconds}
+    )
+    return figures
+
+  def _variant(self, values, index):
+    run = self._search.run
+    recipe, num_categories, latent_dim = tuning.chosen(
+        values, run.recipe, run.num_categories, run.latent_dim
+    )
+    return dataclasses.replace(
+        run,
+        recipe=dataclasses.replace(recipe, epochs=values.get("tuner/epochs", recipe.epochs)),
+        num_categories=num_categories,
+        latent_dim=latent_dim,
+        seed=run.seed + index,
+    )
+
+  def _fail(self, trial, folder, error):
+    reason = str(error) if isinstance(error, ImaeError) else (
+        f"{type(error).__name__}: {first_line(error)}"
+    )
+    reason = " ".join(reason.split())
+    # keras-tuner's messages between processes have no room for it.
+    workdirs.write_json(folder / "failed.json", {"reason": reason})
+    _say(f"Trial {trial.trial_id} failed: {reason}")
+    self._failures += 1
+    raise keras_tuner.errors.FailedTrialError(reason) from error
+
+  def on_trial_end(self, trial):
+    super().on_trial_end(trial)
+    if self._failures >= _MOST_FAILURES_IN_A_ROW:
+      reason = workdirs.read_json(self._workdir / "trials" / trial.trial_id / "failed.json")
+      raise _Stopped from SearchError(
+          f"expected trials that train, got {self._failures} failed ones in a row; the last:"
+          f" {reason['reason'].rstrip('.')}. Mend the cause or the space, then give the same command again."
+      )
+
+
+def _copy_run(source, folder):
+  """A copy of a run's folder, whole or not at all."""
+  if folder.exists():
+    return
+  temporary = folder.with_name(f".tmp-{folder.name}")
+  shutil.rmtree(temporary, ignore_errors=True)
+  shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("figures.json", ".lock"))
+  os.replace(temporary, folder)
+
+
+def _short(value):
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# ---- chief and workers ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _held(folder, tries=10):
+  """`workdirs.locked`, tried again: the chief's look at a lock takes it for an instant."""
+  with contextlib.ExitStack() as stack:
+    for i in range(tries):
+      try:
+        stack.enter_context(workdirs.locked(folder))
+        break
+      except InputError:
+        if i + 1 == tries:
+          raise
+        time.sleep(_POLL_S)
+    yield
+
+
+def _worker_lives(workdir):
+  """A function that tells of a worker's id whether some process holds its lock."""
+
+  def lives(tuner_id):
+    try:
+      with workdirs.locked(workdir / "workers" / tuner_id):
+        return False
+    except InputError:
+      return True
+
+  return lives
+
+
+@contextlib.contextmanager
+def _watching(oracle):
+  """Looks for lost workers while the chief waits, in a thread of its own."""
+  done = threading.Event()
+
+  def watch():
+    while not done.wait(_POLL_S):
+      oracle.forget_lost_workers()
+
+  thread = threading.Thread(target=watch, name="watch-workers", daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    done.set()
+    thread.join()

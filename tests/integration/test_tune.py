@@ -1,0 +1,238 @@
+"""imae-tune: killed and started again, shared by workers, with trials that fail."""
+
+import json
+import os
+import socket
+
+import programs
+import pytest
+
+from imae_tf import workdir as workdirs
+
+SMALL = {
+    "dataset": "digits", "epochs": 1, "encoder_units": "32", "decoder_units": "32", "seed": 5,
+}
+
+
+def tune(tmp_path, workdir, name="tune", **flags):
+  folder = tmp_path / name
+  folder.mkdir(exist_ok=True)
+  env = flags.pop("env", None)
+  return programs.Program("tune", folder, env=env, workdir=workdir, **{**SMALL, **flags})
+
+
+def trials(workdir):
+  """{id: (status, weights, score)}, which time does not change."""
+  found = json.loads((workdir / "trials.json").read_text())
+  return {
+      row["id"]: (row["status"], row["weights"], row["score"]) for row in found["trials"]
+  }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("search")
+  result = tune(folder, folder / "search", trials=4).wait()
+  assert result.status == 0, result.stderr
+  return folder / "search", result
+
+
+# ---- what a search leaves behind ---------------------------------------------------------
+
+
+def test_a_search_begins_with_the_recipe_and_ends_with_its_best_run(unbroken):
+  workdir, result = unbroken
+  found = json.loads((workdir / "trials.json").read_text())
+  assert found["trials"][0]["weights"] == {"beta": 5.0, "gamma": 5.0, "lam": 5.0}
+  scores = {row["id"]: row["score"] for row in found["trials"]}
+  assert found["best"] == max(scores, key=scores.get)
+  assert os.readlink(workdir / "best") == f"trials/{found['best']}/run-0"
+  assert f"best            {found['best']}: beta" in result.stdout
+  config = workdirs.read_config(workdir / "best")
+  best = found["trials"][int(found["best"])]
+  assert {name: config["settings"][name] for name in best["weights"]} == best["weights"]
+  page = (workdir / "report.html").read_text()
+  assert "4 trials" in page or "4 of 4" in page
+
+
+def test_the_best_run_is_a_workdir_like_any_other(tmp_path, unbroken):
+  workdir, _ = unbroken
+  result = programs.run("evaluate", tmp_path, workdir=workdir / "best")
+  assert result.status == 0, result.stderr
+  assert (workdir / "best" / "report.html").exists()
+  result = programs.run("evaluate", tmp_path, workdir=workdir)
+  assert (result.status, result.stdout) == (1, "")
+  assert f"got the search {workdir}; give {workdir}/best" in result.stderr
+
+
+def test_more_trials_are_added(tmp_path, unbroken):
+  workdir = tmp_path / "search"
+  assert tune(tmp_path, workdir, trials=2).wait().status == 0
+  first = trials(workdir)
+  kept = {p: p.stat().st_mtime_ns for p in workdir.glob("trials/*/run-0/model.keras")}
+  assert tune(tmp_path, workdir, trials=4).wait().status == 0
+  assert trials(workdir) == trials(unbroken[0])
+  assert first.items() <= trials(workdir).items()
+  assert all(p.stat().st_mtime_ns == time for p, time in kept.items())
+
+
+# ---- kill -9 -----------------------------------------------------------------------------
+
+
+def test_a_killed_search_loses_and_repeats_no_trial(tmp_path, unbroken):
+  workdir = tmp_path / "search"
+
+  def begun(trial):
+    return (workdir / "trials" / str(trial) / "run-0" / "config.json").exists
+
+  tune(tmp_path, workdir, trials=4).kill_when(begun(1))
+  # Measured, but perhaps not yet told to keras-tuner.
+  tune(tmp_path, workdir, trials=4).kill_when(
+      (workdir / "trials" / "2" / "run-0" / "figures.json").exists
+  )
+  kept = {p: p.stat().st_mtime_ns for p in workdir.glob("trials/*/run-0/model.keras")}
+  result = tune(tmp_path, workdir, trials=4).wait()
+  assert result.status == 0, result.stderr
+  assert trials(workdir) == trials(unbroken[0])
+  assert len(kept) == 3
+  assert all(p.stat().st_mtime_ns == time for p, time in kept.items()), "trained again"
+  oracle = json.loads((workdir / "keras_tuner" / "oracle.json").read_text())
+  assert sorted(oracle["end_order"]) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_kill_between_keras_tuners_two_files(tmp_path, unbroken, finished):
+  """It writes the trial's file first; the search must not count what its own lacks."""
+  workdir = tmp_path / "search"
+  assert tune(tmp_path, workdir, trials=2).wait().status == 0
+  state = workdir / "keras_tuner" / "oracle.json"
+  oracle = json.loads(state.read_text())
+  if finished:  # trial 1 is complete, which the oracle does not know
+    oracle["end_order"].remove("1")
+    oracle["ongoing_trials"] = {"tuner0": "1"}
+  else:  # trial 1 was drawn, and never handed out
+    oracle["end_order"].remove("1")
+    oracle["start_order"].remove("1")
+    trial = workdir / "keras_tuner" / "trial_1" / "trial.json"
+    trial.write_text(trial.read_text().replace("COMPLETED", "RUNNING"))
+  state.write_text(json.dumps(oracle))
+  result = tune(tmp_path, workdir, trials=2).wait()
+  assert result.status == 0, result.stderr
+  assert ("Trial 1:" in result.stderr) is not finished
+  ids = list(trials(workdir))
+  assert ids == ["0", "1"]
+  assert sorted(json.loads(state.read_text())["end_order"]) == ids
+
+
+# ---- trials that fail ----------------------------------------------------------------------
+
+
+def test_a_failed_trial_is_counted_and_says_why(tmp_path):
+  workdir = tmp_path / "search"
+  flags = {"search": "learning_rate=1e-3:1e30", "trials": 4}
+  result = tune(tmp_path, workdir, **flags).wait()
+  assert result.status == 0, result.stderr
+  found = json.loads((workdir / "trials.json").read_text())
+  failed = [row for row in found["trials"] if row["status"] == "FAILED"]
+  assert failed and len(failed) < 4
+  assert f"{4 - len(failed)} completed, {len(failed)} failed" in result.stdout
+  for row in failed:
+    assert row["score"] is None and row["reason"].startswith("expected finite terms, got")
+    assert row["id"] != found["best"]
+    assert "expected finite terms" in (workdir / "report.html").read_text()
+
+
+def test_a_search_of_failures_alone_ends_with_the_reason(tmp_path):
+  workdir = tmp_path / "search"
+  flags = {"search": "learning_rate=1e30:1e32", "trials": 9}
+  result = tune(tmp_path, workdir, **flags).wait()
+  assert (result.status, result.stdout) == (1, "")
+  last = result.stderr.splitlines()[-1]
+  assert last.startswith("imae-tune: error: expected trials that train, got 5 failed ones in a row")
+  assert "expected finite terms" in last and "Traceback" not in result.stderr
+  assert [state for state, *_ in trials(workdir).values()] == ["FAILED"] * 5
+  assert not (workdir / "best").exists()
+
+
+# ---- chief and workers -----------------------------------------------------------------------
+
+
+def test_a_lost_workers_trial_goes_to_another(tmp_path):
+  workdir = tmp_path / "search"
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+
+  def start(name):
+    env = {
+        "KERASTUNER_TUNER_ID": name,
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(port),
+    }
+    return tune(tmp_path, workdir, name, env=env, trials=4, epochs=3)
+
+  chief, lost, other = start("chief"), start("worker-0"), start("worker-1")
+
+  def trial_of(name):
+    state = json.loads((workdir / "keras_tuner" / "oracle.json").read_text())
+    return state["ongoing_trials"].get(name)
+
+  def in_a_trial():
+    try:
+      trial = trial_of("worker-0")
+    except FileNotFoundError:
+      return False
+    return trial and (workdir / "trials" / trial / "run-0" / "config.json").exists()
+
+  lost.kill_when(in_a_trial)
+  results = [other.wait(), chief.wait()]
+  assert [r.status for r in results] == [0, 0], results
+  assert "Worker worker-0 has ended in trial" in results[1].stderr
+  assert {state for state, *_ in trials(workdir).values()} == {"COMPLETED"}
+  assert len(trials(workdir)) == 4
+  oracle = json.loads((workdir / "keras_tuner" / "oracle.json").read_text())
+  assert sorted(oracle["end_order"]) == ["0", "1", "2", "3"]
+
+
+# ---- bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"search": "alpha"}, "expected names among beta, gamma, lam"),
+        ({"search": "beta=5:1"}, "expected beta=0.5:20.0 or the like to search, got '5:1'"),
+        ({"dataset": "nothing"}, "nothing"),
+        ({"holdout": 1797}, "holdout"),
+        ({"env": {"KERASTUNER_TUNER_ID": "chief"}}, "got no KERASTUNER_ORACLE_IP"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(tmp_path, flags, message):
+  result = tune(tmp_path, tmp_path / "search", **flags).wait()
+  assert (result.status, result.stdout) == (1, "")
+  assert len(result.stderr.splitlines()) == 1 and message in result.stderr
+  assert not (tmp_path / "search" / "search.json").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"trials": 4, "beta_y": 7}, "beta_y"),
+        ({"trials": 4, "search": "beta"}, "space"),
+        ({"trials": 2}, "trials 4 -> 2"),
+    ],
+)
+def test_another_search_in_the_same_folder_is_refused(tmp_path, unbroken, flags, message):
+  workdir, _ = unbroken
+  with programs.unchanged(workdir):
+    result = tune(tmp_path, workdir, **flags).wait()
+  assert result.status == 1
+  assert "in which --trials alone may differ" in result.stderr and message in result.stderr
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+  (tmp_path / "search").mkdir()
+  (tmp_path / "search" / "thesis.txt").write_text("mine")
+  result = tune(tmp_path, tmp_path / "search").wait()
+  assert result.status == 1
+  assert "with 'thesis.txt' and no search.json" in result.stderr

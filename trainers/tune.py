@@ -1,0 +1,80 @@
+"""imae-tune: searches the weights without labels, under --workdir.
+
+Example: imae-tune --dataset=digits --trials=30 --workdir=runs/search
+
+Each trial is a run of its own; the best is the workdir W/best. The flags of imae-train give
+what is not searched; restarts are left out, and so is --strategy: with several GPUs or
+machines, start keras-tuner's chief and workers (KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP,
+KERASTUNER_ORACLE_PORT). The same command again goes on where a killed search stopped, and
+with more --trials adds to it.
+"""
+
+import dataclasses
+import pathlib
+import shlex
+import sys
+
+from absl import flags
+
+from imae_tf import program
+from imae_tf.trainers import run_flags
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
+flags.DEFINE_integer("trials", 30, "Trials in all; an existing search may be given more.", 1)
+flags.DEFINE_list(
+    "search",
+    ["beta", "gamma", "lam"],
+    "What is searched, each alone or with its part: beta=1:10,learning_rate. Also beta_y,"
+    " entropy_weight, temperature, vat_radius, neighbor_fraction, num_categories, latent_dim,"
+    " encoder_units=500-500|500-1000, decoder_units.",
+)
+flags.DEFINE_enum("tuner", "random", ["random", "bayesian", "hyperband"], "keras-tuner's oracle.")
+flags.DEFINE_integer(
+    "executions_per_trial", 1, "Runs of a trial, with seeds in a row; their mean counts.", 1
+)
+flags.adopt_module_key_flags(run_flags)
+
+
+def main():
+  # Imported here: --help and a wrong flag should not wait for TensorFlow.
+  program.import_tensorflow()
+  from imae_tf import search
+  from imae_tf import tuning
+
+  run = run_flags.run()
+  run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, restarts=1))
+  described = search.Search(
+      run=run,
+      space=tuning.space(FLAGS.search),
+      tuner=FLAGS.tuner,
+      executions_per_trial=FLAGS.executions_per_trial,
+  )
+  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  command = " ".join(["imae-tune", shlex.join(sys.argv[1:])])
+  found = search.search(described, workdir, FLAGS.trials, command)
+  if found:
+    _summarise(found, workdir)
+
+
+def _summarise(found, workdir):
+  states = [row["status"] for row in found["trials"]]
+  best = next(row for row in found["trials"] if row["id"] == found["best"])
+  weights = ", ".join(
+      f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+      for name, value in best["weights"].items()
+  )
+  print(f"trials          {states.count('COMPLETED')} completed, {states.count('FAILED')} failed")
+  print(f"best            {best['id']}: {weights}")
+  print(f"objective       {found['objective']} {best['score']:.4f} nats, without labels")
+  print(f"report          {workdir / 'report.html'}")
+  print(f"next            imae-evaluate --workdir={workdir / 'best'}")
+
+
+def cli():
+  program.run(main)
+
+
+if __name__ == "__main__":
+  cli()
