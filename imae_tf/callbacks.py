@@ -126,6 +126,7 @@ class RunKeeper(keras.callbacks.Callback):
         workdirs.save_partial_checkpoint(
             self.model, self._folder, epoch, steps, log_sums
         )
+      self._wait_for_chief()
       raise Preempted(f"stopped by SIGTERM in epoch {epoch + 1}, after step {steps}; {_GO_ON}")
 
   def on_epoch_end(self, epoch, logs=None):
@@ -137,4 +138,9 @@ class RunKeeper(keras.callbacks.Callback):
       workdirs.write_history(self._folder, self._rows)
       workdirs.save_checkpoint(self.model, self._folder, epoch + 1)
     if self._stopping and not is_last:
+      self._wait_for_chief()
       raise Preempted(f"stopped by SIGTERM after epoch {epoch + 1}; {_GO_ON}")
+
+  def _wait_for_chief(self):
+    """Launchers kill a job at the first worker's exit, which must not be before all is saved."""
+    self._job.any(False)

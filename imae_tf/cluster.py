@@ -1,6 +1,7 @@
 """The processes that train one model together: their strategy, and what they agree on."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -15,13 +16,13 @@ from imae_tf.errors import WorkerLostError
 from imae_tf.errors import first_line
 
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
-# What the collectives of a worker raise when another one is gone.
-_LOST = (
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
-    tf.errors.UnavailableError,
+# What a worker raises when another one is gone; a killed one was always "unavailable".
+_LOST = (tf.errors.DeadlineExceededError, tf.errors.UnavailableError)
+# These have causes of this worker's own, too, where the message speaks of no other.
+_PERHAPS_LOST = (tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+_OF_OTHERS = re.compile(
+    r"collective|connect|socket|peer|coordination service|heartbeat|barrier|remote (task|process)",
+    re.IGNORECASE,
 )
 
 
@@ -58,8 +59,9 @@ class Job:
     if self.num_workers == 1:
       return list(arrays)
     own = [np.asarray(a) if self.is_chief else np.zeros_like(a) for a in arrays]
-    # Another function each time: shapes differ, and TensorFlow warns of one traced often.
-    merged = tf.function(lambda: self._sum_over_replicas(own, first_alone=True))()
+    # Another function each time, for shapes differ. TensorFlow warns of code that is traced
+    # often, of a lambda too, but knows no code of a partial.
+    merged = tf.function(functools.partial(self._sum_over_replicas, own, True))()
     return [value.numpy() for value in merged]
 
   def any(self, flag):
@@ -104,12 +106,13 @@ class Job:
     """Turns what TensorFlow raises when a worker is gone into a `WorkerLostError`."""
     try:
       yield
-    except _LOST as error:
-      if self.num_workers == 1:
+    except (*_LOST, *_PERHAPS_LOST) as error:
+      reason = first_line(error.message)
+      if self.num_workers == 1 or not (isinstance(error, _LOST) or _OF_OTHERS.search(reason)):
         raise
       raise WorkerLostError(
           "another worker of this job has ended, or cannot be reached"
-          f" ({first_line(error.message)}); when its messages are dealt with, start every"
+          f" ({reason}); when its messages are dealt with, start every"
           " worker again: they go on from the last checkpoint."
       ) from error
 
@@ -149,7 +152,7 @@ def open_job(strategy="auto"):
 def _multi_worker_job():
   try:
     return Job(tf.distribute.MultiWorkerMirroredStrategy())
-  except (*_LOST, tf.errors.UnknownError, tf.errors.FailedPreconditionError) as error:
+  except tf.errors.OpError as error:
     raise WorkerLostError(
         f"expected to join the workers of TF_CONFIG, got: {first_line(error.message)}; start"
         " all of them, on hosts and ports that reach each other."

@@ -65,6 +65,7 @@ def log_marginals(
     `LogMarginals`.
   """
   z, mean, log_scale, log_y = (tf.cast(a, tf.float32) for a in (z, mean, log_scale, log_y))
+  # A size that is not known yet takes the blocks: XLA cannot compile a tf.cond of the two.
   sizes = z.shape.as_list() + mean.shape.as_list()
   if None not in sizes and z.shape[0] * mean.shape.num_elements() <= block_size:
     own = first_row + tf.range(z.shape[0])

@@ -216,6 +216,7 @@ def evaluate(model, x, labels=None, *, seed=0):
   Returns:
     dict of floats, ints, lists of K1 floats, and pairs of them:
     n: number of images.
+    codes: number of codes behind mi_z, mi_joint, total_correlation and kl_z.
     reconstruction, reconstruction_floor: nats per image, from p(y|x) and the mean of z.
     mi_y, entropy_y, conditional_entropy_y: nats.
     mi_z: sum over k of I(x;z_k), a pair; mi_z_per_dimension: a pair of lists.
@@ -238,6 +239,7 @@ def evaluate(model, x, labels=None, *, seed=0):
   y, z_mean, z_scale = _codes(model, x)
   return {
       "n": len(x),
+      "codes": min(len(x), MAX_CODES),
       "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
       "reconstruction_floor": reconstruction_floor(x, model.likelihood),
       **information(y, z_mean, z_scale, seed=seed),

@@ -49,7 +49,12 @@ class Definition:
 
 
 DEFINITIONS = {
-    "n": Definition("Images", "", "Number n of images that every figure here is computed on."),
+    "n": Definition("Images", "", "Number n of images that the figures here are computed on."),
+    "codes": Definition(
+        "Codes", "",
+        "Number of codes, of as many images at random, that Σ I(x;z_k), I(x;y,z), TC(y,z) and"
+        " Σ KL average over; each is compared with the posteriors of all n images.",
+    ),
     "accuracy": Definition(
         "Accuracy", "",
         "Share of images whose category, argmax p(y|x), is matched to their true class, under"

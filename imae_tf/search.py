@@ -399,6 +399,7 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     self._data = data
     self._workdir = workdir
     self._failures = 0
+    self._looked_at = None  # images and their neighbours, once there is something to look at
     with contextlib.redirect_stdout(None):  # "Reloading Tuner from ..."
       super().__init__(oracle, directory=str(workdir), project_name="keras_tuner")
 
@@ -446,8 +447,10 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
       _copy_run(self._workdir / "trials" / values["tuner/trial_id"] / folder.name, folder)
     keras.backend.clear_session()
     model = runs.train(run, folder, progress=False)
-    x, _ = self._data.arrays(_split(run), limit=_MOST_IMAGES)
-    figures = tuning.measure(model, x)
+    if self._looked_at is None:
+      x, _ = self._data.arrays(_split(run), limit=_MOST_IMAGES)
+      self._looked_at = (x, tuning.nearest_images(x))
+    figures = tuning.measure(model, *self._looked_at)
     seconds = time.monotonic() - started
     workdirs.write_json(
         path, {"figures": figures, "epochs": run.recipe.epochs, "seconds": seconds}
@@ -481,10 +484,11 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
   def on_trial_end(self, trial):
     super().on_trial_end(trial)
     if self._failures >= _MOST_FAILURES_IN_A_ROW:
-      reason = workdirs.read_json(self._workdir / "trials" / trial.trial_id / "failed.json")
+      path = self._workdir / "trials" / trial.trial_id / "failed.json"
+      reason = workdirs.read_json(path)["reason"].rstrip(".")
       raise _Stopped from SearchError(
           f"expected trials that train, got {self._failures} failed ones in a row; the last:"
-          f" {reason['reason'].rstrip('.')}. Mend the cause or the space, then give the same command again."
+          f" {reason}. Mend the cause or the space, then give the same command again."
       )
 
 

@@ -30,10 +30,10 @@ _FIGURES = {
     "active_units": "Active dimensions",
 }
 _OBJECTIVES = {
-    "stable_mi_y": report.Definition(
+    "neighbor_mi_y": report.Definition(
         "I(y;y′)", "nats",
-        "Information that the category of an image shares with its category after a small"
-        " adversarial change.",
+        "Information that the category of an image shares with the category of one of its ten"
+        " nearest images.",
     ),
     **report.DEFINITIONS,
 }

@@ -5,17 +5,17 @@ import math
 
 import keras_tuner
 import numpy as np
+import sklearn.neighbors
 import tensorflow as tf
 
 from imae_tf import metrics
 from imae_tf import recipes
-from imae_tf import vat
 from imae_tf.errors import InputError
 
 # The figure of `measure` that ranks runs best without labels (docs/observables.md).
-OBJECTIVE = "stable_mi_y"
+OBJECTIVE = "neighbor_mi_y"
+NEIGHBORS = 10
 
-_BATCH = 500
 _MOST_IMAGES = 10_000
 _MOST_CODES = 2_000  # the pairwise figures cost n^2, and rank runs as well on fewer
 
@@ -236,46 +236,8 @@ def _some_images(x):
 # ---- what is seen of a run without labels ---------------------------------------------------
 
 
-def measure(model, x, *, seed=0):
-  """All that ranks and describes a run without labels.
-
-  Args:
-    model: a `HybridAutoencoder`.
-    x: [N, H, W, C] images in [0, 1], N >= 2.
-    seed: of the perturbations and of the posterior samples.
-
-  Returns:
-    {name: number}: those of `observables`; and, in nats, `reconstruction`, and over up to
-    2,000 of the images the naive `mi_z` (summed over dimensions) and `total_correlation`
-    (`metrics.evaluate` says when not to trust them); `used_categories`, those that are the
-    likeliest of 1% of what an even share would be, or more; `active_units`.
-  """
-  codes = model.encode(x)
-  some = np.linspace(0, len(x) - 1, min(len(x), _MOST_CODES)).astype(int)
-  terms = metrics.information(*(codes[name][some] for name in ("y", "z", "z_scale")), seed=seed)
-  return {
-      **observables(model, x, seed=seed),
-      "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
-      "mi_z": terms["mi_z"]["naive"],
-      "total_correlation": terms["total_correlation"]["naive"],
-      "used_categories": used_categories(codes["y"]),
-      "active_units": metrics.active_units(codes["z"]),
-  }
-
-
-def used_categories(y, share=0.01):
-  """How many categories are the likeliest of at least `share` x N / K2 images.
-
-  Args:
-    y: [N, K2] probabilities.
-    share: of what each category would have if all had the same.
-  """
-  counts = np.bincount(y.argmax(axis=1), minlength=y.shape[1])
-  return int(np.sum(counts >= max(1.0, share * len(y) / y.shape[1])))
-
-
-def observables(model, x, *, fraction=0.2, seed=0):
-  """What can be seen of p(y|x) without labels, in inference, over the images x.
+def measure(model, x, neighbors=None, *, seed=0):
+  """All that ranks and describes a run without labels, in inference, over the images x.
 
   Every figure is taken in the same way whatever weights, radius or batch size a run was
   trained with, so that runs can be compared; the terms logged in training cannot.
@@ -283,56 +245,78 @@ def observables(model, x, *, fraction=0.2, seed=0):
   Args:
     model: a `HybridAutoencoder`.
     x: [N, H, W, C] images in [0, 1], N >= 2.
-    fraction: of the distance to an image's nearest other in x, the radius of the
-      adversarial perturbation.
-    seed: of the search for its direction.
+    neighbors: `nearest_images(x)`, where it is known already.
+    seed: of the posterior samples.
 
   Returns:
-    {name: float}, in nats:
-    mi_y: I(x;y) over x.
-    entropy_y, conditional_entropy_y: H(y), H(y|x).
-    vat_loss: mean cross-entropy between p(y|x) and p(y|x+r), eq (12).
-    stable_mi_y: I(y;y'), y' the category of the perturbed image.
+    {name: number}, in nats where nothing else is said:
+    neighbor_mi_y: `neighbor_information`, which ranks runs.
+    mi_y, entropy_y, conditional_entropy_y: I(x;y), H(y), H(y|x) over x.
+    reconstruction: nats per image.
+    mi_z, total_correlation: naive, over up to 2,000 of the images, the first summed over
+      dimensions (`metrics.evaluate` says when not to trust them).
+    used_categories, active_units: counts.
   """
-  log_y, log_perturbed = _log_probabilities(model, x, fraction, seed)
-  y, perturbed = np.exp(log_y), np.exp(log_perturbed)
-  marginal, conditional = entropy(y.mean(0)), -np.mean(np.sum(y * log_y, axis=1))
+  codes = model.encode(x)
+  y = codes["y"].astype(np.float64)
+  marginal = _entropy(y.mean(axis=0))
+  conditional = np.mean([_entropy(row) for row in y])
+  some = np.linspace(0, len(x) - 1, min(len(x), _MOST_CODES)).astype(int)
+  terms = metrics.information(*(codes[name][some] for name in ("y", "z", "z_scale")), seed=seed)
+  neighbors = nearest_images(x) if neighbors is None else neighbors
   return {
+      "neighbor_mi_y": neighbor_information(y.argmax(axis=1), neighbors),
       "mi_y": float(marginal - conditional),
       "entropy_y": float(marginal),
       "conditional_entropy_y": float(conditional),
-      "vat_loss": float(-np.mean(np.sum(y * log_perturbed, axis=1))),
-      "stable_mi_y": shared_information(y, perturbed),
+      "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
+      "mi_z": terms["mi_z"]["naive"],
+      "total_correlation": terms["total_correlation"]["naive"],
+      "used_categories": used_categories(y.argmax(axis=1), y.shape[1]),
+      "active_units": metrics.active_units(codes["z"]),
   }
 
 
-def shared_information(y, other):
-  """I(y;y') of two categories drawn from probabilities [N, K2] and [N, K2'] of N images."""
-  joint = y.T @ other / len(y)
-  return float(entropy(joint.sum(1)) + entropy(joint.sum(0)) - entropy(joint))
+def neighbor_information(categories, neighbors):
+  """I(c;c'), c the category of an image and c' that of one of its nearest, in nats.
+
+  High when categories are used evenly and follow the regions in which images lie close
+  together; at most the entropy of the categories, and so ln K2.
+
+  Args:
+    categories: [N] integers, argmax p(y|x).
+    neighbors: [N, k] rows of the nearest other images.
+  """
+  return metrics.mi_y_label(
+      np.repeat(categories, neighbors.shape[1]), categories[neighbors].ravel()
+  )
 
 
-def entropy(p):
+def nearest_images(x, count=NEIGHBORS):
+  """[N, k] rows of each image's k nearest others, by Euclidean distance of pixels.
+
+  Args:
+    x: [N, H, W, C] images.
+    count: k; N - 1 where there are fewer others.
+  """
+  rows = np.reshape(x, [len(x), -1])
+  count = min(count, len(x) - 1)
+  search = sklearn.neighbors.NearestNeighbors(n_neighbors=count, algorithm="brute")
+  return search.fit(rows).kneighbors(return_distance=False)  # each without itself
+
+
+def used_categories(categories, num_categories, share=0.01):
+  """How many categories have at least `share` x N / K2 images, and one at least.
+
+  Args:
+    categories: [N] integers, argmax p(y|x).
+    num_categories: K2.
+    share: of what each category would have if all had the same.
+  """
+  counts = np.bincount(categories, minlength=num_categories)
+  return int(np.sum(counts >= max(1.0, share * len(categories) / num_categories)))
+
+
+def _entropy(p):
   """-sum p ln p in nats, of probabilities in an array of any shape."""
   return -np.sum(p * np.log(np.maximum(p, 1e-300)))
-
-
-def _log_probabilities(model, x, fraction, seed):
-  """log p(y|x) and log p(y|x+r), r that of vat.py in inference: two float64 [N, K2]."""
-  noise = np.random.default_rng(seed).standard_normal(x.shape).astype("float32")
-  images = tf.constant(x)
-
-  def log_p_y(part):
-    return tf.nn.log_softmax(model.posterior(part).y.logits)
-
-  def both(part, noise, first_row):
-    log_y = log_p_y(part)
-    radius = vat.neighbor_radius(part, fraction, others=images, first_row=first_row)
-    direction = vat.direction(log_p_y, part, log_y, noise, model.vat_xi)
-    return log_y, log_p_y(part + radius[:, None, None, None] * direction)
-
-  parts = [
-      both(images[i : i + _BATCH], noise[i : i + _BATCH], tf.constant(i))
-      for i in range(0, len(x), _BATCH)
-  ]
-  return [np.concatenate(rows).astype(np.float64) for rows in zip(*parts)]

@@ -133,12 +133,21 @@ def _pairwise_lines(pairwise):
       if r["call"] == "with gradients"
   }
   blocks, broadcast = rows["blocks", 2048, 64], rows["broadcast", 2048, 64]
-  large = rows["blocks", 8192, 64]
+  large, largest = rows["blocks", 8192, 64], rows["blocks", 16384, 64]
+  rounds = min(r["rounds"] for r in (blocks, broadcast, large))
+  calls = "one call each" if rounds == 1 else f"medians of {rounds} rounds or more"
+  small = " and ".join(
+      f"{rows['blocks', 128, k]['median_s'] * 1e3:.1f} ms for K1 = {k} (broadcast"
+      f" {rows['broadcast', 128, k]['median_s'] * 1e3:.1f})"
+      for k in (10, 64)
+  )
   return [
-      "- The pairwise terms of a batch of 2,048 with K1 = 64, gradients included:"
+      f"- The pairwise terms of a batch of 2,048 with K1 = 64, gradients included ({calls}):"
       f" {_mb(blocks)} beyond their inputs and {blocks['median_s']:.2f} s, where a plain"
       f" broadcast takes {_mb(broadcast)} and {broadcast['median_s']:.2f} s; a batch of 8,192:"
-      f" {_mb(large)}.",
+      f" {_mb(large)}, one of 16,384: {_mb(largest)}.",
+      "- A batch whose size the graph does not know, as that of several replicas, goes through the"
+      f" loop of blocks even where one block holds it: 128 images take {small}.",
   ]
 
 

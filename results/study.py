@@ -84,12 +84,16 @@ CANDIDATES = {
     "stable_mi_y 0.2": 1,
     "stable_mi_y 0.4": 1,
     "shifted_mi_y": 1,
+    "neighbor_mi_y 1": 1,
     "neighbor_mi_y": 1,
+    "neighbor_mi_y 50": 1,
+    "probable neighbor_mi_y": 1,
     "agreement with the other seed": 1,
     "agreement with all runs": 1,
 }
-FRACTIONS = (0.2, 0.4)
-NEIGHBORS = 10
+FRACTIONS = (0.2, 0.4)  # of the distance to the nearest image: radius of the perturbation
+NEIGHBORS = 50
+_BATCH = 500
 
 
 # ---- run ----------------------------------------------------------------------------------
@@ -113,12 +117,13 @@ def run(dataset, folder, shard):
   import tensorflow as tf
 
   from imae_tf import data as data_lib
+  from imae_tf import tuning
 
   tf.config.experimental.enable_op_determinism()
   plan = PLANS[dataset]
   data = data_lib.load(dataset, holdout=plan.holdout)
   x, labels = data.arrays(plan.split)
-  neighbors = nearest(x)
+  neighbors = tuning.nearest_images(x, NEIGHBORS)
   folder.mkdir(parents=True, exist_ok=True)
   first, step = shard
   for name, group, weights, seed in tasks(plan)[first::step]:
@@ -157,39 +162,65 @@ def train(dataset, plan, data, weights, seed, x, labels, neighbors):
         "epoch": epoch,
         "accuracy": metrics.clustering_accuracy(labels, y.argmax(1)),
         **{f"logged {k}": v[-1] for k, v in history.history.items()},
-        **looked_at(model, x, y, neighbors),
+        **looked_at(model, x, y.astype(np.float64), neighbors),
     })
   return {"snapshots": snapshots, "categories": y.argmax(1).tolist()}
 
 
 def looked_at(model, x, y, neighbors):
+  """The candidates that need the model or its probabilities y [N, K2]."""
   from imae_tf import tuning
 
-  figures = {}
+  categories = y.argmax(1)
+  marginal, conditional = entropy(y.mean(0)), np.mean([entropy(row) for row in y])
+  figures = {
+      "mi_y": marginal - conditional,
+      "conditional_entropy_y": conditional,
+      "neighbor_mi_y 1": tuning.neighbor_information(categories, neighbors[:, :1]),
+      "neighbor_mi_y": tuning.neighbor_information(categories, neighbors[:, :tuning.NEIGHBORS]),
+      "neighbor_mi_y 50": tuning.neighbor_information(categories, neighbors[:, :50]),
+      "probable neighbor_mi_y": shared(y, y[neighbors[:, :tuning.NEIGHBORS]].mean(1)),
+  }
   for fraction in FRACTIONS:
-    seen = tuning.observables(model, x, fraction=fraction)
-    for name in ("mi_y", "conditional_entropy_y"):
-      figures[name] = seen[name]
-    for name in ("vat_loss", "stable_mi_y"):
-      figures[f"{name} {fraction}"] = seen[name]
-  y = y.astype(np.float64)
+    log_y, log_perturbed = perturbed(model, x, fraction)
+    figures[f"vat_loss {fraction}"] = -np.mean(np.sum(np.exp(log_y) * log_perturbed, axis=1))
+    figures[f"stable_mi_y {fraction}"] = shared(np.exp(log_y), np.exp(log_perturbed))
   shifts = [np.roll(x, step, axis) for axis in (1, 2) for step in (-1, 1)]
-  figures["shifted_mi_y"] = float(np.mean([
-      tuning.shared_information(y, model.encode(s)["y"].astype(np.float64)) for s in shifts
-  ]))
-  figures["neighbor_mi_y"] = float(np.mean([
-      tuning.shared_information(y, y[neighbors[:, k]]) for k in range(NEIGHBORS)
-  ]))
-  return figures
+  figures["shifted_mi_y"] = np.mean([shared(y, model.encode(s)["y"]) for s in shifts])
+  return {name: float(value) for name, value in figures.items()}
 
 
-def nearest(x):
-  """[N, NEIGHBORS], each image's nearest others by Euclidean distance."""
-  import sklearn.neighbors
+def shared(y, other):
+  """I(y;y') of two categories drawn from probabilities [N, K2] of the same N images."""
+  joint = y.T @ other.astype(np.float64) / len(y)
+  return entropy(joint.sum(1)) + entropy(joint.sum(0)) - entropy(joint)
 
-  rows = x.reshape(len(x), -1)
-  search = sklearn.neighbors.NearestNeighbors(n_neighbors=NEIGHBORS + 1).fit(rows)
-  return search.kneighbors(rows, return_distance=False)[:, 1:]
+
+def entropy(p):
+  return -np.sum(p * np.log(np.maximum(p, 1e-300)))
+
+
+def perturbed(model, x, fraction):
+  """log p(y|x) and log p(y|x+r), r that of vat.py in inference: two float64 [N, K2]."""
+  import tensorflow as tf
+
+  from imae_tf import vat
+
+  noise = np.random.default_rng(0).standard_normal(x.shape).astype("float32")
+  images = tf.constant(x)
+
+  def log_p_y(part):
+    return tf.nn.log_softmax(model.posterior(part).y.logits)
+
+  def both(first):
+    part = images[first : first + _BATCH]
+    log_y = log_p_y(part)
+    radius = vat.neighbor_radius(part, fraction, others=images, first_row=first)
+    direction = vat.direction(log_p_y, part, log_y, noise[first : first + _BATCH], model.vat_xi)
+    return log_y, log_p_y(part + radius[:, None, None, None] * direction)
+
+  parts = [both(first) for first in range(0, len(x), _BATCH)]
+  return [np.concatenate(rows).astype(np.float64) for rows in zip(*parts)]
 
 
 # ---- summarise ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from imae_tf import posterior, recipes
 # Last: the checkout's own imae_tf must not come before the installed one.
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks import harness, matmuls, plain_tf
+from benchmarks import harness, matmuls, plain_tf, startup
 from benchmarks import problem as problems
 
 STEPS = 2
@@ -109,6 +109,14 @@ def test_matmuls_count_three_products_a_weight_and_two_more_for_vat():
   to_inputs = sum(c for (_, _, k, n, t), c in listed.items() if (n, k, t) == (*kernel, "b"))
   # Clean pass, VAT's direction and VAT's loss; the direction has no gradient of weights.
   assert (forward, to_weights, to_inputs) == (3, 2, 3)
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(1)", "print('help'); raise SystemExit(1)"])
+def test_a_help_that_fails_is_not_timed(code):
+  with pytest.raises(RuntimeError, match="failed"):
+    startup.seconds([sys.executable, "-c", code, "--help"])
+  said = "print('imae-train: trains'); raise SystemExit(1)"
+  assert startup.seconds([sys.executable, "-c", said, "--help"]) > 0.0
 
 
 def test_summary_pairs_the_rounds():

@@ -9,6 +9,7 @@ from imae_tf import callbacks
 from imae_tf import cluster
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
+from imae_tf.errors import Preempted
 
 
 def with_model(callback, step=0, **params):
@@ -87,6 +88,26 @@ def test_a_row_and_a_checkpoint_after_each_epoch(tmp_path, saved):
       {"epoch": 1, "loss": 3.0, "mi_y": 0.25}, {"epoch": 2, "loss": 2.0, "mi_y": 0.25}
   ]
   assert saved == [1, 2]
+
+
+@pytest.mark.parametrize("within_epoch", [True, False])
+@pytest.mark.parametrize("is_chief", [True, False])
+def test_all_workers_wait_until_the_chief_has_saved(tmp_path, monkeypatch, within_epoch, is_chief):
+  done = []
+  for name in ("save_checkpoint", "save_partial_checkpoint"):
+    monkeypatch.setattr(workdirs, name, lambda *args: done.append("saved"))
+  job = cluster.Job()
+  job.is_chief = is_chief
+  job.any = lambda flag: done.append("asked" if flag else "waited") or flag
+  keeper = callbacks.RunKeeper(tmp_path, job, stop_asked=lambda: True)
+  keeper.set_model(types.SimpleNamespace(log_sums=dict))
+  keeper.set_params({"epochs": 9, "steps": 2 if within_epoch else 1})
+  keeper.on_train_begin()
+  keeper.on_epoch_begin(0)
+  with pytest.raises(Preempted):
+    keeper.on_train_batch_end(0)
+    keeper.on_epoch_end(0, {"loss": 1.0})
+  assert done == ["asked", *["saved"] * is_chief, "waited"]
 
 
 def test_a_replayed_epoch_replaces_its_row(tmp_path, saved):

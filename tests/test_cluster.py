@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from imae_tf import cluster
+from imae_tf import data as data_lib
 from imae_tf import runs
 from imae_tf.errors import InputError
 from imae_tf.errors import WorkerLostError
@@ -171,17 +172,46 @@ def test_errors_of_collectives_are_lost_workers_and_ours_stay_ours():
     raise InputError("expected a, got b.")
 
 
-def test_the_path_of_the_data_alone_may_differ_between_workers():
+@pytest.mark.parametrize(
+    "error", [tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError]
+)
+def test_an_error_with_other_causes_must_speak_of_another_worker(error):
   job = cluster.Job()
+  job.num_workers = 2
+  node = "{{function_node __wrapped__CollectiveReduceV2_device_/job:worker/task:0}} "
+  lost = node + "Collective ops is aborted by: Connection reset by peer\nMore"
+  with pytest.raises(WorkerLostError, match=r"\(Collective ops is aborted by: Connection"):
+    with job.losing_workers():
+      raise error(None, None, lost)
+  with pytest.raises(error), job.losing_workers():
+    raise error(None, None, node + "Blas GEMM launch failed")
+
+
+def test_the_path_of_the_data_alone_may_differ_between_workers(tmp_path, rng):
+  def images(count=50, first=0.5, **labels):
+    x = everything[:count].copy()
+    x[0, 0, 0] = first
+    np.savez(tmp_path / "images.npz", x=x, **labels)
+    return data_lib.load(str(tmp_path / "images.npz"))
+
+  everything = rng.random((60, 4, 4))
+  job = cluster.Job()
+  job.num_workers = 2
   chief = {"dataset": "/a/images.npz", "seed": 1, "settings": {"beta": 5.0}}
   said = []
   job.from_chief = lambda arrays: said.extend(arrays) or arrays
-  runs._check_same_command(job, chief)
+  runs._check_same_command(job, chief, images())
   job.from_chief = lambda arrays: said
-  runs._check_same_command(job, {**chief, "dataset": "/b/images.npz"})
-  for other in ({"seed": 2}, {"settings": {"beta": 5.5}}):
+  runs._check_same_command(job, {**chief, "dataset": "/b/images.npz"}, images())
+  for other, data in (
+      ({"seed": 2}, images()),
+      ({"settings": {"beta": 5.5}}, images()),
+      ({}, images(count=60)),
+      ({}, images(first=0.75)),
+      ({}, images(y=np.arange(50) % 3)),
+  ):
     with pytest.raises(InputError, match="the same command on every worker"):
-      runs._check_same_command(job, {**chief, **other})
+      runs._check_same_command(job, {**chief, **other}, data)
 
 
 # ---- SIGTERM ------------------------------------------------------------------------------------

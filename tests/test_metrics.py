@@ -236,7 +236,7 @@ def test_evaluate_summarises_codes_and_labels_by_hand():
   z = np.array([[1, 0], [-1, 0], [1, 0], [-1, 0]], "float32")
   z_scale = np.array([[0.5, 1]] * 4, "float32")
   got = metrics.evaluate(FakeModel(y, z, z_scale, loss=7.0), _images(4), [3, 3, 5, 3])
-  assert got["n"] == 4
+  assert got["n"] == got["codes"] == 4
   assert got["reconstruction"] == pytest.approx(7.0)
   assert got["reconstruction_floor"] == pytest.approx(4 * np.log(2))
   assert got["mi_y"] == pytest.approx(np.log(2), abs=1e-6)
@@ -246,6 +246,16 @@ def test_evaluate_summarises_codes_and_labels_by_hand():
   assert got["mean_variance_per_dimension"] == [0.25, 1.0]
   assert got["accuracy"] == 0.75
   assert got["mi_z_per_dimension"]["naive"][1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_of_many_images_some_codes_are_compared_with_all(rng, monkeypatch):
+  model, x = _random_model(rng), _images(60)
+  every = metrics.evaluate(model, x)
+  monkeypatch.setattr(metrics, "MAX_CODES", 20)
+  some = metrics.evaluate(model, x)
+  assert (every["n"], every["codes"], some["n"], some["codes"]) == (60, 60, 60, 20)
+  assert some["mi_y"] == pytest.approx(every["mi_y"])
+  assert some["mi_z"] != every["mi_z"]
 
 
 def test_evaluate_is_json_and_repeats_with_its_seed(rng):

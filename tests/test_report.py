@@ -73,7 +73,7 @@ def _metrics(k1=3, labelled=True, **changes):
   pair = {"naive": 1.25, "leave_one_out": 1.75}
   score = 0.625 if labelled else None
   return {
-      "method": "imae", "dataset": "digits", "split": "test", "n": 40, "seed": 3,
+      "method": "imae", "dataset": "digits", "split": "test", "n": 40, "codes": 40, "seed": 3,
       "reconstruction": 31.5, "reconstruction_floor": 21.5, "mi_y": 1.1, "entropy_y": 1.3,
       "conditional_entropy_y": 0.2, "mi_z": pair, "mi_joint": pair, "kl_z": 0.3,
       "mi_z_per_dimension": {

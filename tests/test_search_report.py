@@ -90,7 +90,7 @@ def _trial(i, **changes):
       "score": score, "score_std": 0.05, "seconds": 41.2, "folder": f"trials/t{i:03d}",
       "figures": {
           "reconstruction": reconstruction, "mi_y": mi_y, "mi_z": 1.3,
-          "total_correlation": correlation, "stable_mi_y": score, "vat_loss": 0.1,
+          "total_correlation": correlation, "neighbor_mi_y": score, "vat_loss": 0.1,
           "conditional_entropy_y": 0.06, "entropy_y": 2.28, "used_categories": 10,
           "active_units": 4,
       },
@@ -109,7 +109,7 @@ def _search(trials, **changes):
   best = max(completed, key=lambda t: t["score"])["id"] if completed else None
   return {
       "command": "imae-tune --dataset=digits --trials=30 --workdir=runs/search",
-      "dataset": "digits", "tuner": "random", "objective": "stable_mi_y", "epochs": 60,
+      "dataset": "digits", "tuner": "random", "objective": "neighbor_mi_y", "epochs": 60,
       "images": "1437 train images", "seeds": [0, 1, 2], "trials_asked": 30, "recipe": "tuned",
       "space": SPACE, "best": best, "trials": trials, **changes,
   }
@@ -235,7 +235,7 @@ def test_says_in_words_what_happened_and_how_to_go_on(tmp_path):
       "30 trials were asked for: 2 completed, 1 failed, 1 running, 1 waiting, 25 not started."
       in page.text
   )
-  assert "objective I(y;y′) (stable_mi_y), higher is better: information that" in page.text
+  assert "objective I(y;y′) (neighbor_mi_y), higher is better: information that" in page.text
   assert "The best is trial t001, with beta = " in page.text
   assert "I(y;y′) = 2.00 ± 0.070 nats. Its run is in trials/t001." in page.text
   assert f"imae-evaluate --workdir='{tmp_path}/my search/best'" in page.text  # for the shell

@@ -2,12 +2,11 @@
 
 import dataclasses
 import math
-import types
 
 import keras_tuner
 import numpy as np
 import pytest
-import sklearn.metrics
+import sklearn.cluster
 import tensorflow as tf
 
 from imae_tf import recipes
@@ -15,110 +14,82 @@ from imae_tf import tuning
 from imae_tf.errors import InputError
 
 
-def one_hot(categories, k=4):
-  return np.eye(k)[categories]
+# ---- information that neighbours share -----------------------------------------------------
 
 
-class Cut:
-  """A stand-in for a model: two categories by the sign of a function of the two pixels."""
-
-  vat_xi = 1.0
-
-  def __init__(self, function):
-    self._function = function
-
-  def posterior(self, x):
-    value = self._function(*tf.unstack(tf.reshape(x, [-1, 2]), axis=1))
-    return types.SimpleNamespace(y=types.SimpleNamespace(logits=tf.stack([value, -value], 1)))
+def test_neighbours_are_those_of_plain_distances(rng):
+  x = rng.uniform(size=(40, 2, 3, 1)).astype("float32")
+  rows = x.reshape(40, -1).astype("float64")
+  distances = np.linalg.norm(rows[:, None] - rows, axis=2)
+  np.fill_diagonal(distances, np.inf)
+  np.testing.assert_array_equal(
+      tuning.nearest_images(x, 5), np.argsort(distances, axis=1)[:, :5]
+  )
 
 
-@pytest.fixture
-def clusters(rng):
-  """Images of two pixels in two clusters that the first pixel tells apart."""
-  centres = np.array([[0.2, 0.5], [0.8, 0.5]])[rng.integers(2, size=400)]
-  return (centres + 0.02 * rng.standard_normal((400, 2))).astype("float32").reshape(-1, 1, 2, 1)
+def test_a_small_set_has_no_more_neighbours_than_others(rng):
+  assert tuning.nearest_images(rng.uniform(size=(4, 2, 2, 1)), 10).shape == (4, 3)
 
 
-# ---- information that is shared ---------------------------------------------------------
+def test_twins_are_each_others_neighbours():
+  x = np.repeat(np.linspace(0, 1, 5), 2).reshape(10, 1, 1, 1)
+  assert tuning.nearest_images(x, 1).ravel().tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
 
 
-def test_equal_categories_share_their_entropy():
-  y = one_hot([0, 1, 2, 3] * 5)
-  assert tuning.shared_information(y, y) == pytest.approx(math.log(4))
+def test_neighbour_information_against_a_sum_over_the_table(rng):
+  categories, neighbors = rng.integers(3, size=50), rng.integers(50, size=(50, 4))
+  joint = np.zeros((3, 3))
+  for i in range(50):
+    for j in neighbors[i]:
+      joint[categories[i], categories[j]] += 1 / 200
+  outer = joint.sum(1)[:, None] * joint.sum(0)
+  expected = np.sum(joint * np.log(np.where(joint > 0, joint, 1) / outer))
+  assert tuning.neighbor_information(categories, neighbors) == pytest.approx(expected)
 
 
-def test_independent_categories_share_nothing():
-  y, other = np.meshgrid(range(4), range(4))
-  assert tuning.shared_information(one_hot(y.ravel()), one_hot(other.ravel())) == pytest.approx(0)
+def test_categories_are_ranked_by_how_they_follow_the_images(digits):
+  """True classes above k-means, that above classes merged, that above chance; ln K2 at most."""
+  x, labels = digits
+  neighbors = tuning.nearest_images(x)
+  k_means = sklearn.cluster.KMeans(10, n_init=1, random_state=0).fit_predict(x.reshape(len(x), -1))
+  chance = np.random.default_rng(0).integers(10, size=len(x))
+  merged = np.where(labels == 9, 4, labels)
+  found = [
+      tuning.neighbor_information(c, neighbors)
+      for c in (labels, k_means, chance, np.zeros_like(labels))
+  ]
+  assert math.log(10) > found[0] > found[1] > 1.5 > 0.01 > found[2] > found[3] == 0.0
+  assert found[0] > tuning.neighbor_information(merged, neighbors)
 
 
-def test_hard_categories_share_what_scikit_learn_finds(rng):
-  y = rng.integers(4, size=300)
-  other = np.where(rng.uniform(size=300) < 0.6, y, rng.integers(4, size=300))
-  expected = sklearn.metrics.mutual_info_score(y, other)
-  assert tuning.shared_information(one_hot(y), one_hot(other)) == pytest.approx(expected)
+# ---- what is measured ----------------------------------------------------------------------
 
 
-def test_uncertain_categories_share_nothing():
-  uniform = np.full((10, 4), 0.25)
-  assert tuning.shared_information(uniform, one_hot(np.arange(10) % 4)) == pytest.approx(0)
-
-
-# ---- observables ----------------------------------------------------------------------
-
-
-def test_categories_that_follow_clusters_are_informative_and_stable(clusters):
-  seen = tuning.observables(Cut(lambda first, second: 40.0 * (first - 0.5)), clusters)
-  assert seen["mi_y"] == pytest.approx(math.log(2), abs=0.02)
-  assert seen["stable_mi_y"] == pytest.approx(seen["mi_y"], abs=0.02)
-  assert seen["vat_loss"] < 0.02
-
-
-def test_categories_that_cut_clusters_are_informative_but_not_stable(clusters):
-  # Within each cluster, by the pixel that is noise, and finer than the images lie apart.
-  seen = tuning.observables(Cut(lambda first, second: 3e4 * tf.sin(3e3 * second)), clusters)
-  assert seen["mi_y"] == pytest.approx(math.log(2), abs=0.03)
-  assert seen["stable_mi_y"] < 0.25 * seen["mi_y"]
-  assert seen["vat_loss"] > 1.0
-
-
-def test_observables_against_their_definitions(tiny_model, digits):
-  model, x = tiny_model(), digits[0][:700]  # more than one batch
-  seen = tuning.observables(model, x)
+def test_measure_against_definitions(tiny_model, digits):
+  model, x = tiny_model(latent_dim=3), digits[0][:200]
+  figures = tuning.measure(model, x)
   y = model.encode(x)["y"].astype("float64")
   marginal = y.mean(0)
   entropy, conditional = -np.sum(marginal * np.log(marginal)), -np.mean(np.sum(y * np.log(y), 1))
-  assert seen["entropy_y"] == pytest.approx(entropy, rel=1e-5)
-  assert seen["conditional_entropy_y"] == pytest.approx(conditional, rel=1e-5)
-  assert seen["mi_y"] == pytest.approx(entropy - conditional, abs=1e-5)
-  assert seen["vat_loss"] > conditional  # H(p, q) >= H(p), and r makes q leave p
-  assert 0 <= seen["stable_mi_y"] < seen["mi_y"]  # data processing
-  assert tuning.observables(model, x) == seen  # a function of its seed
-
-
-def test_a_larger_ball_leaves_less_that_is_stable(tiny_model, digits):
-  model, x = tiny_model(), digits[0][:300]
-  small, large = (tuning.observables(model, x, fraction=f) for f in (0.1, 0.6))
-  assert small["vat_loss"] < large["vat_loss"]
-  assert small["mi_y"] == large["mi_y"]
-
-
-def test_measure_counts_categories_and_dimensions(tiny_model, digits):
-  model = tiny_model(latent_dim=3)
-  figures = tuning.measure(model, digits[0][:200])
-  assert figures["reconstruction"] == pytest.approx(
-      model.reconstruction_loss(digits[0][:200]).mean(), rel=1e-5
+  assert figures["entropy_y"] == pytest.approx(entropy, rel=1e-6)
+  assert figures["conditional_entropy_y"] == pytest.approx(conditional, rel=1e-6)
+  assert figures["mi_y"] == pytest.approx(entropy - conditional, abs=1e-6)
+  assert figures["reconstruction"] == pytest.approx(model.reconstruction_loss(x).mean(), rel=1e-5)
+  assert figures["neighbor_mi_y"] == tuning.neighbor_information(
+      y.argmax(1), tuning.nearest_images(x)
   )
-  assert 1 <= figures["used_categories"] <= 10
+  assert figures["used_categories"] == len(np.unique(y.argmax(1)))
   assert figures["active_units"] <= 3
-  assert all(np.isfinite(value) for value in figures.values())
+  assert tuning.measure(model, x) == figures  # a function of its seed
 
 
-@pytest.mark.parametrize("counts, used", [([50, 50], 2), ([100, 0], 1), ([99, 1], 2), ([199, 1], 2),
-                                           ([1990, 1], 1)])
+@pytest.mark.parametrize(
+    "counts, used",
+    [([50, 50], 2), ([100, 0], 1), ([99, 1], 2), ([199, 1], 2), ([1990, 1], 1)],
+)
 def test_a_category_of_hardly_any_image_is_not_used(counts, used):
-  y = one_hot(np.repeat(np.arange(len(counts)), counts), len(counts))
-  assert tuning.used_categories(y) == used
+  categories = np.repeat(np.arange(len(counts)), counts)
+  assert tuning.used_categories(categories, len(counts)) == used
 
 
 # ---- the space -------------------------------------------------------------------------
@@ -190,12 +161,12 @@ def test_the_hypermodel_in_a_search_of_ones_own(tmp_path, digits):
   tuner.search(x, epochs=1, batch_size=64, verbose=0)
   best, other = tuner.oracle.get_best_trials(2)
   assert best.score >= other.score
-  assert best.score == best.metrics.get_best_value("stable_mi_y")
+  assert best.score == best.metrics.get_best_value("neighbor_mi_y")
   model = tuner.get_best_models()[0]
   assert model.beta == best.hyperparameters.get("beta")
   assert model.latent_dim == best.hyperparameters.get("latent_dim")
   # The weights that are kept are those that were measured.
-  assert tuning.measure(model, x)["stable_mi_y"] == pytest.approx(best.score, abs=1e-6)
+  assert tuning.measure(model, x)["neighbor_mi_y"] == pytest.approx(best.score, abs=1e-6)
 
 
 def test_a_data_set_is_measured_on_its_first_images(digits):
