@@ -114,6 +114,18 @@ class ImageData(abc.ABC):
     # TFDS writes -1 for "not labelled".
     return images, None if np.any(labels < 0) else labels
 
+  def sample(self, split: str, count: int, seed: int = 0) -> np.ndarray:
+    """Images of a split, float32 [N, H, W, C]: all, or `count` where there are more.
+
+    Of the training images these are drawn at random, for files are often sorted by class; of
+    another split they are the first.
+    """
+    if split != "train" or self.size(split) <= count:
+      return self.arrays(split, limit=count)[0]
+    batch_size = min(count, 1000)
+    batches = self.train_batches(batch_size, seed=seed).take(-(-count // batch_size))
+    return np.concatenate([batch.numpy() for batch in batches])[:count]
+
   def batches(self, split: str, batch_size: int) -> tf.data.Dataset:
     """The images of a split in file order, once: float32 [B, H, W, C] in [0, 1].
 

@@ -13,7 +13,7 @@ from sklearn import metrics as sk_metrics
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from imae_tf import estimators
 from imae_tf import objective
@@ -28,6 +28,8 @@ MAX_WARD_IMAGES = 5_000
 MAX_MIXTURE_COMPONENTS = 20
 # Codes compared with the posteriors of all images; the aggregate is never cut short.
 MAX_CODES = 10_000
+# Nearest images whose categories are compared with an image's own.
+NEIGHBORS = 10
 
 _PAIRED = ("mi_z", "mi_z_per_dimension", "mi_joint", "total_correlation")
 _BLOCK = 1_000  # images whose pixel entropies are in memory at once
@@ -132,6 +134,49 @@ def mi_y_label(labels, categories):
   return float(sk_metrics.mutual_info_score(*_check_pair(labels, categories)))
 
 
+# --- categories without labels ----------------------------------------------------------
+
+
+def neighbor_information(categories, neighbors):
+  """I(c;c'), c the category of an image and c' that of one of its nearest, in nats.
+
+  High when categories are used evenly and follow the regions in which images lie close
+  together; at most the entropy of the categories, and so ln K2.
+
+  Args:
+    categories: [N] integers, argmax p(y|x).
+    neighbors: [N, k] rows of the nearest other images.
+  """
+  return mi_y_label(
+      np.repeat(categories, neighbors.shape[1]), categories[neighbors].ravel()
+  )
+
+
+def nearest_images(x, count=NEIGHBORS):
+  """[N, k] rows of each image's k nearest others, by Euclidean distance of pixels.
+
+  Args:
+    x: [N, H, W, C] images.
+    count: k; N - 1 where there are fewer others.
+  """
+  rows = np.reshape(x, [len(x), -1])
+  count = min(count, len(x) - 1)
+  search = NearestNeighbors(n_neighbors=count, algorithm="brute")
+  return search.fit(rows).kneighbors(return_distance=False)  # each without itself
+
+
+def used_categories(categories, num_categories, share=0.01):
+  """How many categories have at least `share` x N / K2 images, and one at least.
+
+  Args:
+    categories: [N] integers, argmax p(y|x).
+    num_categories: K2.
+    share: of what each category would have if all had the same.
+  """
+  counts = np.bincount(categories, minlength=num_categories)
+  return int(np.sum(counts >= max(1.0, share * len(categories) / num_categories)))
+
+
 # --- continuous codes and pixels --------------------------------------------------------
 
 
@@ -222,8 +267,9 @@ def evaluate(model, x, labels=None, *, seed=0):
     mi_z: sum over k of I(x;z_k), a pair; mi_z_per_dimension: a pair of lists.
     mi_joint: I(x;y,z), a pair; total_correlation: TC(y,z), a pair.
     kl_z: sum over k of KL(p(z_k) || N(0, 1)), naive, which errs upwards.
-    active_units; var_mean_per_dimension: Var_x[mu_k]; mean_variance_per_dimension:
-      E_x[sigma_k^2].
+    neighbor_mi_y: `neighbor_information`, which ranks runs without labels, over up to MAX_CODES
+      images; used_categories, active_units: counts.
+    var_mean_per_dimension: Var_x[mu_k]; mean_variance_per_dimension: E_x[sigma_k^2].
     accuracy, nmi, ari, mi_y_label: None without labels.
 
   Raises:
@@ -243,6 +289,10 @@ def evaluate(model, x, labels=None, *, seed=0):
       "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
       "reconstruction_floor": reconstruction_floor(x, model.likelihood),
       **information(y, z_mean, z_scale, seed=seed),
+      "neighbor_mi_y": neighbor_information(
+          y.argmax(axis=1)[:MAX_CODES], nearest_images(x[:MAX_CODES])
+      ),
+      "used_categories": used_categories(y.argmax(axis=1), y.shape[1]),
       "active_units": active_units(z_mean),
       "var_mean_per_dimension": z_mean.var(axis=0, dtype=np.float64).tolist(),
       "mean_variance_per_dimension": np.mean(

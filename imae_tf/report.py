@@ -137,6 +137,18 @@ DEFINITIONS = {
         "The loss of a perfect copy. The Bernoulli cross-entropy of grey pixels is never 0: its"
         " floor is the entropy of the pixels themselves.",
     ),
+    "neighbor_mi_y": Definition(
+        "I(y;y′)", "nats",
+        "Information that the category of an image shares with the category of one of its ten"
+        " nearest images: what ranks runs without labels.",
+        "Nearness is of pixels. At most ln K_2, and so not comparable between numbers of"
+        " categories.",
+    ),
+    "used_categories": Definition(
+        "Categories used", "",
+        "Number of categories that are the likeliest of at least 1% of the images that an even"
+        " share would be. Fewer than K_2: the data supports fewer, or the run lost some.",
+    ),
     "active_units": Definition(
         "Active units", "",
         "Number of factors z_k with Var[µ_k] > 0.01: the posterior mean moves with the image.",
@@ -473,6 +485,11 @@ def _tiles(run):
   for name, key in (("Σ I(x;z<sub>k</sub>)", "mi_z"), ("TC(y,z)", "total_correlation")):
     naive, left_out = (_number(metrics[key][k], 2) for k in ("naive", "leave_one_out"))
     tiles.append(_tile(name, naive, f"nats, naive; leave-one-out {left_out}"))
+  if "used_categories" in metrics:  # older files lack it
+    used = metrics["used_categories"]
+    tiles.append(
+        _tile("Categories used", str(used), f"of {run.num_categories}", used / run.num_categories)
+    )
   active, total = metrics["active_units"], run.model.latent_dim
   tiles.append(_tile("Active units", str(active), f"of {total}", active / total))
   return "".join(tiles)

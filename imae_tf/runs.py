@@ -17,6 +17,7 @@ import tensorflow as tf
 from imae_tf import callbacks
 from imae_tf import cluster
 from imae_tf import data as data_lib
+from imae_tf import metrics
 from imae_tf import recipes
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
@@ -140,24 +141,13 @@ def _check_same_command(job, config, data):
 # ---- short starts --------------------------------------------------------------------------
 
 
-def restart_score(history):
-  """The label-free figure of merit of a short start: I(x;y) - the VAT cross-entropy, nats.
-
-  Both of eq (12)'s terms with equal weight, as logged in the last epoch: high when
-  categories are used evenly, confident, and stable under small changes of the image.
-
-  Args:
-    history: rows of `history.csv`.
-  """
-  last = history[-1]
-  return last["mi_y"] - last.get("vat_loss", 0.0)
-
-
 def _choose_start(session):
   """Trains short starts, makes the best the run's checkpoint; the model and its `_Done`."""
   run, workdir, job = session.run, session.workdir, session.job
   starts = [workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
   scores = [None] * len(starts)  # null: diverged
+  # The chief's files, and its choice; the others only see which starts diverged.
+  score_of = _start_scorer(session) if job.is_chief else lambda folder: 0.0
   for index, start in enumerate(starts):
     try:
       _train_start(session, index, start)
@@ -165,14 +155,13 @@ def _choose_start(session):
       diverged = error
       job.say(f"Start {index + 1} diverged: {error}")
       continue
-    # The chief's files, and its choice; the others only see which starts diverged.
-    scores[index] = restart_score(workdirs.read_history(start)) if job.is_chief else 0.0
+    scores[index] = score_of(start)
   finite = [(score, index) for index, score in enumerate(scores) if score is not None]
   if not finite:
     raise diverged
   score, chosen = max(finite)
   chosen = int(job.from_chief([np.int64(chosen)])[0])
-  job.say(f"Start {chosen + 1} goes on: I(x;y) - VAT is {score:.3f} nats.")
+  job.say(f"Start {chosen + 1} goes on: neighbours share {score:.3f} nats of y.")
   done = _progress(job, starts[chosen])
   model = _model_after(session, starts[chosen], run.seed, done)
   if job.is_chief:
@@ -182,6 +171,18 @@ def _choose_start(session):
     workdirs.write_history(workdir, workdirs.read_history(starts[chosen]))
     workdirs.save_checkpoint(model, workdir, done.epochs)
   return model, done
+
+
+def _start_scorer(session):
+  """A function: a start's folder to what ranks it without labels, `neighbor_information`."""
+  x = session.data.sample("train", metrics.MAX_CODES, seed=session.run.seed)
+  neighbors = metrics.nearest_images(x)
+
+  def score_of(folder):
+    model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
+    return metrics.neighbor_information(model.encode(x)["y"].argmax(axis=1), neighbors)
+
+  return score_of
 
 
 def _train_start(session, index, folder):

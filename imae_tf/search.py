@@ -26,6 +26,7 @@ import keras_tuner
 from keras_tuner.src import config
 
 from imae_tf import data as data_lib
+from imae_tf import metrics
 from imae_tf import runs
 from imae_tf import search_report
 from imae_tf import tuning
@@ -448,8 +449,8 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     keras.backend.clear_session()
     model = runs.train(run, folder, progress=False)
     if self._looked_at is None:
-      x, _ = self._data.arrays(_split(run), limit=_MOST_IMAGES)
-      self._looked_at = (x, tuning.nearest_images(x))
+      x = self._data.sample(_split(run), _MOST_IMAGES, self._search.run.seed)
+      self._looked_at = (x, metrics.nearest_images(x))
     figures = tuning.measure(model, *self._looked_at)
     seconds = time.monotonic() - started
     workdirs.write_json(

@@ -5,7 +5,6 @@ import math
 
 import keras_tuner
 import numpy as np
-import sklearn.neighbors
 import tensorflow as tf
 
 from imae_tf import metrics
@@ -14,7 +13,6 @@ from imae_tf.errors import InputError
 
 # The figure of `measure` that ranks runs best without labels (docs/observables.md).
 OBJECTIVE = "neighbor_mi_y"
-NEIGHBORS = 10
 
 _MOST_IMAGES = 10_000
 _MOST_CODES = 2_000  # the pairwise figures cost n^2, and rank runs as well on fewer
@@ -245,12 +243,12 @@ def measure(model, x, neighbors=None, *, seed=0):
   Args:
     model: a `HybridAutoencoder`.
     x: [N, H, W, C] images in [0, 1], N >= 2.
-    neighbors: `nearest_images(x)`, where it is known already.
+    neighbors: `metrics.nearest_images(x)`, where it is known already.
     seed: of the posterior samples.
 
   Returns:
     {name: number}, in nats where nothing else is said:
-    neighbor_mi_y: `neighbor_information`, which ranks runs.
+    neighbor_mi_y: `metrics.neighbor_information`, which ranks runs.
     mi_y, entropy_y, conditional_entropy_y: I(x;y), H(y), H(y|x) over x.
     reconstruction: nats per image.
     mi_z, total_correlation: naive, over up to 2,000 of the images, the first summed over
@@ -263,58 +261,18 @@ def measure(model, x, neighbors=None, *, seed=0):
   conditional = np.mean([_entropy(row) for row in y])
   some = np.linspace(0, len(x) - 1, min(len(x), _MOST_CODES)).astype(int)
   terms = metrics.information(*(codes[name][some] for name in ("y", "z", "z_scale")), seed=seed)
-  neighbors = nearest_images(x) if neighbors is None else neighbors
+  neighbors = metrics.nearest_images(x) if neighbors is None else neighbors
   return {
-      "neighbor_mi_y": neighbor_information(y.argmax(axis=1), neighbors),
+      "neighbor_mi_y": metrics.neighbor_information(y.argmax(axis=1), neighbors),
       "mi_y": float(marginal - conditional),
       "entropy_y": float(marginal),
       "conditional_entropy_y": float(conditional),
       "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
       "mi_z": terms["mi_z"]["naive"],
       "total_correlation": terms["total_correlation"]["naive"],
-      "used_categories": used_categories(y.argmax(axis=1), y.shape[1]),
+      "used_categories": metrics.used_categories(y.argmax(axis=1), y.shape[1]),
       "active_units": metrics.active_units(codes["z"]),
   }
-
-
-def neighbor_information(categories, neighbors):
-  """I(c;c'), c the category of an image and c' that of one of its nearest, in nats.
-
-  High when categories are used evenly and follow the regions in which images lie close
-  together; at most the entropy of the categories, and so ln K2.
-
-  Args:
-    categories: [N] integers, argmax p(y|x).
-    neighbors: [N, k] rows of the nearest other images.
-  """
-  return metrics.mi_y_label(
-      np.repeat(categories, neighbors.shape[1]), categories[neighbors].ravel()
-  )
-
-
-def nearest_images(x, count=NEIGHBORS):
-  """[N, k] rows of each image's k nearest others, by Euclidean distance of pixels.
-
-  Args:
-    x: [N, H, W, C] images.
-    count: k; N - 1 where there are fewer others.
-  """
-  rows = np.reshape(x, [len(x), -1])
-  count = min(count, len(x) - 1)
-  search = sklearn.neighbors.NearestNeighbors(n_neighbors=count, algorithm="brute")
-  return search.fit(rows).kneighbors(return_distance=False)  # each without itself
-
-
-def used_categories(categories, num_categories, share=0.01):
-  """How many categories have at least `share` x N / K2 images, and one at least.
-
-  Args:
-    categories: [N] integers, argmax p(y|x).
-    num_categories: K2.
-    share: of what each category would have if all had the same.
-  """
-  counts = np.bincount(categories, minlength=num_categories)
-  return int(np.sum(counts >= max(1.0, share * len(categories) / num_categories)))
 
 
 def _entropy(p):

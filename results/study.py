@@ -117,13 +117,13 @@ def run(dataset, folder, shard):
   import tensorflow as tf
 
   from imae_tf import data as data_lib
-  from imae_tf import tuning
+  from imae_tf import metrics
 
   tf.config.experimental.enable_op_determinism()
   plan = PLANS[dataset]
   data = data_lib.load(dataset, holdout=plan.holdout)
   x, labels = data.arrays(plan.split)
-  neighbors = tuning.nearest_images(x, NEIGHBORS)
+  neighbors = metrics.nearest_images(x, NEIGHBORS)
   folder.mkdir(parents=True, exist_ok=True)
   first, step = shard
   for name, group, weights, seed in tasks(plan)[first::step]:
@@ -169,17 +169,17 @@ def train(dataset, plan, data, weights, seed, x, labels, neighbors):
 
 def looked_at(model, x, y, neighbors):
   """The candidates that need the model or its probabilities y [N, K2]."""
-  from imae_tf import tuning
+  from imae_tf import metrics
 
   categories = y.argmax(1)
   marginal, conditional = entropy(y.mean(0)), np.mean([entropy(row) for row in y])
   figures = {
       "mi_y": marginal - conditional,
       "conditional_entropy_y": conditional,
-      "neighbor_mi_y 1": tuning.neighbor_information(categories, neighbors[:, :1]),
-      "neighbor_mi_y": tuning.neighbor_information(categories, neighbors[:, :tuning.NEIGHBORS]),
-      "neighbor_mi_y 50": tuning.neighbor_information(categories, neighbors[:, :50]),
-      "probable neighbor_mi_y": shared(y, y[neighbors[:, :tuning.NEIGHBORS]].mean(1)),
+      "neighbor_mi_y 1": metrics.neighbor_information(categories, neighbors[:, :1]),
+      "neighbor_mi_y": metrics.neighbor_information(categories, neighbors[:, :metrics.NEIGHBORS]),
+      "neighbor_mi_y 50": metrics.neighbor_information(categories, neighbors[:, :50]),
+      "probable neighbor_mi_y": shared(y, y[neighbors[:, :metrics.NEIGHBORS]].mean(1)),
   }
   for fraction in FRACTIONS:
     log_y, log_perturbed = perturbed(model, x, fraction)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 import numpy as np
 import pytest
 import reference
+import sklearn.cluster
 from scipy.special import softmax
 
 from imae_tf import metrics
@@ -145,6 +147,63 @@ def test_scores_refuse_bad_labels(score, labels, categories, message):
 def test_a_category_beyond_the_model_is_refused(categories):
   with pytest.raises(InputError, match=r"must lie in \[0, 3\)"):
     metrics.hungarian([0, 1], categories, 3)
+
+
+# --- categories without labels ---------------------------------------------------------------
+
+
+def test_neighbours_are_those_of_plain_distances(rng):
+  x = rng.uniform(size=(40, 2, 3, 1)).astype("float32")
+  rows = x.reshape(40, -1).astype("float64")
+  distances = np.linalg.norm(rows[:, None] - rows, axis=2)
+  np.fill_diagonal(distances, np.inf)
+  np.testing.assert_array_equal(
+      metrics.nearest_images(x, 5), np.argsort(distances, axis=1)[:, :5]
+  )
+
+
+def test_a_small_set_has_no_more_neighbours_than_others(rng):
+  assert metrics.nearest_images(rng.uniform(size=(4, 2, 2, 1)), 10).shape == (4, 3)
+
+
+def test_twins_are_each_others_neighbours():
+  x = np.repeat(np.linspace(0, 1, 5), 2).reshape(10, 1, 1, 1)
+  assert metrics.nearest_images(x, 1).ravel().tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
+
+
+def test_neighbour_information_against_a_sum_over_the_table(rng):
+  categories, neighbors = rng.integers(3, size=50), rng.integers(50, size=(50, 4))
+  joint = np.zeros((3, 3))
+  for i in range(50):
+    for j in neighbors[i]:
+      joint[categories[i], categories[j]] += 1 / 200
+  outer = joint.sum(1)[:, None] * joint.sum(0)
+  expected = np.sum(joint * np.log(np.where(joint > 0, joint, 1) / outer))
+  assert metrics.neighbor_information(categories, neighbors) == pytest.approx(expected)
+
+
+def test_categories_are_ranked_by_how_they_follow_the_images(digits):
+  """True classes above k-means, that above classes merged, that above chance; ln K2 at most."""
+  x, labels = digits
+  neighbors = metrics.nearest_images(x)
+  k_means = sklearn.cluster.KMeans(10, n_init=1, random_state=0).fit_predict(x.reshape(len(x), -1))
+  chance = np.random.default_rng(0).integers(10, size=len(x))
+  merged = np.where(labels == 9, 4, labels)
+  found = [
+      metrics.neighbor_information(c, neighbors)
+      for c in (labels, k_means, chance, np.zeros_like(labels))
+  ]
+  assert math.log(10) > found[0] > found[1] > 1.5 > 0.01 > found[2] > found[3] == 0.0
+  assert found[0] > metrics.neighbor_information(merged, neighbors)
+
+
+@pytest.mark.parametrize(
+    "counts, used",
+    [([50, 50], 2), ([100, 0], 1), ([99, 1], 2), ([199, 1], 2), ([1990, 1], 1)],
+)
+def test_a_category_of_hardly_any_image_is_not_used(counts, used):
+  categories = np.repeat(np.arange(len(counts)), counts)
+  assert metrics.used_categories(categories, len(counts)) == used
 
 
 # --- continuous codes and pixels -------------------------------------------------------------

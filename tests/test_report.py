@@ -80,6 +80,7 @@ def _metrics(k1=3, labelled=True, **changes):
           "naive": rng.random(k1).tolist(), "leave_one_out": rng.random(k1).tolist(),
       },
       "total_correlation": {"naive": 0.5, "leave_one_out": -0.25}, "active_units": k1,
+      "neighbor_mi_y": 0.9, "used_categories": 3,
       "var_mean_per_dimension": rng.random(k1).tolist(),
       "mean_variance_per_dimension": rng.random(k1).tolist(),
       "accuracy": score, "nmi": score, "ari": score, "mi_y_label": score,

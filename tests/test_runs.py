@@ -198,12 +198,6 @@ def test_labels_are_not_read(tmp_path, digits):
   assert scores == (tmp_path / "labelled/restarts/scores.json").read_text()
 
 
-def test_restart_score_is_mutual_information_less_the_vat_loss():
-  history = [{"mi_y": 2.2, "vat_loss": 0.1}, {"mi_y": 2.0, "vat_loss": 0.25}]
-  assert runs.restart_score(history) == pytest.approx(1.75)
-  assert runs.restart_score([{"mi_y": 2.0}]) == 2.0  # lam = 0
-
-
 # ---- categories ---------------------------------------------------------------------------------
 
 

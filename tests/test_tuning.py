@@ -6,60 +6,12 @@ import math
 import keras_tuner
 import numpy as np
 import pytest
-import sklearn.cluster
 import tensorflow as tf
 
+from imae_tf import metrics
 from imae_tf import recipes
 from imae_tf import tuning
 from imae_tf.errors import InputError
-
-
-# ---- information that neighbours share -----------------------------------------------------
-
-
-def test_neighbours_are_those_of_plain_distances(rng):
-  x = rng.uniform(size=(40, 2, 3, 1)).astype("float32")
-  rows = x.reshape(40, -1).astype("float64")
-  distances = np.linalg.norm(rows[:, None] - rows, axis=2)
-  np.fill_diagonal(distances, np.inf)
-  np.testing.assert_array_equal(
-      tuning.nearest_images(x, 5), np.argsort(distances, axis=1)[:, :5]
-  )
-
-
-def test_a_small_set_has_no_more_neighbours_than_others(rng):
-  assert tuning.nearest_images(rng.uniform(size=(4, 2, 2, 1)), 10).shape == (4, 3)
-
-
-def test_twins_are_each_others_neighbours():
-  x = np.repeat(np.linspace(0, 1, 5), 2).reshape(10, 1, 1, 1)
-  assert tuning.nearest_images(x, 1).ravel().tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
-
-
-def test_neighbour_information_against_a_sum_over_the_table(rng):
-  categories, neighbors = rng.integers(3, size=50), rng.integers(50, size=(50, 4))
-  joint = np.zeros((3, 3))
-  for i in range(50):
-    for j in neighbors[i]:
-      joint[categories[i], categories[j]] += 1 / 200
-  outer = joint.sum(1)[:, None] * joint.sum(0)
-  expected = np.sum(joint * np.log(np.where(joint > 0, joint, 1) / outer))
-  assert tuning.neighbor_information(categories, neighbors) == pytest.approx(expected)
-
-
-def test_categories_are_ranked_by_how_they_follow_the_images(digits):
-  """True classes above k-means, that above classes merged, that above chance; ln K2 at most."""
-  x, labels = digits
-  neighbors = tuning.nearest_images(x)
-  k_means = sklearn.cluster.KMeans(10, n_init=1, random_state=0).fit_predict(x.reshape(len(x), -1))
-  chance = np.random.default_rng(0).integers(10, size=len(x))
-  merged = np.where(labels == 9, 4, labels)
-  found = [
-      tuning.neighbor_information(c, neighbors)
-      for c in (labels, k_means, chance, np.zeros_like(labels))
-  ]
-  assert math.log(10) > found[0] > found[1] > 1.5 > 0.01 > found[2] > found[3] == 0.0
-  assert found[0] > tuning.neighbor_information(merged, neighbors)
 
 
 # ---- what is measured ----------------------------------------------------------------------
@@ -75,21 +27,12 @@ def test_measure_against_definitions(tiny_model, digits):
   assert figures["conditional_entropy_y"] == pytest.approx(conditional, rel=1e-6)
   assert figures["mi_y"] == pytest.approx(entropy - conditional, abs=1e-6)
   assert figures["reconstruction"] == pytest.approx(model.reconstruction_loss(x).mean(), rel=1e-5)
-  assert figures["neighbor_mi_y"] == tuning.neighbor_information(
-      y.argmax(1), tuning.nearest_images(x)
+  assert figures["neighbor_mi_y"] == metrics.neighbor_information(
+      y.argmax(1), metrics.nearest_images(x)
   )
   assert figures["used_categories"] == len(np.unique(y.argmax(1)))
   assert figures["active_units"] <= 3
   assert tuning.measure(model, x) == figures  # a function of its seed
-
-
-@pytest.mark.parametrize(
-    "counts, used",
-    [([50, 50], 2), ([100, 0], 1), ([99, 1], 2), ([199, 1], 2), ([1990, 1], 1)],
-)
-def test_a_category_of_hardly_any_image_is_not_used(counts, used):
-  categories = np.repeat(np.arange(len(counts)), counts)
-  assert tuning.used_categories(categories, len(counts)) == used
 
 
 # ---- the space -------------------------------------------------------------------------

@@ -29,7 +29,9 @@ METRICS = {
     "mean_variance_per_dimension", "reconstruction_floor", "baselines",
 }
 # Beyond the contract of METRICS.
-EXTRA_METRICS = {"recipe", "epochs", "codes", "kl_z", "mi_joint"}
+EXTRA_METRICS = {
+    "recipe", "epochs", "codes", "kl_z", "mi_joint", "neighbor_mi_y", "used_categories",
+}
 TRAIN_FLAGS = {
     "dataset", "workdir", "method", "recipe", "epochs", "batch_size", "seed", "beta", "gamma",
     "lam", "temperature", "vat_radius", "num_categories", "latent_dim", "optimizer",
