@@ -2,12 +2,14 @@
 
     python results/study.py run digits --workdir=runs/study      # resumable; --shard=0/2
     python results/study.py summarise digits --workdir=runs/study
+    python results/study.py figure                               # docs/observables.png
 
 `run` trains two groups of runs and writes a file for each: "settings", weights drawn at
 random, two seeds each; and "recipe", the tuned recipe with many seeds, as restarts see it.
 `summarise` correlates (Spearman) each candidate with the accuracy at the end and writes
-results/study_DATASET.json. Labels are used for these correlations alone; images and
-accuracies are of the training split (`digits`) or of 10,000 training images held out.
+results/study_DATASET.json, which `figure` draws. Labels are used for these correlations
+alone; images and accuracies are of the training split (`digits`) or of 10,000 training
+images held out.
 """
 
 import argparse
@@ -91,6 +93,7 @@ CANDIDATES = {
     "agreement with the other seed": 1,
     "agreement with all runs": 1,
 }
+CHOSEN = "neighbor_mi_y"
 FRACTIONS = (0.2, 0.4)  # of the distance to the nearest image: radius of the perturbation
 NEIGHBORS = 50
 _BATCH = 500
@@ -252,9 +255,15 @@ def summarise(dataset, folder):
           for name, row in rows.items()
       ],
   }
-  path = HERE / f"study_{dataset}.json"
-  path.write_text(json.dumps(rounded(result), indent=1) + "\n")
+  (HERE / f"study_{dataset}.json").write_text(text_of(rounded(result)))
   print(json.dumps(rounded(result["spearman"]), indent=1))
+
+
+def text_of(result):
+  """JSON with a line for each key and each run."""
+  runs = ",\n".join("  " + json.dumps(row) for row in result.pop("runs"))
+  lines = [f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in result.items()]
+  return "{\n" + "".join(lines) + ' "runs": [\n' + runs + "\n ]\n}\n"
 
 
 def add_agreements(rows):
@@ -300,16 +309,61 @@ def rounded(value):
     return {k: rounded(v) for k, v in value.items()}
   if isinstance(value, (list, tuple)):
     return [rounded(v) for v in value]
-  return float(f"{value:.5g}") if isinstance(value, float) else value
+  return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+# ---- figure -------------------------------------------------------------------------------
+
+TITLES = {
+    ("digits", "settings"): "digits, 48 runs: 24 drawn settings, 2 seeds each",
+    ("digits", "recipe"): "digits, 20 seeds of the recipe",
+    ("mnist", "settings"): "MNIST, 16 short runs: 8 drawn settings, 2 seeds each",
+}
+
+
+def figure():
+  """Bars of the correlations at the end, and the best candidate against the accuracy."""
+  from matplotlib import figure as figures
+
+  shown = [key for key in TITLES if (HERE / f"study_{key[0]}.json").exists()]
+  page = figures.Figure(figsize=(5.2 * len(shown), 8.4), layout="constrained")
+  axes = page.subplots(2, len(shown), squeeze=False, height_ratios=(1.6, 1))
+  for column, (dataset, group) in enumerate(shown):
+    result = json.loads((HERE / f"study_{dataset}.json").read_text())
+    last = str(result["plan"]["snapshots"][-1])
+    draw_bars(axes[0, column], result["spearman"][group][last], TITLES[dataset, group])
+    runs = [row["snapshots"][-1] for row in result["runs"] if row["group"] == group]
+    draw_points(axes[1, column], runs)
+  page.savefig(HERE.parent / "docs" / "observables.png", dpi=110)
+
+
+def draw_bars(axes, correlations, title):
+  names = list(correlations)[::-1]
+  colours = ["C0" if name == CHOSEN else "0.7" for name in names]
+  axes.barh(names, [correlations[name] for name in names], color=colours)
+  axes.axvline(0.0, color="0.3", linewidth=0.8)
+  axes.set(xlim=(-0.8, 1.0), xlabel="Spearman correlation with accuracy", title=title)
+  axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_points(axes, runs):
+  axes.scatter([run[CHOSEN] for run in runs], [run["accuracy"] for run in runs], s=18)
+  axes.set(xlabel=f"{CHOSEN}, nats", ylabel="accuracy")
+  axes.spines[["top", "right"]].set_visible(False)
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("action", choices=("run", "summarise"))
-  parser.add_argument("dataset", choices=PLANS)
-  parser.add_argument("--workdir", type=pathlib.Path, required=True)
+  parser.add_argument("action", choices=("run", "summarise", "figure"))
+  parser.add_argument("dataset", choices=PLANS, nargs="?")
+  parser.add_argument("--workdir", type=pathlib.Path)
   parser.add_argument("--shard", default="0/1", help="FIRST/STEP, to share the runs out")
   arguments = parser.parse_args()
+  if arguments.action == "figure":
+    figure()
+    return
+  if not arguments.dataset or not arguments.workdir:
+    parser.error(f"{arguments.action} needs a data set and --workdir")
   folder = arguments.workdir / arguments.dataset
   if arguments.action == "summarise":
     summarise(arguments.dataset, folder)
