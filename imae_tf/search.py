@@ -45,6 +45,7 @@ _FORMAT_VERSION = 1
 _MOST_FAILURES_IN_A_ROW = 3
 _MOST_IMAGES = 10_000
 _POLL_S = 0.5
+_PATIENCE_S = 600
 _ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
@@ -91,6 +92,7 @@ def search(search, workdir, trials, command):
   data.steps_per_epoch(search.run.recipe.batch_size)  # raises if the data do not fit
   if role == "worker":
     _say(f"Worker {os.environ['KERASTUNER_TUNER_ID']}: waiting for the chief's trials.")
+    _await_start(search, workdir, trials)
     worker = workdir / "workers" / os.environ["KERASTUNER_TUNER_ID"]
     with _held(worker):  # by which the chief sees that this process lives
       _run_tuner(_Tuner(_oracle(search, trials), search, data, workdir))
@@ -145,7 +147,7 @@ def _start(search, workdir, trials):
   config = _config(search, trials)
   path = workdir / "search.json"
   if not path.exists():
-    others = sorted(p.name for p in workdir.glob("[!.]*") if p.name != "workers")
+    others = sorted(p.name for p in workdir.glob("[!.]*"))
     if others:
       raise InputError(
           f"expected an empty folder or a search's folder, got {workdir} with {others[0]!r} and"
@@ -153,20 +155,48 @@ def _start(search, workdir, trials):
       )
     workdirs.write_json(path, config)
     return
+  old = _same_search(path, config)
+  if trials < old["trials"]:
+    raise _another(workdir, [f"trials {old['trials']} -> {trials}"])
+  workdirs.write_json(path, {**old, "trials": trials})
+
+
+def _await_start(search, workdir, trials):
+  """Waits until the chief has claimed the folder, which must be for the same search."""
+  path = workdir / "search.json"
+  deadline = time.monotonic() + _PATIENCE_S
+  while not path.exists():
+    if time.monotonic() > deadline:
+      raise SearchError(
+          f"expected the chief's {path} within {_PATIENCE_S / 60:.0f} minutes, got none; start"
+          " the chief, with a --workdir that this worker sees too."
+      )
+    time.sleep(_POLL_S)
+  _same_search(path, _config(search, trials))
+
+
+def _same_search(path, config):
+  """The content of a search.json, which may differ from `config` in versions and trials."""
   old = workdirs.read_json(path)
-  ours, theirs = (_without_versions(c) for c in (old, json.loads(json.dumps(config))))
+  ours, theirs = (
+      {k: v for k, v in c.items() if k not in ("versions", "trials")}
+      for c in (old, json.loads(json.dumps(config)))
+  )
   differing = [
       f"{key} {ours.get(key)!r} -> {theirs.get(key)!r}"
       for key in sorted(ours.keys() | theirs.keys())
-      if ours.get(key) != theirs.get(key) and key != "trials"
+      if ours.get(key) != theirs.get(key)
   ]
-  if differing or trials < old.get("trials", 0):
-    differing = differing or [f"trials {old['trials']} -> {trials}"]
-    raise InputError(
-        f"expected the search that {workdir} holds, in which --trials alone may differ, and"
-        f" grow; got {'; '.join(differing)}. Give another --workdir."
-    )
-  workdirs.write_json(path, {**old, "trials": trials})
+  if differing:
+    raise _another(path.parent, differing)
+  return old
+
+
+def _another(workdir, differing):
+  return InputError(
+      f"expected the search that {workdir} holds, in which --trials alone may differ, and"
+      f" grow; got {'; '.join(differing)}. Give another --workdir."
+  )
 
 
 def _config(search, trials):
@@ -183,10 +213,6 @@ def _config(search, trials):
       "trials": trials,
       "versions": runs.versions(),
   }
-
-
-def _without_versions(config):
-  return {key: value for key, value in config.items() if key != "versions"}
 
 
 def _write(oracle, search, data, workdir, trials, command):

@@ -106,16 +106,13 @@ def unchanged(*folders):
   assert [contents(folder) for folder in folders] == before
 
 
-def assert_same_weights(run, reference, atol=1e-6):
+def assert_same_weights(run, reference, atol=1e-6, slots_atol=None):
   """Asserts equal weights, optimizer's slots and step of the models of two runs."""
-  ours, theirs = (_state(folder / "model.keras") for folder in (run, reference))
-  for one, other in zip(ours, theirs, strict=True):
-    np.testing.assert_allclose(one, other, rtol=0, atol=atol)
-
-
-def _state(path):
-  model = workdirs.load_keras(path)
-  return [*model.get_weights(), *(v.numpy() for v in model.optimizer.variables)]
+  models = [workdirs.load_keras(folder / "model.keras") for folder in (run, reference)]
+  tolerances = [(lambda model: model, atol), (lambda model: model.optimizer, slots_atol or atol)]
+  for part, tolerance in tolerances:
+    for one, other in zip(*(part(model).variables for model in models), strict=True):
+      np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=one.path)
 
 
 def _enter(name, arguments, out, err, cwd, file_size, env):
