@@ -1,6 +1,7 @@
 """Collects finished runs into one small JSON file, and writes the README's tables from them.
 
     python results/collect.py digits runs/digits-*      # writes results/digits.json
+    python results/collect.py digits --search=runs/search   # writes results/search_digits.json
     python results/collect.py --readme                  # README.md from results/*.json
 
 results/benchmark_NAME.json are the outputs of `python -m benchmarks.NAME`.
@@ -57,6 +58,25 @@ def _flags(config):
   given = {**{name: config[name] for name in usual if name in config}, **config["settings"]}
   changed = {name: value for name, value in given.items() if value != usual[name]}
   return "".join(f" --{n}={v}" for n, v in {"dataset": config["dataset"], **changed}.items())
+
+
+def search(workdir):
+  """The trials of a finished search, one to a line, without what is on its report alone."""
+  found = _read(workdir / "trials.json")
+  versions = _read(workdir / "search.json")["versions"]
+  left_out = ("executions", "folder", "epochs")
+  trials = [{k: v for k, v in row.items() if k not in left_out} for row in found.pop("trials")]
+  found["command"] = found["command"].replace(str(workdir), "W")
+  head = {"versions": versions, **found}
+  lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items()]
+  rows = ",\n".join("  " + json.dumps(_rounded(row)) for row in trials)
+  return "{\n" + "".join(lines) + ' "trials": [\n' + rows + "\n ]\n}\n"
+
+
+def _rounded(value):
+  if isinstance(value, dict):
+    return {k: _rounded(v) for k, v in value.items()}
+  return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def table():
@@ -202,9 +222,12 @@ def main():
   )
   parser.add_argument("name", nargs="?", choices=ROWS)
   parser.add_argument("workdirs", nargs="*", type=pathlib.Path)
+  parser.add_argument("--search", type=pathlib.Path)
   parser.add_argument("--readme", action="store_true")
   arguments = parser.parse_args()
-  if arguments.name:
+  if arguments.search:
+    (HERE / f"search_{arguments.name}.json").write_text(search(arguments.search))
+  elif arguments.name:
     result = collect(arguments.workdirs)
     path = HERE / f"{arguments.name}.json"
     path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
