@@ -28,8 +28,12 @@ MAX_WARD_IMAGES = 5_000
 MAX_MIXTURE_COMPONENTS = 20
 # Codes compared with the posteriors of all images; the aggregate is never cut short.
 MAX_CODES = 10_000
-# Nearest images whose categories are compared with an image's own.
-NEIGHBORS = 10
+# Images among which the nearest of MAX_CODES of them are sought: the denser, the surer they are
+# of the same class (docs/search.md).
+MAX_NEIGHBORS_AMONG = 60_000
+_MOST_NEIGHBORS = 10
+_NEIGHBOR_PAIRS = 20_000  # more neighbours each where images are few: fewer pairs are noisy
+_NEIGHBOR_BYTES = 2**28
 
 _PAIRED = ("mi_z", "mi_z_per_dimension", "mi_joint", "total_correlation")
 _BLOCK = 1_000  # images whose pixel entropies are in memory at once
@@ -141,28 +145,57 @@ def neighbor_information(categories, neighbors):
   """I(c;c'), c the category of an image and c' that of one of its nearest, in nats.
 
   High when categories are used evenly and follow the regions in which images lie close
-  together; at most the entropy of the categories, and so ln K2.
+  together; at most the entropy of the categories, and so ln K2. It depends on how densely the
+  images lie and on K2: compare runs on the same images and with the same K2.
 
   Args:
     categories: [N] integers, argmax p(y|x).
-    neighbors: [N, k] rows of the nearest other images.
+    neighbors: [M, k] rows of the nearest others of the first M <= N images.
   """
-  return mi_y_label(
-      np.repeat(categories, neighbors.shape[1]), categories[neighbors].ravel()
-  )
+  own = np.repeat(categories[: len(neighbors)], neighbors.shape[1])
+  return mi_y_label(own, categories[neighbors].ravel())
 
 
-def nearest_images(x, count=NEIGHBORS):
-  """[N, k] rows of each image's k nearest others, by Euclidean distance of pixels.
+def nearest_images(x, first=MAX_CODES, count=None):
+  """[M, k] rows of the nearest others of the first M images, by distance of pixels.
 
   Args:
     x: [N, H, W, C] images.
-    count: k; N - 1 where there are fewer others.
+    first: M; N where there are fewer.
+    count: k; None for 20,000 / M, ten at most. N - 1 where there are fewer others.
   """
   rows = np.reshape(x, [len(x), -1])
+  first = min(first, len(x))
+  count = count or min(max(_NEIGHBOR_PAIRS // first, 1), _MOST_NEIGHBORS)
   count = min(count, len(x) - 1)
-  search = NearestNeighbors(n_neighbors=count, algorithm="brute")
-  return search.fit(rows).kneighbors(return_distance=False)  # each without itself
+  search = NearestNeighbors(n_neighbors=count + 1, algorithm="brute").fit(rows)
+  found = search.kneighbors(rows[:first], return_distance=False)
+  # Each is its own nearest, unless twins come before it.
+  own = found == np.arange(first)[:, None]
+  own[~own.any(axis=1), -1] = True
+  return found[~own].reshape(first, count)
+
+
+def neighborhood(data, split, seed=0):
+  """Images on which runs are ranked without labels, and the nearest others of the first.
+
+  Args:
+    data: `data.ImageData`.
+    split: whose images come first, up to MAX_CODES of them; training images follow, up to
+      MAX_NEIGHBORS_AMONG in all (fewer where they would take more than 256 MB).
+    seed: of the choice among training images.
+
+  Returns:
+    x: [N, H, W, C] images in [0, 1], and `nearest_images(x, M)`: [M, k].
+  """
+  x = data.sample(split, MAX_CODES, seed)
+  most = max(min(_NEIGHBOR_BYTES // x[0].nbytes, MAX_NEIGHBORS_AMONG), MAX_CODES)
+  if split == "train":
+    x, first = data.sample("train", most, seed), min(len(x), MAX_CODES)
+  else:
+    first = len(x)
+    x = np.concatenate([x, data.sample("train", most - first, seed)])
+  return x, nearest_images(x, first)
 
 
 def used_categories(categories, num_categories, share=0.01):
@@ -267,8 +300,8 @@ def evaluate(model, x, labels=None, *, seed=0):
     mi_z: sum over k of I(x;z_k), a pair; mi_z_per_dimension: a pair of lists.
     mi_joint: I(x;y,z), a pair; total_correlation: TC(y,z), a pair.
     kl_z: sum over k of KL(p(z_k) || N(0, 1)), naive, which errs upwards.
-    neighbor_mi_y: `neighbor_information`, which ranks runs without labels, over up to MAX_CODES
-      images; used_categories, active_units: counts.
+    neighbor_mi_y: `neighbor_information`, which ranks runs without labels, of up to MAX_CODES
+      of the images among up to MAX_NEIGHBORS_AMONG; used_categories, active_units: counts.
     var_mean_per_dimension: Var_x[mu_k]; mean_variance_per_dimension: E_x[sigma_k^2].
     accuracy, nmi, ari, mi_y_label: None without labels.
 
@@ -289,9 +322,7 @@ def evaluate(model, x, labels=None, *, seed=0):
       "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
       "reconstruction_floor": reconstruction_floor(x, model.likelihood),
       **information(y, z_mean, z_scale, seed=seed),
-      "neighbor_mi_y": neighbor_information(
-          y.argmax(axis=1)[:MAX_CODES], nearest_images(x[:MAX_CODES])
-      ),
+      "neighbor_mi_y": _neighbor_information_of(x, y.argmax(axis=1), seed),
       "used_categories": used_categories(y.argmax(axis=1), y.shape[1]),
       "active_units": active_units(z_mean),
       "var_mean_per_dimension": z_mean.var(axis=0, dtype=np.float64).tolist(),
@@ -300,6 +331,14 @@ def evaluate(model, x, labels=None, *, seed=0):
       ).tolist(),
       **_clustering(labels, y.argmax(axis=1)),
   }
+
+
+def _neighbor_information_of(x, categories, seed):
+  """`neighbor_information` over as many of the images as are looked at."""
+  if len(x) > MAX_CODES:  # in random order, for files are often sorted by class
+    some = np.random.default_rng(seed).permutation(len(x))[:MAX_NEIGHBORS_AMONG]
+    x, categories = x[some], categories[some]
+  return neighbor_information(categories, nearest_images(x))
 
 
 def _codes(model, x):

@@ -139,10 +139,10 @@ DEFINITIONS = {
     ),
     "neighbor_mi_y": Definition(
         "I(y;y′)", "nats",
-        "Information that the category of an image shares with the category of one of its ten"
+        "Information that the category of an image shares with the category of one of its"
         " nearest images: what ranks runs without labels.",
-        "Nearness is of pixels. At most ln K_2, and so not comparable between numbers of"
-        " categories.",
+        "Nearness is of pixels. At most ln K_2, and higher where images lie densely: comparable"
+        " between runs on the same images with the same K_2 alone.",
     ),
     "used_categories": Definition(
         "Categories used", "",

@@ -175,8 +175,7 @@ def _choose_start(session):
 
 def _start_scorer(session):
   """A function: a start's folder to what ranks it without labels, `neighbor_information`."""
-  x = session.data.sample("train", metrics.MAX_CODES, seed=session.run.seed)
-  neighbors = metrics.nearest_images(x)
+  x, neighbors = metrics.neighborhood(session.data, "train", session.run.seed)
 
   def score_of(folder):
     model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)

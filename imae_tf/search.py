@@ -43,7 +43,6 @@ config.DEBUG = False
 TUNERS = ("random", "bayesian", "hyperband")
 _FORMAT_VERSION = 1
 _MOST_FAILURES_IN_A_ROW = 3
-_MOST_IMAGES = 10_000
 _POLL_S = 0.5
 _PATIENCE_S = 600
 _ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
@@ -229,7 +228,7 @@ def _write(oracle, search, data, workdir, trials, command):
       "objective": tuning.OBJECTIVE,
       "recipe": search.run.recipe_name,
       "epochs": search.run.recipe.epochs,
-      "images": f"{min(data.size(split), _MOST_IMAGES)} {split} images",
+      "images": f"{min(data.size(split), metrics.MAX_CODES)} {split} images",
       "seeds": [search.run.seed + i for i in range(search.executions_per_trial)],
       "trials_asked": trials,
       "space": {name: _described(part) for name, part in search.space.items()},
@@ -475,8 +474,7 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     keras.backend.clear_session()
     model = runs.train(run, folder, progress=False)
     if self._looked_at is None:
-      x = self._data.sample(_split(run), _MOST_IMAGES, self._search.run.seed)
-      self._looked_at = (x, metrics.nearest_images(x))
+      self._looked_at = metrics.neighborhood(self._data, _split(run), self._search.run.seed)
     figures = tuning.measure(model, *self._looked_at)
     seconds = time.monotonic() - started
     workdirs.write_json(

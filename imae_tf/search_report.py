@@ -32,7 +32,7 @@ _FIGURES = {
 _OBJECTIVES = {
     "neighbor_mi_y": report.Definition(
         "I(y;y′)", "nats",
-        "Information that the category of an image shares with the category of one of its ten"
+        "Information that the category of an image shares with the category of one of its"
         " nearest images.",
     ),
     **report.DEFINITIONS,

@@ -11,7 +11,7 @@ from imae_tf import metrics
 from imae_tf import recipes
 from imae_tf.errors import InputError
 
-# The figure of `measure` that ranks runs best without labels (docs/observables.md).
+# The figure of `measure` that ranks runs best without labels (docs/search.md).
 OBJECTIVE = "neighbor_mi_y"
 
 _MOST_IMAGES = 10_000
@@ -243,7 +243,8 @@ def measure(model, x, neighbors=None, *, seed=0):
   Args:
     model: a `HybridAutoencoder`.
     x: [N, H, W, C] images in [0, 1], N >= 2.
-    neighbors: `metrics.nearest_images(x)`, where it is known already.
+    neighbors: [M, k] rows of the nearest others of the first M images, which are those that
+      are measured; None for `metrics.nearest_images(x)`.
     seed: of the posterior samples.
 
   Returns:
@@ -255,15 +256,17 @@ def measure(model, x, neighbors=None, *, seed=0):
       dimensions (`metrics.evaluate` says when not to trust them).
     used_categories, active_units: counts.
   """
+  neighbors = metrics.nearest_images(x) if neighbors is None else neighbors
   codes = model.encode(x)
+  shared = metrics.neighbor_information(codes["y"].argmax(axis=1), neighbors)
+  x, codes = x[: len(neighbors)], {name: part[: len(neighbors)] for name, part in codes.items()}
   y = codes["y"].astype(np.float64)
   marginal = _entropy(y.mean(axis=0))
   conditional = np.mean([_entropy(row) for row in y])
   some = np.linspace(0, len(x) - 1, min(len(x), _MOST_CODES)).astype(int)
   terms = metrics.information(*(codes[name][some] for name in ("y", "z", "z_scale")), seed=seed)
-  neighbors = metrics.nearest_images(x) if neighbors is None else neighbors
   return {
-      "neighbor_mi_y": metrics.neighbor_information(y.argmax(axis=1), neighbors),
+      "neighbor_mi_y": shared,
       "mi_y": float(marginal - conditional),
       "entropy_y": float(marginal),
       "conditional_entropy_y": float(conditional),

@@ -95,7 +95,7 @@ CANDIDATES = {
 }
 CHOSEN = "neighbor_mi_y"
 FRACTIONS = (0.2, 0.4)  # of the distance to the nearest image: radius of the perturbation
-NEIGHBORS = 50
+NEIGHBORS = 10  # among the images of the split; docs/search.md says what the package does now
 _BATCH = 500
 
 
@@ -126,7 +126,7 @@ def run(dataset, folder, shard):
   plan = PLANS[dataset]
   data = data_lib.load(dataset, holdout=plan.holdout)
   x, labels = data.arrays(plan.split)
-  neighbors = metrics.nearest_images(x, NEIGHBORS)
+  neighbors = metrics.nearest_images(x, count=50)
   folder.mkdir(parents=True, exist_ok=True)
   first, step = shard
   for name, group, weights, seed in tasks(plan)[first::step]:
@@ -180,9 +180,9 @@ def looked_at(model, x, y, neighbors):
       "mi_y": marginal - conditional,
       "conditional_entropy_y": conditional,
       "neighbor_mi_y 1": metrics.neighbor_information(categories, neighbors[:, :1]),
-      "neighbor_mi_y": metrics.neighbor_information(categories, neighbors[:, :metrics.NEIGHBORS]),
+      "neighbor_mi_y": metrics.neighbor_information(categories, neighbors[:, :NEIGHBORS]),
       "neighbor_mi_y 50": metrics.neighbor_information(categories, neighbors[:, :50]),
-      "probable neighbor_mi_y": shared(y, y[neighbors[:, :metrics.NEIGHBORS]].mean(1)),
+      "probable neighbor_mi_y": shared(y, y[neighbors[:, :NEIGHBORS]].mean(1)),
   }
   for fraction in FRACTIONS:
     log_y, log_perturbed = perturbed(model, x, fraction)

@@ -15,6 +15,7 @@ import reference
 import sklearn.cluster
 from scipy.special import softmax
 
+from imae_tf import data as data_lib
 from imae_tf import metrics
 from imae_tf.errors import InputError
 
@@ -157,18 +158,41 @@ def test_neighbours_are_those_of_plain_distances(rng):
   rows = x.reshape(40, -1).astype("float64")
   distances = np.linalg.norm(rows[:, None] - rows, axis=2)
   np.fill_diagonal(distances, np.inf)
-  np.testing.assert_array_equal(
-      metrics.nearest_images(x, 5), np.argsort(distances, axis=1)[:, :5]
-  )
+  nearest = np.argsort(distances, axis=1)
+  np.testing.assert_array_equal(metrics.nearest_images(x, count=5), nearest[:, :5])
+  np.testing.assert_array_equal(metrics.nearest_images(x, first=7, count=5), nearest[:7, :5])
 
 
 def test_a_small_set_has_no_more_neighbours_than_others(rng):
-  assert metrics.nearest_images(rng.uniform(size=(4, 2, 2, 1)), 10).shape == (4, 3)
+  assert metrics.nearest_images(rng.uniform(size=(4, 2, 2, 1))).shape == (4, 3)
+
+
+@pytest.mark.parametrize(("first", "count"), [(100, 10), (2000, 10), (4000, 5), (30_000, 1)])
+def test_few_images_get_more_neighbours_each(rng, monkeypatch, first, count):
+  class Search:
+    """As many rows as asked for; a search of 30,000 images takes a while."""
+
+    def __init__(self, n_neighbors, algorithm):
+      self._count = n_neighbors
+
+    def fit(self, rows):
+      return self
+
+    def kneighbors(self, rows, return_distance):
+      return np.arange(len(rows))[:, None] + np.arange(self._count)
+
+  monkeypatch.setattr(metrics, "NearestNeighbors", Search)
+  assert metrics.nearest_images(np.zeros((first + 50, 1, 1, 1)), first).shape == (first, count)
 
 
 def test_twins_are_each_others_neighbours():
   x = np.repeat(np.linspace(0, 1, 5), 2).reshape(10, 1, 1, 1)
-  assert metrics.nearest_images(x, 1).ravel().tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
+  assert metrics.nearest_images(x, count=1).ravel().tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
+
+
+def test_an_image_among_many_of_its_copies_is_not_its_own_neighbour():
+  found = metrics.nearest_images(np.zeros((30, 2, 2, 1)), count=3)
+  assert found.shape == (30, 3) and not np.any(found == np.arange(30)[:, None])
 
 
 def test_neighbour_information_against_a_sum_over_the_table(rng):
@@ -180,6 +204,23 @@ def test_neighbour_information_against_a_sum_over_the_table(rng):
   outer = joint.sum(1)[:, None] * joint.sum(0)
   expected = np.sum(joint * np.log(np.where(joint > 0, joint, 1) / outer))
   assert metrics.neighbor_information(categories, neighbors) == pytest.approx(expected)
+  more = np.append(categories, [0, 1])  # images that serve as neighbours alone
+  assert metrics.neighbor_information(more, neighbors) == pytest.approx(expected)
+
+
+def test_a_neighborhood_is_of_the_split_among_training_images(monkeypatch):
+  monkeypatch.setattr(metrics, "MAX_CODES", 100)
+  monkeypatch.setattr(metrics, "MAX_NEIGHBORS_AMONG", 300)
+  data = data_lib.load("digits", holdout=150)
+  held_out, _ = data.arrays("holdout", limit=100)
+  x, nearest = metrics.neighborhood(data, "holdout")
+  assert len(x) == 300 and nearest.shape == (100, 10) and nearest.max() > 100
+  np.testing.assert_array_equal(x[:100], held_out)
+  np.testing.assert_array_equal(nearest, metrics.nearest_images(x, 100))
+  x, nearest = metrics.neighborhood(data, "train")
+  assert len(x) == 300 and len(nearest) == 100
+  monkeypatch.setattr(metrics, "_NEIGHBOR_BYTES", 8 * 8 * 4 * 200)
+  assert len(metrics.neighborhood(data, "train")[0]) == 200
 
 
 def test_categories_are_ranked_by_how_they_follow_the_images(digits):

@@ -9,6 +9,7 @@ import numpy as np
 import programs
 import pytest
 
+
 GREY = np.linspace(0, 1, 20 * 16, dtype="float32").reshape(20, 4, 4, 1)
 
 
