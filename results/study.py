@@ -34,6 +34,7 @@ class Plan:
   settings: int
   recipe_seeds: int
   space: dict[str, tuple[float, float]]  # drawn log-uniformly
+  recipe: dict[str, float]  # the tuned recipe's weights at the time, where they have changed
 
 
 PLANS = {
@@ -51,6 +52,10 @@ PLANS = {
             "entropy_weight": (1.0, 8.0),
             "neighbor_fraction": (0.15, 0.7),
         },
+        recipe={
+            "beta": 5.0, "gamma": 5.0, "lam": 5.0, "beta_y": 100.0, "entropy_weight": 4.0,
+            "neighbor_fraction": 0.35,
+        },
     ),
     "mnist": Plan(
         holdout=10_000,
@@ -66,6 +71,7 @@ PLANS = {
             "entropy_weight": (1.0, 8.0),
             "neighbor_fraction": (0.1, 0.4),
         },
+        recipe={},
     ),
 }
 # name: sign with which a good run should be high
@@ -144,7 +150,7 @@ def train(dataset, plan, data, weights, seed, x, labels, neighbors):
   from imae_tf import recipes
 
   recipe = dataclasses.replace(
-      recipes.TUNED[dataset], precision="float32", restarts=1, **weights
+      recipes.TUNED[dataset], precision="float32", restarts=1, **{**plan.recipe, **weights}
   )
   steps = data.steps_per_epoch(recipe.batch_size)
   keras.backend.clear_session()
