@@ -9,7 +9,9 @@ import numpy as np
 import programs
 import pytest
 
+from imae_tf import recipes
 
+RECIPE = recipes.get("tuned", "digits")
 GREY = np.linspace(0, 1, 20 * 16, dtype="float32").reshape(20, 4, 4, 1)
 
 
@@ -119,7 +121,7 @@ def test_an_archive_without_images(tmp_path, npz):
     ("changed", "fragments"),
     [
         ({"seed": 1}, ["seed 0 -> 1", "another --workdir"]),
-        ({"gamma": 0}, ["gamma 5.0 -> 0.0", "another --workdir"]),
+        ({"gamma": 0}, [f"gamma {RECIPE.gamma} -> 0.0", "another --workdir"]),
         ({"epochs": 1}, ["epochs 2 -> 1", "only --epochs may grow"]),
     ],
     ids=["seed", "setting", "fewer epochs"],

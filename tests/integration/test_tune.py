@@ -8,6 +8,7 @@ import socket
 import programs
 import pytest
 
+from imae_tf import recipes
 from imae_tf import workdir as workdirs
 
 SMALL = {
@@ -57,7 +58,10 @@ def unbroken(tmp_path_factory):
 def test_a_search_begins_with_the_recipe_and_ends_with_its_best_run(unbroken):
   workdir, result = unbroken
   found = json.loads((workdir / "trials.json").read_text())
-  assert found["trials"][0]["weights"] == {"beta": 5.0, "gamma": 5.0, "lam": 5.0}
+  recipe = recipes.get("tuned", "digits")
+  assert found["trials"][0]["weights"] == {
+      name: getattr(recipe, name) for name in ("beta", "gamma", "lam")
+  }
   scores = {row["id"]: row["score"] for row in found["trials"]}
   assert found["best"] == max(scores, key=scores.get)
   assert os.readlink(workdir / "best") == f"trials/{found['best']}/run-0"
