@@ -182,20 +182,29 @@ def neighborhood(data, split, seed=0):
   Args:
     data: `data.ImageData`.
     split: whose images come first, up to MAX_CODES of them; training images follow, up to
-      MAX_NEIGHBORS_AMONG in all (fewer where they would take more than 256 MB).
+      MAX_NEIGHBORS_AMONG in all. Where these would take more than 256 MB, as many as fit in it,
+      and MAX_CODES at least.
     seed: of the choice among training images.
 
   Returns:
     x: [N, H, W, C] images in [0, 1], and `nearest_images(x, M)`: [M, k].
   """
-  x = data.sample(split, MAX_CODES, seed)
-  most = max(min(_NEIGHBOR_BYTES // x[0].nbytes, MAX_NEIGHBORS_AMONG), MAX_CODES)
+  most = _most_neighbors_among(data.image_shape)
   if split == "train":
-    x, first = data.sample("train", most, seed), min(len(x), MAX_CODES)
-  else:
-    first = len(x)
-    x = np.concatenate([x, data.sample("train", most - first, seed)])
+    x = data.sample("train", most, seed)
+    x = x[np.random.default_rng(seed).permutation(len(x))]  # files are often sorted by class
+    return x, nearest_images(x)
+  x = data.sample(split, MAX_CODES, seed)
+  first, rest = len(x), min(most - len(x), data.size("train"))
+  if rest > 1:
+    x = np.concatenate([x, data.sample("train", rest, seed)])
   return x, nearest_images(x, first)
+
+
+def _most_neighbors_among(image_shape):
+  """How many images of a shape are kept in memory for a search of neighbours."""
+  fitting = _NEIGHBOR_BYTES // (4 * int(np.prod(image_shape)))
+  return max(min(fitting, MAX_NEIGHBORS_AMONG), MAX_CODES)
 
 
 def used_categories(categories, num_categories, share=0.01):
@@ -301,7 +310,8 @@ def evaluate(model, x, labels=None, *, seed=0):
     mi_joint: I(x;y,z), a pair; total_correlation: TC(y,z), a pair.
     kl_z: sum over k of KL(p(z_k) || N(0, 1)), naive, which errs upwards.
     neighbor_mi_y: `neighbor_information`, which ranks runs without labels, of up to MAX_CODES
-      of the images among up to MAX_NEIGHBORS_AMONG; used_categories, active_units: counts.
+      of the images x among up to MAX_NEIGHBORS_AMONG of them; lower than among more images.
+    used_categories, active_units: counts.
     var_mean_per_dimension: Var_x[mu_k]; mean_variance_per_dimension: E_x[sigma_k^2].
     accuracy, nmi, ari, mi_y_label: None without labels.
 
@@ -336,7 +346,8 @@ def evaluate(model, x, labels=None, *, seed=0):
 def _neighbor_information_of(x, categories, seed):
   """`neighbor_information` over as many of the images as are looked at."""
   if len(x) > MAX_CODES:  # in random order, for files are often sorted by class
-    some = np.random.default_rng(seed).permutation(len(x))[:MAX_NEIGHBORS_AMONG]
+    some = np.random.default_rng(seed).permutation(len(x))
+    some = some[: _most_neighbors_among(x.shape[1:])]
     x, categories = x[some], categories[some]
   return neighbor_information(categories, nearest_images(x))
 

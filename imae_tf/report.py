@@ -138,7 +138,7 @@ DEFINITIONS = {
         " floor is the entropy of the pixels themselves.",
     ),
     "neighbor_mi_y": Definition(
-        "I(y;y′)", "nats",
+        "I(c;c′)", "nats",
         "Information that the category of an image shares with the category of one of its"
         " nearest images: what ranks runs without labels.",
         "Nearness is of pixels. At most ln K_2, and higher where images lie densely: comparable"

@@ -40,7 +40,6 @@ from imae_tf.errors import first_line
 # Else a failed trial's stack is printed, too; its reason is what a user can mend.
 config.DEBUG = False
 
-TUNERS = ("random", "bayesian", "hyperband")
 _FORMAT_VERSION = 1
 _MOST_FAILURES_IN_A_ROW = 3
 _POLL_S = 0.5
@@ -55,7 +54,7 @@ class Search:
   Attributes:
     run: the `runs.Run` of which every trial is a variant; its seed is that of run-0.
     space: as `tuning.space` returns it.
-    tuner: one of `TUNERS`.
+    tuner: "random", "bayesian" or "hyperband".
     executions_per_trial: runs of a trial, with seeds in a row; their mean is its score.
   """
 
@@ -99,15 +98,25 @@ def search(search, workdir, trials, command):
   with workdirs.locked(workdir):
     _start(search, workdir, trials)
     oracle = _oracle(search, trials)
-    oracle.ended = lambda: _write(oracle, search, data, workdir, trials, command)
-    tuner = _Tuner(oracle, search, data, workdir)
-    oracle.verbose = 0
     oracle.worker_lives = None if role == "alone" else _worker_lives(workdir)
+    tuner = _Tuner(oracle, search, data, workdir)
+    oracle.ended = lambda: _write(oracle, search, data, workdir, trials, command)
+    oracle.verbose = 0
     tuner.save()  # keras-tuner reads its state again only where this file is
     _run_tuner(tuner)
+    if oracle.broken:
+      raise oracle.broken
     found = _write(oracle, search, data, workdir, trials, command)
+  if oracle.failures >= _MOST_FAILURES_IN_A_ROW:
+    reason = oracle.reason_of(oracle.end_order[-1], workdir).rstrip(".")
+    raise SearchError(
+        f"expected trials that train, got {oracle.failures} failed ones in a row; the last:"
+        f" {reason}. Mend the cause or the space, then give the same command again."
+    )
   if found["best"] is None:
     raise SearchError(_nothing_completed(found))
+  if len(found["trials"]) < trials:
+    _say(f"The space holds no more to try than these {len(found['trials'])} trials.")
   return found
 
 
@@ -121,6 +130,13 @@ def _run_tuner(tuner):
         f"expected keras-tuner's chief at {os.environ['KERASTUNER_ORACLE_IP']}:"
         f"{os.environ['KERASTUNER_ORACLE_PORT']}, got {first_line(error.details())}; start it"
         " again, then this worker: no trial is lost."
+    ) from error
+  except RuntimeError as error:
+    if "Failed to bind" not in str(error):
+      raise
+    raise SearchError(
+        f"expected a free address for the chief, got {first_line(error)}; give another"
+        " KERASTUNER_ORACLE_PORT to all processes."
     ) from error
 
 
@@ -217,7 +233,9 @@ def _config(search, trials):
 def _write(oracle, search, data, workdir, trials, command):
   """trials.json, report.html and `best`, from the oracle and the files of the trials."""
   trials_in_order = sorted(oracle.trials.values(), key=lambda trial: int(trial.trial_id))
-  rows = [_row(oracle, trial, workdir) for trial in trials_in_order]
+  rows = [
+      _row(oracle, trial, workdir, search.executions_per_trial) for trial in trials_in_order
+  ]
   completed = [row for row in rows if row["status"] == "COMPLETED"]
   best = max(completed, key=lambda row: row["score"], default=None)
   split = _split(search.run)
@@ -248,20 +266,20 @@ def _described(part):
   return {"low": part.low, "high": part.high, "sampling": "log"}
 
 
-def _row(oracle, trial, workdir):
+def _row(oracle, trial, workdir, executions_per_trial):
   status = trial.status
   if status == "RUNNING" and trial.trial_id not in oracle.running():
     status = "WAITING"
   folder = workdir / "trials" / trial.trial_id
-  reason = folder / "failed.json"
-  executions = [workdirs.read_json(p) for p in sorted(folder.glob("run-*/figures.json"))]
+  paths = (folder / f"run-{i}" / "figures.json" for i in range(executions_per_trial))
+  executions = [workdirs.read_json(path) for path in paths if path.exists()]
   done = status == "COMPLETED"
   scores = [e["figures"][tuning.OBJECTIVE] for e in executions]
   values = trial.hyperparameters.values
   return {
       "id": trial.trial_id,
       "status": status,
-      "reason": workdirs.read_json(reason)["reason"] if status == "FAILED" else None,
+      "reason": oracle.reason_of(trial.trial_id, workdir) if status == "FAILED" else None,
       "weights": {name: value for name, value in values.items() if name in tuning.SPACE},
       "epochs": executions[-1]["epochs"] if executions else None,
       "score": statistics.fmean(scores) if done else None,
@@ -319,6 +337,8 @@ class _Durable:
 
   ended = staticmethod(lambda: None)  # called after each trial
   worker_lives = None  # function of a worker's id; None where there are no workers
+  failures = 0  # in a row, in this process's life
+  broken = None  # what keeps the oracle from going on, a full disk for example
 
   def populate_space(self, trial_id):
     if not self.trials and not isinstance(self, keras_tuner.oracles.HyperbandOracle):
@@ -331,11 +351,28 @@ class _Durable:
     self.forget_lost_workers()
     full = self.max_trials and len(self.trials) >= self.max_trials
     others = any(other != tuner_id for other in self.ongoing_trials)
+    if self.failures >= _MOST_FAILURES_IN_A_ROW or self.broken:
+      self.tuner_ids.discard(tuner_id)
+      return self._no_trial("STOPPED")
     if full and others and tuner_id not in self.ongoing_trials and not self._retry_queue:
       # It may have to take over a trial whose worker gets lost.
-      hps = self.hyperparameters.copy()
-      return keras_tuner.engine.trial.Trial(hps, trial_id="waiting", status="IDLE")
-    return super().create_trial(tuner_id)
+      return self._no_trial("IDLE")
+    with self._noting_errors():
+      return super().create_trial(tuner_id)
+    self.tuner_ids.discard(tuner_id)
+    return self._no_trial("STOPPED")
+
+  def _no_trial(self, status):
+    hps = self.hyperparameters.copy()
+    return keras_tuner.engine.trial.Trial(hps, trial_id="none", status=status)
+
+  @contextlib.contextmanager
+  def _noting_errors(self):
+    """Keeps an error for the main thread: raised here, it would leave keras-tuner's lock held."""
+    try:
+      yield
+    except Exception as error:
+      self.broken = self.broken or error
 
   @keras_tuner.synchronized
   def end_trial(self, trial):
@@ -343,25 +380,34 @@ class _Durable:
       return  # by a worker that was thought lost
     if trial.trial_id in self._retry_queue:  # the chief was started again meanwhile
       self._retry_queue.remove(trial.trial_id)
-    super().end_trial(trial)
-    self.ended()
+    with self._noting_errors():
+      super().end_trial(trial)
+      failed = self.trials[trial.trial_id].status == "FAILED"
+      self.failures = self.failures + 1 if failed else 0
+      self.ended()
 
   @keras_tuner.synchronized
   def forget_lost_workers(self):
     """Takes back the trials of workers that have ended without a word."""
     if self.worker_lives is None:
       return
-    for tuner_id in [t for t in self.tuner_ids if not self.worker_lives(t)]:
-      self.tuner_ids.remove(tuner_id)
-      trial = self.ongoing_trials.pop(tuner_id, None)
-      if trial:
-        _say(f"Worker {tuner_id} has ended in trial {trial.trial_id}, which is tried again.")
-        self._retry_queue.append(trial.trial_id)
-      self.save()
+    with self._noting_errors():
+      for tuner_id in [t for t in self.tuner_ids if not self.worker_lives(t)]:
+        self.tuner_ids.remove(tuner_id)
+        trial = self.ongoing_trials.pop(tuner_id, None)
+        if trial:
+          _say(f"Worker {tuner_id} has ended in trial {trial.trial_id}, which is tried again.")
+          self._retry_queue.append(trial.trial_id)
+        self.save()
 
   def running(self):
     """Ids of the trials that some process works on."""
     return {trial.trial_id for trial in self.ongoing_trials.values()}
+
+  def reason_of(self, trial_id, workdir):
+    """Why a trial failed."""
+    path = workdir / "trials" / trial_id / "failed.json"
+    return workdirs.read_json(path)["reason"] if path.exists() else "of an unknown cause"
 
   def save(self):
     workdirs.write_json(self._get_oracle_fname(), self.get_state())
@@ -371,7 +417,14 @@ class _Durable:
     workdirs.write_json(folder / "trial.json", trial.get_state())
 
   def reload(self):
-    super().reload()
+    super().reload()  # which queues all trials that were being trained
+    state = workdirs.read_json(self._get_oracle_fname())
+    for tuner_id, trial_id in state["ongoing_trials"].items():
+      running = self.trials[trial_id].status == "RUNNING"
+      if running and self.worker_lives and self.worker_lives(tuner_id):
+        self._retry_queue.remove(trial_id)  # the chief alone was started again
+        self.ongoing_trials[tuner_id] = self.trials[trial_id]
+        self.tuner_ids.add(tuner_id)
     for trial_id in self.trials.keys() - set(self.start_order):  # never handed out
       del self.trials[trial_id]
       shutil.rmtree(self._get_trial_dir(trial_id))
@@ -424,7 +477,6 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     self._search = search
     self._data = data
     self._workdir = workdir
-    self._failures = 0
     self._looked_at = None  # images and their neighbours, once there is something to look at
     with contextlib.redirect_stdout(None):  # "Reloading Tuner from ..."
       super().__init__(oracle, directory=str(workdir), project_name="keras_tuner")
@@ -447,14 +499,17 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     try:
       seeds = range(self._search.executions_per_trial)
       rows = [self._execute(trial, folder / f"run-{i}", i) for i in seeds]
-    except Preempted as stopped:
+    except (Preempted, OSError) as stopped:  # no fault of the weights
       raise _Stopped from stopped
     except Exception as error:
       self._fail(trial, folder, error)
-    self._failures = 0
     figures = _mean(rows)
     _say(f"Trial {trial.trial_id}: {tuning.OBJECTIVE} {figures[tuning.OBJECTIVE]:.4f} nats")
     return figures
+
+  def _get_tuner_fname(self):
+    """The same alone and as chief, so that one goes on with what the other began."""
+    return super()._get_tuner_fname() if self._is_worker() else f"{self.project_dir}/tuner.json"
 
   def save(self):
     if not self._is_worker():
@@ -503,18 +558,7 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     # keras-tuner's messages between processes have no room for it.
     workdirs.write_json(folder / "failed.json", {"reason": reason})
     _say(f"Trial {trial.trial_id} failed: {reason}")
-    self._failures += 1
     raise keras_tuner.errors.FailedTrialError(reason) from error
-
-  def on_trial_end(self, trial):
-    super().on_trial_end(trial)
-    if self._failures >= _MOST_FAILURES_IN_A_ROW:
-      path = self._workdir / "trials" / trial.trial_id / "failed.json"
-      reason = workdirs.read_json(path)["reason"].rstrip(".")
-      raise _Stopped from SearchError(
-          f"expected trials that train, got {self._failures} failed ones in a row; the last:"
-          f" {reason}. Mend the cause or the space, then give the same command again."
-      )
 
 
 def _copy_run(source, folder):

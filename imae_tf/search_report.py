@@ -29,14 +29,6 @@ _FIGURES = {
     "used_categories": "Categories used",
     "active_units": "Active dimensions",
 }
-_OBJECTIVES = {
-    "neighbor_mi_y": report.Definition(
-        "I(y;y′)", "nats",
-        "Information that the category of an image shares with the category of one of its"
-        " nearest images.",
-    ),
-    **report.DEFINITIONS,
-}
 _FEWEST_FOR_A_RELATION = 3  # trials; two always lie on a line
 _MISSING = "–"
 
@@ -101,7 +93,7 @@ class _Search:
   @property
   def objective(self):
     key = self.settings["objective"]
-    return _OBJECTIVES.get(key, report.Definition(key, "nats", ""))
+    return report.DEFINITIONS.get(key, report.Definition(key, "nats", ""))
 
   def score(self, trial):
     deviation = _finite(trial["score_std"])
@@ -183,8 +175,8 @@ def _best(search):
   weights = f", with {_weights(best)}" if best["weights"] else ""
   return (
       f"<strong>The best is trial {report._escape(best['id'])}{report._escape(weights)}</strong>:"
-      f" {report._subscripts(objective.name)} = {search.score(best)} nats. Its run is in"
-      f" <code>{report._escape(best['folder'])}</code>."
+      f" {report._subscripts(objective.name)} = {search.score(best)} nats. Its runs are in"
+      f" <code>{report._escape(best['folder'])}</code>, <code>best</code> is the best of them."
   )
 
 

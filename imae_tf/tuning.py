@@ -92,7 +92,7 @@ def _part(name, text):
       return Choice(tuple(text.split("|")))
     kind = int if usual.integer else float
     low, high = map(kind, text.split(":"))
-    if not 0 < low < high < math.inf:
+    if not (1 if name == "num_categories" else 0) < low < high < math.inf:
       raise ValueError
   except ValueError:
     example = "500-500|1200-1200" if isinstance(usual, Choice) else f"{usual.low}:{usual.high}"
@@ -149,7 +149,10 @@ def chosen(values, recipe, num_categories, latent_dim):
 
 
 def _units(text):
-  return tuple(int(width) for width in text.split("-"))
+  widths = tuple(int(width) for width in text.split("-"))
+  if min(widths) < 1:
+    raise ValueError(text)
+  return widths
 
 
 # ---- keras-tuner's HyperModel ---------------------------------------------------------------

@@ -226,6 +226,8 @@ def main():
   parser.add_argument("--readme", action="store_true")
   arguments = parser.parse_args()
   if arguments.search:
+    if not arguments.name:
+      parser.error("--search needs the data set's name")
     (HERE / f"search_{arguments.name}.json").write_text(search(arguments.search))
   elif arguments.name:
     result = collect(arguments.workdirs)

@@ -221,6 +221,22 @@ def test_a_neighborhood_is_of_the_split_among_training_images(monkeypatch):
   assert len(x) == 300 and len(nearest) == 100
   monkeypatch.setattr(metrics, "_NEIGHBOR_BYTES", 8 * 8 * 4 * 200)
   assert len(metrics.neighborhood(data, "train")[0]) == 200
+  monkeypatch.setattr(metrics, "_NEIGHBOR_BYTES", 0)
+  x, nearest = metrics.neighborhood(data, "holdout")  # no room for training images
+  assert len(x) == len(nearest) == 100
+
+
+@pytest.mark.parametrize("among", [300, 60_000])
+def test_images_sorted_by_class_are_looked_at_in_random_order(tmp_path, monkeypatch, among, digits):
+  monkeypatch.setattr(metrics, "MAX_CODES", 100)
+  monkeypatch.setattr(metrics, "MAX_NEIGHBORS_AMONG", among)
+  x, labels = digits
+  order = np.argsort(labels, kind="stable")
+  np.savez(tmp_path / "sorted.npz", x=x[order], y=labels[order])
+  found, nearest = metrics.neighborhood(data_lib.load(str(tmp_path / "sorted.npz")), "train")
+  class_of = {row.tobytes(): label for row, label in zip(x, labels, strict=True)}
+  first = [class_of[row.tobytes()] for row in found[: len(nearest)]]
+  assert len(nearest) == 100 and set(first) == set(range(10))
 
 
 def test_categories_are_ranked_by_how_they_follow_the_images(digits):

@@ -235,9 +235,9 @@ def test_says_in_words_what_happened_and_how_to_go_on(tmp_path):
       "30 trials were asked for: 2 completed, 1 failed, 1 running, 1 waiting, 25 not started."
       in page.text
   )
-  assert "objective I(y;y′) (neighbor_mi_y), higher is better: information that" in page.text
+  assert "objective I(c;c′) (neighbor_mi_y), higher is better: information that" in page.text
   assert "The best is trial t001, with beta = " in page.text
-  assert "I(y;y′) = 2.00 ± 0.070 nats. Its run is in trials/t001." in page.text
+  assert "I(c;c′) = 2.00 ± 0.070 nats. Its runs are in trials/t001, best is" in page.text
   assert f"imae-evaluate --workdir='{tmp_path}/my search/best'" in page.text  # for the shell
   assert "No label took part" in page.text
   assert "± 0.070 over 3 seeds in the best trial" in page.text

@@ -81,6 +81,8 @@ def test_names_of_keras_tuner_are_no_settings():
         (["beta=1:inf"], "got '1:inf'"),
         (["latent_dim=2.5:3"], "expected latent_dim=2:32"),
         (["encoder_units=a-b"], "expected encoder_units=500-500"),
+        (["encoder_units=500-0"], "expected encoder_units=500-500"),
+        (["num_categories=1:5"], "expected num_categories=5:30"),
         ([], "expected something to search"),
     ],
 )
