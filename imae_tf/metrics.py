@@ -193,7 +193,7 @@ def neighborhood(data, split, seed=0):
   if split == "train":
     x = data.sample("train", most, seed)
     x = x[np.random.default_rng(seed).permutation(len(x))]  # files are often sorted by class
-    return x, nearest_images(x)
+    return x, nearest_images(x, MAX_CODES)
   x = data.sample(split, MAX_CODES, seed)
   first, rest = len(x), min(most - len(x), data.size("train"))
   if rest > 1:

@@ -13,6 +13,8 @@ import json
 import pathlib
 import statistics
 
+import scipy.stats
+
 HERE = pathlib.Path(__file__).parent
 README = HERE.parent / "README.md"
 SHOWN = ("accuracy", "mi_y", "reconstruction")
@@ -22,6 +24,8 @@ ROWS = {
     "mnist": "`mnist`, tuned",
     "mnist_paper": "`mnist`, `--recipe=paper`",
 }
+
+OTHERS = ("digits_5_categories", "digits_20_categories")
 
 PUBLISHED = "| MNIST, as the paper reports IMAE (Table 4a) | | | | 1.8 | 117.9 | 7.2 | 0.8 |"
 
@@ -61,21 +65,52 @@ def _flags(config):
 
 
 def search(workdir):
-  """The trials of a finished search, one to a line, without what is on its report alone."""
+  """The trials of a finished search, one to a line, and how accurate they turned out to be."""
   found = _read(workdir / "trials.json")
   versions = _read(workdir / "search.json")["versions"]
   left_out = ("executions", "folder", "epochs")
   trials = [{k: v for k, v in row.items() if k not in left_out} for row in found.pop("trials")]
   found["command"] = found["command"].replace(str(workdir), "W")
+  accuracies = _accuracies(workdir, found, trials)
+  for trial, accuracy in zip(trials, accuracies, strict=True):
+    trial["accuracy"] = accuracy
+  done = [t for t in trials if t["accuracy"]]
+  found["spearman of score and mean accuracy"] = float(
+      scipy.stats.spearmanr(
+          [t["score"] for t in done], [statistics.fmean(t["accuracy"]) for t in done]
+      ).statistic
+  )
   head = {"versions": versions, **found}
   lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items()]
   rows = ",\n".join("  " + json.dumps(_rounded(row)) for row in trials)
   return "{\n" + "".join(lines) + ' "trials": [\n' + rows + "\n ]\n}\n"
 
 
+def _accuracies(workdir, found, trials):
+  """Of each trial's runs on the training images, which the search itself does not know."""
+  import keras
+
+  from imae_tf import data as data_lib
+  from imae_tf import metrics
+  from imae_tf import workdir as workdirs
+
+  x, labels = data_lib.load(found["dataset"]).arrays("train")
+  accuracies = []
+  for trial in trials:
+    accuracies.append([])
+    for i in range(len(found["seeds"]) if trial["status"] == "COMPLETED" else 0):
+      keras.backend.clear_session()
+      model = workdirs.load_keras(workdir / "trials" / trial["id"] / f"run-{i}" / "model.keras")
+      categories = model.encode(x)["y"].argmax(axis=1)
+      accuracies[-1].append(metrics.clustering_accuracy(labels, categories))
+  return accuracies
+
+
 def _rounded(value):
   if isinstance(value, dict):
     return {k: _rounded(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return [_rounded(v) for v in value]
   return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
@@ -220,7 +255,7 @@ def main():
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
-  parser.add_argument("name", nargs="?", choices=ROWS)
+  parser.add_argument("name", nargs="?", choices=[*ROWS, *OTHERS])
   parser.add_argument("workdirs", nargs="*", type=pathlib.Path)
   parser.add_argument("--search", type=pathlib.Path)
   parser.add_argument("--readme", action="store_true")
