@@ -352,14 +352,18 @@ class _Durable:
     full = self.max_trials and len(self.trials) >= self.max_trials
     others = any(other != tuner_id for other in self.ongoing_trials)
     if self.failures >= _MOST_FAILURES_IN_A_ROW or self.broken:
-      self.tuner_ids.discard(tuner_id)
-      return self._no_trial("STOPPED")
+      return self._stop(tuner_id)
     if full and others and tuner_id not in self.ongoing_trials and not self._retry_queue:
       # It may have to take over a trial whose worker gets lost.
       return self._no_trial("IDLE")
     with self._noting_errors():
       return super().create_trial(tuner_id)
+    return self._stop(tuner_id)
+
+  def _stop(self, tuner_id):
+    """Sends a process home; the chief ends when no process and no trial is left."""
     self.tuner_ids.discard(tuner_id)
+    self.ongoing_trials.pop(tuner_id, None)
     return self._no_trial("STOPPED")
 
   def _no_trial(self, status):

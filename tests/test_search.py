@@ -125,3 +125,4 @@ def test_a_full_disk_ends_the_search_and_leaves_no_lock_held(tmp_path, monkeypat
   end(oracle, oracle.create_trial("worker-0"))
   assert isinstance(oracle.broken, OSError)
   assert oracle.create_trial("worker-0").status == "STOPPED"
+  assert not oracle.tuner_ids and not oracle.ongoing_trials
