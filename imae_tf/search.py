@@ -349,10 +349,10 @@ class _Durable:
   @keras_tuner.synchronized
   def create_trial(self, tuner_id):
     self.forget_lost_workers()
-    full = self.max_trials and len(self.trials) >= self.max_trials
-    others = any(other != tuner_id for other in self.ongoing_trials)
     if self.failures >= _MOST_FAILURES_IN_A_ROW or self.broken:
       return self._stop(tuner_id)
+    full = self.max_trials and len(self.trials) >= self.max_trials
+    others = any(other != tuner_id for other in self.ongoing_trials)
     if full and others and tuner_id not in self.ongoing_trials and not self._retry_queue:
       # It may have to take over a trial whose worker gets lost.
       return self._no_trial("IDLE")

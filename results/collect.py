@@ -69,7 +69,13 @@ def search(workdir):
   found = _read(workdir / "trials.json")
   versions = _read(workdir / "search.json")["versions"]
   left_out = ("executions", "folder", "epochs")
-  trials = [{k: v for k, v in row.items() if k not in left_out} for row in found.pop("trials")]
+  trials = [
+      {
+          **{k: v for k, v in row.items() if k not in left_out},
+          "scores": [figures[found["objective"]] for figures in row["executions"]],
+      }
+      for row in found.pop("trials")
+  ]
   found["command"] = found["command"].replace(str(workdir), "W")
   accuracies = _accuracies(workdir, found, trials)
   for trial, accuracy in zip(trials, accuracies, strict=True):
@@ -80,10 +86,7 @@ def search(workdir):
           [t["score"] for t in done], [statistics.fmean(t["accuracy"]) for t in done]
       ).statistic
   )
-  head = {"versions": versions, **found}
-  lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items()]
-  rows = ",\n".join("  " + json.dumps(_rounded(row)) for row in trials)
-  return "{\n" + "".join(lines) + ' "trials": [\n' + rows + "\n ]\n}\n"
+  return text_of({"versions": versions, **found}, "trials", rounded(trials, 5))
 
 
 def _accuracies(workdir, found, trials):
@@ -106,12 +109,20 @@ def _accuracies(workdir, found, trials):
   return accuracies
 
 
-def _rounded(value):
+def text_of(head, name, rows):
+  """JSON of head and of rows under a name, with a line for each key and each row."""
+  lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items()]
+  listed = ",\n".join("  " + json.dumps(row) for row in rows)
+  return "{\n" + "".join(lines) + f' "{name}": [\n' + listed + "\n ]\n}\n"
+
+
+def rounded(value, digits):
+  """The value with all floats in it at so many significant digits."""
   if isinstance(value, dict):
-    return {k: _rounded(v) for k, v in value.items()}
-  if isinstance(value, list):
-    return [_rounded(v) for v in value]
-  return float(f"{value:.5g}") if isinstance(value, float) else value
+    return {k: rounded(v, digits) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [rounded(v, digits) for v in value]
+  return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def table():

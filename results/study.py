@@ -20,6 +20,7 @@ import itertools
 import json
 import pathlib
 
+import collect
 import numpy as np
 import scipy.stats
 
@@ -258,20 +259,14 @@ def summarise(dataset, folder):
           group: {str(i): correlations(rows, group, k) for k, i in enumerate(plan.snapshots)}
           for group in ("settings", "recipe", "all")
       },
-      "runs": [
-          {"name": name, **{k: v for k, v in row.items() if k != "categories"}}
-          for name, row in rows.items()
-      ],
   }
-  (HERE / f"study_{dataset}.json").write_text(text_of(rounded(result)))
-  print(json.dumps(rounded(result["spearman"]), indent=1))
-
-
-def text_of(result):
-  """JSON with a line for each key and each run."""
-  runs = ",\n".join("  " + json.dumps(row) for row in result.pop("runs"))
-  lines = [f' {json.dumps(key)}: {json.dumps(value)},\n' for key, value in result.items()]
-  return "{\n" + "".join(lines) + ' "runs": [\n' + runs + "\n ]\n}\n"
+  runs_made = [
+      {"name": name, **{k: v for k, v in row.items() if k != "categories"}}
+      for name, row in rows.items()
+  ]
+  text = collect.text_of(collect.rounded(result, 4), "runs", collect.rounded(runs_made, 4))
+  (HERE / f"study_{dataset}.json").write_text(text)
+  print(json.dumps(collect.rounded(result["spearman"], 4), indent=1))
 
 
 def add_agreements(rows):
@@ -310,14 +305,6 @@ def correlations(rows, group, k):
       values = [sign * s[k][name] for s in chosen]
       found[name] = float(scipy.stats.spearmanr(values, accuracy).statistic)
   return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def rounded(value):
-  if isinstance(value, dict):
-    return {k: rounded(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [rounded(v) for v in value]
-  return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 # ---- figure -------------------------------------------------------------------------------
