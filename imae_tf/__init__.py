@@ -9,12 +9,17 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
-    "callbacks", "data", "errors", "estimators", "metrics", "models", "networks",
+    "callbacks", "data", "errors", "estimators", "methods", "metrics", "models", "networks",
     "objective", "plots", "posterior", "recipes", "report", "tuning", "vat",
 )
 _CLASSES = {
     "HybridAutoencoder": "models",
-    "IMAE": "models",
+    "IMAE": "methods",
+    "VAE": "methods",
+    "BetaVAE": "methods",
+    "InfoVAE": "methods",
+    "JointVAE": "methods",
+    "BetaTCVAE": "methods",
     "InputError": "errors",
 }
 

@@ -35,7 +35,7 @@ _MOST_NEIGHBORS = 10
 _NEIGHBOR_PAIRS = 20_000  # more neighbours each where images are few: fewer pairs are noisy
 _NEIGHBOR_BYTES = 2**28
 
-_PAIRED = ("mi_z", "mi_z_per_dimension", "mi_joint", "total_correlation")
+_PAIRED = ("mi_z", "mi_z_per_dimension", "mi_z_joint", "mi_joint", "total_correlation")
 _BLOCK = 1_000  # images whose pixel entropies are in memory at once
 
 _log_marginals = tf.function(estimators.log_marginals)
@@ -303,11 +303,12 @@ def evaluate(model, x, labels=None, *, seed=0):
   Returns:
     dict of floats, ints, lists of K1 floats, and pairs of them:
     n: number of images.
-    codes: number of codes behind mi_z, mi_joint, total_correlation and kl_z.
+    codes: number of codes behind mi_z, mi_z_joint, mi_joint, total_correlation and kl_z.
     reconstruction, reconstruction_floor: nats per image, from p(y|x) and the mean of z.
     mi_y, entropy_y, conditional_entropy_y: nats.
     mi_z: sum over k of I(x;z_k), a pair; mi_z_per_dimension: a pair of lists.
-    mi_joint: I(x;y,z), a pair; total_correlation: TC(y,z), a pair.
+    mi_z_joint: I(x;z), the dimensions together, a pair; mi_joint: I(x;y,z), a pair.
+    total_correlation: TC(y,z), a pair.
     kl_z: sum over k of KL(p(z_k) || N(0, 1)), naive, which errs upwards.
     neighbor_mi_y: `neighbor_information`, which ranks runs without labels, of up to MAX_CODES
       of the images x among up to MAX_NEIGHBORS_AMONG of them; lower than among more images.
@@ -418,6 +419,7 @@ def _estimates(z, z_mean, log_scale, log_y, *, leave_one_out):
   log_z_given_x = estimators.log_normal(z, z_mean, log_scale)
   mi_z = objective.mutual_information_z(log_z_given_x, marginals.z)
   terms = objective.information_terms(z, z_mean, log_scale, log_y, marginals)
+  terms["mi_z_joint"] = objective.mutual_information_of_all_z(log_z_given_x, marginals)
   terms["mi_joint"] = objective.joint_mutual_information(log_y, log_z_given_x, marginals)
   means = {key: float(np.mean(term, dtype=np.float64)) for key, term in terms.items()}
   return {**means, "mi_z_per_dimension": np.mean(mi_z, axis=0, dtype=np.float64).tolist()}

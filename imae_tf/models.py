@@ -1,4 +1,4 @@
-"""`HybridAutoencoder`, a `keras.Model` around p(y,z|x), and `IMAE`, its eq (11)."""
+"""`HybridAutoencoder`, a `keras.Model` around p(y,z|x); `methods` has the objectives."""
 
 import copy
 import warnings
@@ -219,8 +219,14 @@ class HybridAutoencoder(keras.Model):
     """
     return self._terms(x, replicas.GlobalBatch(x), step, training)
 
-  def objective(self, terms):
-    """The weighted sum that is minimised: {name: [B]} -> [B], in nats."""
+  def objective(self, terms, mean):
+    """The weighted sum that is minimised: {name: [B]} -> [B], in nats.
+
+    Args:
+      terms: of `terms`.
+      mean: function, a term [B] -> its mean over the global batch, without gradient; for
+        sums that are not linear in the terms.
+    """
     raise NotImplementedError
 
   def train_step(self, data):
@@ -231,7 +237,7 @@ class HybridAutoencoder(keras.Model):
     state = [(v, tf.identity(v.value)) for n in networks for v in n.non_trainable_variables]
     with tf.GradientTape() as tape:
       terms = self._terms(x, batch, self.optimizer.iterations, training=True)
-      terms["loss"] = self.objective(terms) + terms["regularization"]
+      terms["loss"] = self.objective(terms, batch.mean) + terms["regularization"]
       # This replica's share of the mean over the global batch; gradients are summed.
       loss = tf.reduce_sum(tf.where(usable, terms["loss"], 0.0)) / _count(batch)
       scaled_loss = self.optimizer.scale_loss(loss)
@@ -245,7 +251,7 @@ class HybridAutoencoder(keras.Model):
     x = self._batch_of(data)
     batch = replicas.GlobalBatch(x)
     terms = self._terms(x, batch, step=0, training=False)
-    terms["loss"] = self.objective(terms) + terms["regularization"]
+    terms["loss"] = self.objective(terms, batch.mean) + terms["regularization"]
     return self._log(terms, batch)
 
   @property
@@ -525,75 +531,6 @@ class HybridAutoencoder(keras.Model):
           "expected a decoder whose output has the shape of the encoder's input, got"
           f" {self.decoder.output_shape} and {self.encoder.input_shape}."
       )
-
-
-@keras.saving.register_keras_serializable("imae_tf")
-class IMAE(HybridAutoencoder):
-  """Information Maximization Autoencoder: minimises the negative of eq (11) with (12).
-
-  The defaults are the paper's weights (figure 4: beta = lambda = 5, gamma = 2, VAT radius
-  1: the reading that fits its damaged text). `beta_y`, `entropy_weight` and `detach_y` are
-  named departures from eq (11), off by default.
-
-  Args:
-    encoder: see `HybridAutoencoder`, as all arguments not listed here.
-    decoder: see `HybridAutoencoder`.
-    num_categories: K2.
-    latent_dim: K1.
-    beta: weight of L(z), and of L_D(y) unless `beta_y` is given; >= 0.
-    gamma: weight of TC(y,z); >= 0.
-    lam: weight of the VAT cross-entropy inside L_D(y); >= 0.
-    beta_y: weight of L_D(y); None for beta.
-    entropy_weight: how often H(y) counts in L_D(y); 1 is eq (7).
-    **kwargs: the other arguments of `HybridAutoencoder`.
-
-  Raises:
-    InputError: an argument is out of its range.
-  """
-
-  def __init__(
-      self,
-      encoder,
-      decoder,
-      num_categories=10,
-      latent_dim=10,
-      beta=5.0,
-      gamma=2.0,
-      lam=5.0,
-      beta_y=None,
-      entropy_weight=1.0,
-      **kwargs,
-  ):
-    weights = {"beta": beta, "gamma": gamma, "entropy_weight": entropy_weight}
-    if beta_y is not None:
-      weights["beta_y"] = beta_y
-    for name, value in weights.items():
-      if not (_is_number(value) and value >= 0):
-        raise InputError(f"{name} expects a number, 0 or more, got {value!r}.")
-    super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
-    self.beta = beta
-    self.gamma = gamma
-    self.beta_y = beta_y
-    self.entropy_weight = entropy_weight
-
-  def objective(self, terms):
-    return objective.imae(
-        terms,
-        beta=self.beta,
-        gamma=self.gamma,
-        lam=self.lam,
-        beta_y=self.beta_y,
-        entropy_weight=self.entropy_weight,
-    )
-
-  def get_config(self):
-    return {
-        **super().get_config(),
-        "beta": self.beta,
-        "gamma": self.gamma,
-        "beta_y": self.beta_y,
-        "entropy_weight": self.entropy_weight,
-    }
 
 
 @keras.saving.register_keras_serializable("imae_tf")

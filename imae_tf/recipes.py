@@ -8,6 +8,16 @@ import dataclasses
 
 from imae_tf.errors import InputError
 
+# The ids of the methods, and the weights that each has beside `lam`, VAT's.
+METHODS = {
+    "imae": ("beta", "gamma", "beta_y", "entropy_weight"),
+    "vae": (),
+    "betavae": ("beta",),
+    "infovae": ("beta", "alpha"),
+    "jointvae": ("beta", "capacity_y", "capacity_z", "capacity_steps"),
+    "betatcvae": ("beta",),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -19,13 +29,17 @@ class Recipe:
   decoder_units: tuple[int, ...] = (500, 500)
   weight_scale: float | None = None  # None: Glorot weights (open)
   logits_stddev: float | None = None  # of the first weights of p(y|x); None: Glorot
-  # Objective, eq (11) and (12)
+  # Objective: eq (11) and (12), and the weights of the methods compared (`methods.py`)
   likelihood: str = "bernoulli"
   beta: float = 5.0
   gamma: float = 2.0
   lam: float = 5.0
   beta_y: float | None = None  # None: beta
   entropy_weight: float = 1.0
+  alpha: float = 1.0
+  capacity_y: float = 5.0  # JointVAE's for MNIST, as the two below
+  capacity_z: float = 5.0
+  capacity_steps: int = 25_000
   detach_y: bool = False
   temperature: float = 0.67  # open; JointVAE's
   vat_radius: float | str = 1.0
@@ -93,28 +107,51 @@ TUNED = {
 DEFAULT = _MNIST
 
 
-def get(name, dataset):
-  """The recipe `paper` or `tuned` for a data set.
+# What the siblings take of a data set's recipe: all but the weights, and but `detach_y`, which
+# is a departure from IMAE's objective. Theirs are the paper's until a search has found others.
+_SIBLING = {"beta": PAPER.beta, "lam": PAPER.lam, "detach_y": PAPER.detach_y}
+SIBLINGS = {}
+
+
+def get(name, dataset, method="imae"):
+  """The recipe `paper` or `tuned` for a data set and a method.
 
   Args:
     name: "paper" or "tuned".
     dataset: data set name; one without a tuned recipe of its own gets MNIST's.
+    method: of `METHODS`.
 
   Returns:
-    `Recipe`.
+    `Recipe`; weights that the method does not have are the paper's.
 
   Raises:
-    InputError: an unknown name.
+    InputError: an unknown name or method.
   """
+  if method not in METHODS:
+    raise InputError(f"expected a method among {', '.join(METHODS)}, got {method!r}.")
   if name == "paper":
     return PAPER
-  if name == "tuned":
-    return TUNED.get(dataset, DEFAULT)
-  raise InputError(f"expected the recipe 'paper' or 'tuned', got {name!r}.")
+  if name != "tuned":
+    raise InputError(f"expected the recipe 'paper' or 'tuned', got {name!r}.")
+  recipe = TUNED.get(dataset, DEFAULT)
+  if method == "imae":
+    return recipe
+  others = {w: getattr(PAPER, w) for w in METHODS["imae"] if w != "beta"}
+  own = SIBLINGS.get((dataset, method), {})
+  return dataclasses.replace(recipe, **{**others, **_SIBLING, **own})
 
 
-def build(recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_epoch):
-  """A compiled `IMAE` from a recipe.
+def settings(recipe, method):
+  """The fields of a recipe that count for a method, {name: value}."""
+  foreign = {weight for weights in METHODS.values() for weight in weights}
+  foreign -= set(METHODS[method])
+  return {k: v for k, v in dataclasses.asdict(recipe).items() if k not in foreign}
+
+
+def build(
+    recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_epoch, method="imae"
+):
+  """A compiled model from a recipe.
 
   Args:
     recipe: `Recipe`.
@@ -123,6 +160,7 @@ def build(recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_ep
     latent_dim: K1.
     seed: of the noise; first weights follow `keras.utils.set_random_seed`.
     steps_per_epoch: the learning rate decays once in so many steps.
+    method: of `METHODS`.
 
   Returns:
     A compiled model, whose layers compute in `recipe.precision`.
@@ -132,17 +170,17 @@ def build(recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_ep
   policy = keras.config.dtype_policy()
   keras.config.set_dtype_policy(recipe.precision)
   try:
-    model = _model(recipe, image_shape, num_categories, latent_dim, seed)
+    model = _model(recipe, method, image_shape, num_categories, latent_dim, seed)
   finally:
     keras.config.set_dtype_policy(policy)
   model.compile(optimizer=_optimizer(recipe, steps_per_epoch))
   return model
 
 
-def _model(recipe, image_shape, num_categories, latent_dim, seed):
+def _model(recipe, method, image_shape, num_categories, latent_dim, seed):
   import keras
 
-  from imae_tf import models
+  from imae_tf import methods
   from imae_tf import networks
 
   sizes = {"num_categories": num_categories, "latent_dim": latent_dim}
@@ -156,14 +194,11 @@ def _model(recipe, image_shape, num_categories, latent_dim, seed):
         weight_scale=recipe.weight_scale,
         **sizes,
     )
-  return models.IMAE(
+  return methods.METHODS[method](
       encoder,
       decoder,
-      beta=recipe.beta,
-      gamma=recipe.gamma,
+      **{weight: getattr(recipe, weight) for weight in METHODS[method]},
       lam=recipe.lam,
-      beta_y=recipe.beta_y,
-      entropy_weight=recipe.entropy_weight,
       likelihood=recipe.likelihood,
       temperature=recipe.temperature,
       detach_y=recipe.detach_y,

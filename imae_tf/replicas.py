@@ -51,6 +51,11 @@ class GlobalBatch:
     """The sum of a tensor over all replicas, the same on each."""
     return self._context.all_reduce("SUM", tensor) if self._context else tensor
 
+  def mean(self, rows):
+    """The mean of a vector [M] over all N images, the same on each replica; no gradient."""
+    total = self.sum(tf.reduce_sum(tf.stop_gradient(rows)))
+    return total / tf.cast(tf.maximum(self.size, 1), rows.dtype)
+
   def one_log(self, value):
     """A scalar equal on all replicas, in the shape in which Keras can merge it.
 

@@ -108,6 +108,11 @@ DEFINITIONS = {
     "mi_z_per_dimension": Definition(
         "I(x;z_k)", "nats", "The same for each factor alone.", "As for the sum."
     ),
+    "mi_z_joint": Definition(
+        "I(x;z)", "nats",
+        "Information of all continuous factors together about the image.",
+        "Naive can never exceed ln n: near that cap it measures n, not the model.",
+    ),
     "mi_joint": Definition(
         "I(x;y,z)", "nats",
         "Information of the whole code about the image, I(x;y) + Σ I(x;z_k) − TC(y,z).",

@@ -246,6 +246,7 @@ def _new_model(run, data, seed):
       latent_dim=run.latent_dim,
       seed=seed,
       steps_per_epoch=data.steps_per_epoch(run.recipe.batch_size),
+      method=run.method,
   )
 
 
@@ -341,7 +342,7 @@ def versions():
 def _config(run, data):
   config = dataclasses.asdict(run)
   config.pop("recipe")
-  recipe = dataclasses.asdict(run.recipe)
+  recipe = recipes.settings(run.recipe, run.method)
   return {
       **config,
       "recipe": run.recipe_name,

@@ -27,6 +27,7 @@ from keras_tuner.src import config
 
 from imae_tf import data as data_lib
 from imae_tf import metrics
+from imae_tf import recipes
 from imae_tf import runs
 from imae_tf import search_report
 from imae_tf import tuning
@@ -220,7 +221,7 @@ def _config(search, trials):
       "format": _FORMAT_VERSION,
       **{key: run[key] for key in run if key not in ("recipe", "recipe_name")},
       "recipe": search.run.recipe_name,
-      "settings": run["recipe"],
+      "settings": recipes.settings(search.run.recipe, search.run.method),
       "space": {name: dataclasses.asdict(part) for name, part in search.space.items()},
       "tuner": search.tuner,
       "executions_per_trial": search.executions_per_trial,

@@ -50,6 +50,7 @@ SPACE = {
     "lam": Range(1.0, 50.0),
     "beta_y": Range(10.0, 300.0),
     "entropy_weight": Range(1.0, 8.0),
+    "capacity_z": Range(1.0, 30.0),
     "temperature": Range(0.3, 1.5),
     "vat_radius": Range(0.2, 5.0),
     "neighbor_fraction": Range(0.1, 0.7),
@@ -59,28 +60,37 @@ SPACE = {
     "num_categories": Range(5, 30, integer=True),
     "latent_dim": Range(2, 32, integer=True),
 }
-DEFAULT_SEARCH = ("beta", "gamma", "lam")
 
 
-def space(search=DEFAULT_SEARCH):
+def space(search=(), method="imae"):
   """The part of `SPACE` that is searched: {name: Range or Choice}.
 
   Args:
     search: names of `SPACE`, each alone or with a part of its own: "beta=1:10",
-      "encoder_units=500-500|1200-1200".
+      "encoder_units=500-500|1200-1200"; empty for `default_search(method)`.
+    method: of `recipes.METHODS`.
 
   Raises:
-    InputError: an unknown name, or a part that cannot be read.
+    InputError: an unknown name, one that the method does not have, or a part that cannot be
+      read.
   """
+  names = list(recipes.settings(recipes.PAPER, method)) + ["num_categories", "latent_dim"]
+  names = [name for name in SPACE if name in names]
   found = {}
-  for item in search:
+  for item in search or default_search(method):
     name, equals, part = item.partition("=")
-    if name not in SPACE:
-      raise InputError(f"expected names among {', '.join(SPACE)} to search, got {name!r}.")
+    if name not in names:
+      raise InputError(
+          f"expected names among {', '.join(names)} to search for {method}, got {name!r}."
+      )
     found[name] = _part(name, part) if equals else SPACE[name]
-  if not found:
-    raise InputError("expected something to search, got nothing; beta,gamma,lam for example.")
   return found
+
+
+def default_search(method):
+  """The names of the weights of a method that are searched when nothing is said."""
+  own = recipes.METHODS[method]
+  return [name for name in ("beta", "gamma", "capacity_z") if name in own] + ["lam"]
 
 
 def _part(name, text):
@@ -159,7 +169,7 @@ def _units(text):
 
 
 class IMAEHyperModel(keras_tuner.HyperModel):
-  """`IMAE` whose weights keras-tuner chooses, ranked without labels.
+  """`IMAE`, or a sibling, whose weights keras-tuner chooses, ranked without labels.
 
       hypermodel = IMAEHyperModel(image_shape=(28, 28, 1))
       tuner = keras_tuner.RandomSearch(hypermodel, objective=tuning.objective(), max_trials=20)
@@ -168,40 +178,43 @@ class IMAEHyperModel(keras_tuner.HyperModel):
 
   Args:
     image_shape: (H, W, C).
-    recipe: `recipes.Recipe` with what is not searched; None for MNIST's.
+    recipe: `recipes.Recipe` with what is not searched; None for the method's on MNIST.
     search: as in `space`.
     num_categories: K2, if not searched.
     latent_dim: K1, if not searched.
     seed: of the noise; first weights follow `keras.utils.set_random_seed`.
     steps_per_epoch: steps after which a learning rate that decays is lowered.
+    method: of `recipes.METHODS`.
     **kwargs: `keras_tuner.HyperModel`'s.
 
   Raises:
-    InputError: `search` cannot be read.
+    InputError: `search` cannot be read, or the method is unknown.
   """
 
   def __init__(
       self,
       image_shape,
       recipe=None,
-      search=DEFAULT_SEARCH,
+      search=(),
       num_categories=10,
       latent_dim=10,
       seed=0,
       steps_per_epoch=1000,
+      method="imae",
       **kwargs,
   ):
     super().__init__(**kwargs)
     self.image_shape = image_shape
-    self.recipe = recipe or recipes.DEFAULT
-    self.space = space(search)
+    self.recipe = recipe or recipes.get("tuned", "mnist", method)
+    self.space = space(search, method)
+    self.method = method
     self.num_categories = num_categories
     self.latent_dim = latent_dim
     self.seed = seed
     self.steps_per_epoch = steps_per_epoch
 
   def build(self, hp):
-    """A compiled `IMAE` with the weights of hp."""
+    """A compiled model with the weights of hp."""
     sizes = (self.num_categories, self.latent_dim)
     declare(hp, self.space, start_of(self.recipe, *sizes))
     recipe, num_categories, latent_dim = chosen(hp.values, self.recipe, *sizes)
@@ -212,6 +225,7 @@ class IMAEHyperModel(keras_tuner.HyperModel):
         latent_dim=latent_dim,
         seed=self.seed,
         steps_per_epoch=self.steps_per_epoch,
+        method=self.method,
     )
 
   def fit(self, hp, model, x, *args, **kwargs):

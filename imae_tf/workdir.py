@@ -202,7 +202,7 @@ def load_keras(path):
   """`keras.models.load_model` with one clear error for a damaged file."""
   import keras
 
-  from imae_tf import models  # noqa: F401  registers the classes
+  from imae_tf import methods  # noqa: F401  registers the classes
 
   try:
     return keras.models.load_model(path)

@@ -56,9 +56,10 @@ def _flags(config):
   """The flags that give this configuration: those that differ from the recipe's values."""
   from imae_tf import recipes
 
-  recipe = dataclasses.asdict(recipes.get(config["recipe"], config["dataset"]))
-  usual = {"recipe": "tuned", "num_categories": 10, "latent_dim": 10, "holdout": 0}
-  usual = json.loads(json.dumps({**usual, **recipe}))
+  recipe = recipes.get(config["recipe"], config["dataset"], config["method"])
+  usual = {"method": "imae", "recipe": "tuned", "holdout": 0}
+  usual |= {"num_categories": 10, "latent_dim": 10, **dataclasses.asdict(recipe)}
+  usual = json.loads(json.dumps(usual))
   given = {**{name: config[name] for name in usual if name in config}, **config["settings"]}
   changed = {name: value for name, value in given.items() if value != usual[name]}
   return "".join(f" --{n}={v}" for n, v in {"dataset": config["dataset"], **changed}.items())

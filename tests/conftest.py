@@ -26,18 +26,18 @@ def digits():
 
 @pytest.fixture
 def tiny_model():
-  """A function that makes a small IMAE on 8x8 images from keyword arguments."""
+  """A function that makes a small model on 8x8 images from its method and arguments."""
   import keras
 
   import imae_tf
 
-  def make(**kwargs):
+  def make(method="imae", **kwargs):
     keras.utils.set_random_seed(0)
     sizes = {name: kwargs[name] for name in ("num_categories", "latent_dim") if name in kwargs}
     encoder, decoder = imae_tf.networks.mlp(
         (8, 8, 1), encoder_units=(32,), decoder_units=(32,), **sizes
     )
-    return imae_tf.IMAE(encoder, decoder, **kwargs)
+    return imae_tf.methods.METHODS[method](encoder, decoder, **kwargs)
 
   return make
 

@@ -29,10 +29,17 @@ def terms(z, mean, log_scale, log_y, leave_one_out=False):
   conditional = -np.mean(np.sum(p * log_y, axis=1))
   ratio = np.sum(p * (log_yz - log_p_y), axis=1) - log_z.sum(1)
   joint = np.sum(p * (log_y + log_z_given_x.sum(1)[:, None] - log_yz), axis=1)
+  # 4 + 5 of Figure 1 in closed form, KL(N(m, s^2) || N(0, 1)) = (m^2 + s^2 - 1)/2 - log s.
+  given_x = 0.5 * (mean**2 + np.exp(2 * log_scale) - 1) - log_scale
+  kl_z_joint = np.mean(logsumexp(log_yz, axis=1) - norm.logpdf(z).sum(1))
   return {
       "entropy_y": entropy_y,
       "conditional_entropy_y": conditional,
       "mi_y": entropy_y - conditional,
+      "kl_y": np.log(log_y.shape[1]) - entropy_y,
+      "kl_z_joint": kl_z_joint,
+      "mi_z_joint": np.mean(given_x.sum(1)) - kl_z_joint,
+      "mi_of_all_z": np.mean(log_z_given_x.sum(1) - logsumexp(log_yz, axis=1)),
       "mi_z_per_dimension": np.mean(log_z_given_x - log_z, axis=0),
       "mi_z": np.mean(np.sum(log_z_given_x - log_z, axis=1)),
       "kl_z": np.mean(np.sum(log_z - norm.logpdf(z), axis=1)),

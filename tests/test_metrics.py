@@ -342,7 +342,8 @@ def test_evaluate_matches_the_equations_in_float64(rng):
   for key in ("mi_y", "entropy_y", "conditional_entropy_y", "kl_z"):
     assert got[key] == pytest.approx(naive[key], abs=1e-5), key
   names = {"mi_z": "mi_z", "mi_z_per_dimension": "mi_z_per_dimension",
-           "total_correlation": "total_correlation", "mi_joint": "joint"}
+           "total_correlation": "total_correlation", "mi_joint": "joint",
+           "mi_z_joint": "mi_of_all_z"}
   for key, wanted in names.items():
     np.testing.assert_allclose(got[key]["naive"], naive[wanted], atol=1e-5)
     np.testing.assert_allclose(got[key]["leave_one_out"], left_out[wanted], atol=1e-5)

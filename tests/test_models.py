@@ -1,4 +1,4 @@
-"""IMAE as a Keras user meets it, over one table of configurations, and its bad input."""
+"""The methods as a Keras user meets them, over one table of configurations, and its bad input."""
 
 import json
 
@@ -17,6 +17,11 @@ GOLDEN = {
     "no_vat": dict(lam=0.0),
     "gaussian": dict(likelihood="gaussian"),
     "other_sizes": dict(num_categories=3, latent_dim=1, temperature=0.3),
+    "vae": dict(method="vae"),
+    "betavae": dict(method="betavae", beta=2.0, lam=0.0),
+    "infovae": dict(method="infovae", beta=3.0, alpha=0.5),
+    "jointvae": dict(method="jointvae", beta=4.0, capacity_z=3.0, capacity_steps=7),
+    "betatcvae": dict(method="betatcvae", beta=2.0),
 }
 golden = pytest.mark.parametrize("config", GOLDEN.values(), ids=GOLDEN)
 LOGGED = {
@@ -70,7 +75,8 @@ def test_save_and_load_keep_codes_config_and_optimizer(tiny_model, digits, confi
 @golden
 def test_get_config_is_whole(tiny_model, config):
   model = tiny_model(**config)
-  assert {name: model.get_config()[name] for name in config} == config
+  given = {name: value for name, value in config.items() if name != "method"}
+  assert {name: model.get_config()[name] for name in given} == given
   again = type(model).from_config(model.get_config())
   assert _json(again) == _json(model)
 
@@ -125,6 +131,44 @@ def test_loss_is_the_weighted_sum_of_the_logs(tiny_model, digits):
   l_y = 2.0 * t["entropy_y"] - t["conditional_entropy_y"] - 4.0 * t["vat_loss"]
   expected = t["reconstruction_loss"] + 3.0 * t["kl_z"] + 2.0 * t["total_correlation"] - 7.0 * l_y
   np.testing.assert_allclose(t["loss"], expected, rtol=1e-5)
+
+
+_SIBLINGS = {
+    "vae": ({}, lambda t: t["kl_y"] + t["kl"] + 4.0 * t["vat_loss"]),
+    "betavae": (dict(beta=3.0), lambda t: 3.0 * (t["kl_y"] + t["kl"] + 4.0 * t["vat_loss"])),
+    "infovae": (
+        dict(beta=3.0), lambda t: 3.0 * (t["marginal_y"] + t["kl_z_joint"] + 4.0 * t["vat_loss"])
+    ),
+    "jointvae": (  # at step 2 of 4: half of ln 10 and half of 30
+        dict(beta=3.0, capacity_z=30.0, capacity_y=9.0, capacity_steps=4),
+        lambda t: 3.0 * (
+            abs(t["kl_y"] - 0.5 * np.log(10)) + abs(t["kl"] - 15.0) + 4.0 * t["vat_loss"]
+        ),
+    ),
+    "betatcvae": (
+        dict(beta=3.0),
+        lambda t: t["mi_y"] + t["mi_z"] + 2.0 * t["total_correlation"] + t["marginal_y"]
+        + t["kl_z"] + 4.0 * t["vat_loss"],
+    ),
+}
+
+
+@pytest.mark.parametrize("method", _SIBLINGS)
+def test_the_loss_of_a_sibling_is_figure_1s(tiny_model, digits, method):
+  """From the logs and from the codes: VAT counts lam times inside beta."""
+  weights, rest = _SIBLINGS[method]
+  model = _compiled(tiny_model(method, lam=4.0, **weights))
+  x = digits[0][:64]
+  model.fit(x, batch_size=32, verbose=0)  # two steps
+  t = model.evaluate(x, batch_size=64, verbose=0)
+  assert t.keys() == LOGGED
+  codes = model.encode(x)
+  t["marginal_y"] = np.log(10) - t["entropy_y"]
+  t["kl_y"] = np.log(10) - t["conditional_entropy_y"]
+  variance = codes["z_scale"] ** 2
+  t["kl"] = np.mean(np.sum(0.5 * (codes["z"] ** 2 + variance - 1 - np.log(variance)), 1))
+  t["kl_z_joint"] = np.mean(model.terms(tf.constant(x), 0, training=False)["kl_z_joint"])
+  np.testing.assert_allclose(t["loss"], t["reconstruction_loss"] + rest(t), rtol=1e-5)
 
 
 def test_the_same_seed_repeats_to_the_bit(tiny_model, digits):
@@ -351,14 +395,17 @@ BAD_ARGUMENTS = [
     (dict(neighbor_fraction=0), "neighbor_fraction expects a number > 0, got 0"),
     (dict(vat_radius="near"), "vat_radius expects a number > 0 or 'neighbor', got 'near'"),
     (dict(seed=-1), "seed expects an integer, 0 or more, got -1"),
+    (dict(method="betavae", beta="5"), "beta expects a number, 0 or more, got '5'"),
+    (dict(method="infovae", alpha=1.5), r"alpha expects a number in \[0, 1\], got 1.5"),
+    (dict(method="jointvae", capacity_z=-1), "capacity_z expects a number, 0 or more, got -1"),
+    (dict(method="jointvae", capacity_steps=0.5), "capacity_steps expects an integer, 1 or more"),
 ]
 
 
 @pytest.mark.parametrize("arguments, message", BAD_ARGUMENTS)
-def test_bad_arguments(arguments, message):
-  encoder, decoder = imae_tf.networks.mlp((8, 8, 1), encoder_units=(4,), decoder_units=(4,))
+def test_bad_arguments(tiny_model, arguments, message):
   with pytest.raises(InputError, match=message):
-    imae_tf.IMAE(encoder, decoder, **arguments)
+    tiny_model(**arguments)
 
 
 def test_networks_that_cannot_be_used():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from imae_tf import estimators
 from imae_tf import objective
@@ -15,6 +16,7 @@ def _information(posterior, leave_one_out=False):
   log_z = estimators.log_normal(z, mean, log_scale)
   terms = objective.information_terms(z, mean, log_scale, log_y, marginals)
   terms["mi_z_per_dimension"] = objective.mutual_information_z(log_z, marginals.z)
+  terms["mi_of_all_z"] = objective.mutual_information_of_all_z(log_z, marginals)
   terms["joint"] = objective.joint_mutual_information(log_y, log_z, marginals)
   return {name: np.mean(value, axis=0) for name, value in terms.items()}
 
@@ -111,3 +113,78 @@ _NAMES = (
 def test_imae_is_the_negative_of_eq_11(weights, expected):
   terms = dict(zip(_NAMES, map(tf.constant, [[100.0], [2.0], [3.0], [4.0], [7.0], [11.0]])))
   np.testing.assert_allclose(objective.imae(terms, **weights), [expected])
+
+
+# ---- the methods of Figure 1 ------------------------------------------------------------------
+
+# Figure 1's terms 2 to 5, the factorial ones, and VAT's: primes, so that no sum is another's.
+_TERMS = {
+    "reconstruction_loss": 101.0, "mi_y": 2.0, "kl_y": 3.0, "mi_z_joint": 5.0,
+    "kl_z_joint": 7.0, "mi_z": 11.0, "kl_z": 13.0, "total_correlation": 17.0, "vat_loss": 19.0,
+}
+_METHODS = {
+    "beta_vae": (dict(beta=4.0, lam=6.0), 101 + 4 * (2 + 3) + 4 * (5 + 7) + 4 * 6 * 19),
+    "vae": (dict(beta=1.0, lam=0.0), 101 + (2 + 3) + (5 + 7)),
+    "info_vae": (dict(beta=4.0, alpha=1.0, lam=6.0), 101 + 4 * 3 + 4 * 7 + 4 * 6 * 19),
+    "info_vae, alpha": (dict(beta=4.0, alpha=0.25, lam=0.0), 101 + 0.75 * (2 + 5) + 4 * (3 + 7)),
+    "joint_vae, below": (
+        dict(beta=4.0, capacity_y=6.0, capacity_z=20.0, lam=6.0),
+        101 + 4 * (6 - 5) + 4 * (20 - 12) + 4 * 6 * 19,
+    ),
+    "joint_vae, above": (
+        dict(beta=4.0, capacity_y=1.0, capacity_z=2.0, lam=0.0), 101 + 4 * (5 - 1) + 4 * (12 - 2)
+    ),
+    "beta_tcvae": (
+        dict(beta=4.0, lam=6.0), 101 + (2 + 11 - 17) + 4 * 17 + 3 + 13 + 6 * 19
+    ),
+}
+
+
+def _function(name):
+  return getattr(objective, {"vae": "beta_vae"}.get(name, name.split(",")[0]))
+
+
+@pytest.mark.parametrize("name", _METHODS)
+def test_a_method_is_its_sum_of_figure_1(name):
+  weights, expected = _METHODS[name]
+  terms = {key: tf.constant([value]) for key, value in _TERMS.items()}
+  np.testing.assert_allclose(_function(name)(terms, **weights), [expected])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_at_beta_1_the_sums_are_the_elbo(seed):
+  """Against TFP's divergences; the TC form alone is an estimate, equal on average."""
+  posterior = reference.random_posterior(np.random.default_rng(seed), n=256)
+  z, mean, log_scale, log_y = [a.astype("float32") for a in posterior]
+  marginals = estimators.log_marginals(z, mean, log_scale, log_y)
+  terms = objective.information_terms(z, mean, log_scale, log_y, marginals)
+  terms["reconstruction_loss"] = tf.linspace(80.0, 120.0, 256)
+  tfd = tfp.distributions
+  kl_z = tfd.kl_divergence(tfd.Normal(mean, np.exp(log_scale)), tfd.Normal(0.0, 1.0))
+  kl_y = tfd.kl_divergence(
+      tfd.Categorical(logits=log_y), tfd.Categorical(logits=np.zeros_like(log_y))
+  )
+  negative_elbo = np.mean(terms["reconstruction_loss"] + kl_y + tf.reduce_sum(kl_z, axis=1))
+  for sums in (
+      objective.beta_vae(terms, beta=1.0, lam=0.0),
+      objective.info_vae(terms, beta=1.0, alpha=0.0, lam=0.0),
+      objective.joint_vae(terms, beta=1.0, capacity_y=0.0, capacity_z=0.0, lam=0.0),
+  ):
+    np.testing.assert_allclose(np.mean(sums), negative_elbo, rtol=1e-5)
+  sampled = tfd.Normal(mean, np.exp(log_scale)).log_prob(z) - tfd.Normal(0.0, 1.0).log_prob(z)
+  negative_elbo += np.mean(np.sum(sampled - kl_z, axis=1))  # its z is a sample
+  tc_form = objective.beta_tcvae(terms, beta=1.0, lam=0.0)
+  np.testing.assert_allclose(np.mean(tc_form), negative_elbo, rtol=1e-5)
+
+
+def test_capacities_pull_from_both_sides():
+  """The gradient of |KL - C| changes its sign at C, and is of the mean, not of each image."""
+  terms = {key: tf.constant([value, value]) for key, value in _TERMS.items()}
+  for capacity, sign in [(9.0, 1.0), (13.0, -1.0)]:
+    kl = tf.Variable([4.0, 16.0])  # one below and one above; 10 on average, 12 with term 4
+    with tf.GradientTape() as tape:
+      terms["kl_z_joint"] = kl - 3.0
+      loss = tf.reduce_mean(objective.joint_vae(
+          terms, beta=2.0, capacity_y=0.0, capacity_z=capacity, lam=0.0
+      ))
+    np.testing.assert_allclose(tape.gradient(loss, kl), [sign, sign])

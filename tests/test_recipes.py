@@ -11,9 +11,8 @@ import imae_tf
 from imae_tf import recipes
 from imae_tf.errors import InputError
 
-WEIGHTS = (
-    "beta", "gamma", "lam", "beta_y", "entropy_weight", "likelihood", "temperature", "detach_y",
-    "vat_radius", "neighbor_fraction", "vat_xi",
+_COMMON = (
+    "lam", "likelihood", "temperature", "detach_y", "vat_radius", "neighbor_fraction", "vat_xi",
 )
 SIZES = {"num_categories": 4, "latent_dim": 3, "seed": 7, "steps_per_epoch": 5}
 
@@ -25,14 +24,39 @@ def test_paper_is_figure_4():
   assert paper == recipes.get("paper", "digits") == recipes.Recipe()
 
 
-def test_paper_weights_are_the_constructor_defaults():
+@pytest.mark.parametrize("method", recipes.METHODS)
+def test_paper_weights_are_the_constructor_defaults(method):
   defaults = {
       name: parameter.default
-      for cls in (imae_tf.models.HybridAutoencoder, imae_tf.IMAE)
+      for cls in (imae_tf.models.HybridAutoencoder, imae_tf.methods.METHODS[method])
       for name, parameter in inspect.signature(cls.__init__).parameters.items()
   }
-  paper = dataclasses.asdict(recipes.PAPER)
-  assert {name: paper[name] for name in WEIGHTS} == {name: defaults[name] for name in WEIGHTS}
+  names = {*_COMMON, *recipes.METHODS[method]}
+  paper = recipes.settings(recipes.get("paper", "mnist", method), method)
+  assert {name: paper[name] for name in names} == {name: defaults[name] for name in names}
+
+
+def test_every_method_has_its_class_and_no_weight_is_forgotten():
+  assert recipes.METHODS.keys() == imae_tf.methods.METHODS.keys()
+  base = inspect.signature(imae_tf.models.HybridAutoencoder.__init__).parameters
+  for method, cls in imae_tf.methods.METHODS.items():
+    own = inspect.signature(cls.__init__).parameters.keys() - base.keys()
+    assert own == set(recipes.METHODS[method]), method
+
+
+@pytest.mark.parametrize("method", [m for m in recipes.METHODS if m != "imae"])
+def test_siblings_share_all_but_the_objective(method):
+  ours, theirs = (recipes.get("tuned", "mnist", m) for m in ("imae", method))
+  shared = recipes.settings(theirs, method).keys() - {*recipes.METHODS[method], "lam", "detach_y"}
+  for name in shared:
+    assert getattr(ours, name) == getattr(theirs, name), name
+  assert not theirs.detach_y
+  assert "gamma" not in recipes.settings(theirs, method)
+
+
+def test_an_unknown_method():
+  with pytest.raises(InputError, match="expected a method among imae, vae, .* got 'gan'"):
+    recipes.get("tuned", "mnist", "gan")
 
 
 def test_a_data_set_without_a_recipe_gets_that_of_mnist():
@@ -45,18 +69,21 @@ def test_an_unknown_recipe():
     recipes.get("best", "digits")
 
 
-def test_every_setting_reaches_the_model():
+@pytest.mark.parametrize("method", recipes.METHODS)
+def test_every_setting_reaches_the_model(method):
   """Each value differs from its default, so that one left out would show."""
-  changed = {
+  values = {
       "beta": 1.5, "gamma": 2.5, "lam": 3.5, "beta_y": 4.5, "entropy_weight": 5.5,
       "likelihood": "gaussian", "temperature": 0.4, "detach_y": True, "vat_radius": "neighbor",
-      "neighbor_fraction": 0.7, "vat_xi": 8.0,
+      "neighbor_fraction": 0.7, "vat_xi": 8.0, "alpha": 0.5, "capacity_y": 1.25,
+      "capacity_z": 2.25, "capacity_steps": 9,
   }
-  assert set(changed) == set(WEIGHTS)
+  changed = {name: values[name] for name in (*_COMMON, *recipes.METHODS[method])}
   recipe = dataclasses.replace(
       recipes.PAPER, **changed, encoder_units=(6, 5), decoder_units=(9,), logits_stddev=1e-4
   )
-  model = recipes.build(recipe, (4, 4, 1), **SIZES)
+  model = recipes.build(recipe, (4, 4, 1), **SIZES, method=method)
+  assert isinstance(model, imae_tf.methods.METHODS[method])
   assert {name: getattr(model, name) for name in changed} == changed
   assert (model.num_categories, model.latent_dim, model.seed) == (4, 3, 7)
   assert model.image_shape == (4, 4, 1)

@@ -10,7 +10,7 @@ from PIL import Image
 import pytest
 
 from imae_tf import metrics as metrics_lib
-from imae_tf import models
+from imae_tf import methods
 from imae_tf import networks
 from imae_tf import plots
 from imae_tf import report
@@ -59,7 +59,7 @@ class _Page(html.parser.HTMLParser):
 
 def _model(k1=3, k2=4, shape=(8, 8, 1), likelihood="bernoulli"):
   encoder, decoder = networks.mlp(shape, k2, k1, encoder_units=(16,), decoder_units=(16,))
-  return models.IMAE(
+  return methods.IMAE(
       encoder, decoder, num_categories=k2, latent_dim=k1, likelihood=likelihood
   )
 
@@ -75,7 +75,7 @@ def _metrics(k1=3, labelled=True, **changes):
   return {
       "method": "imae", "dataset": "digits", "split": "test", "n": 40, "codes": 40, "seed": 3,
       "reconstruction": 31.5, "reconstruction_floor": 21.5, "mi_y": 1.1, "entropy_y": 1.3,
-      "conditional_entropy_y": 0.2, "mi_z": pair, "mi_joint": pair, "kl_z": 0.3,
+      "conditional_entropy_y": 0.2, "mi_z": pair, "mi_joint": pair, "mi_z_joint": pair, "kl_z": 0.3,
       "mi_z_per_dimension": {
           "naive": rng.random(k1).tolist(), "leave_one_out": rng.random(k1).tolist(),
       },

@@ -96,7 +96,7 @@ def test_no_trial_is_drawn_twice(tmp_path, tuner):
   if tuner != "hyperband":
     recipe = recipes.TUNED["digits"]
     first = drawn[0].hyperparameters.values
-    assert first == {name: getattr(recipe, name) for name in tuning.DEFAULT_SEARCH}
+    assert first == {name: getattr(recipe, name) for name in tuning.space()}
 
 
 def test_failures_in_a_row_stop_all_workers(tmp_path, monkeypatch):

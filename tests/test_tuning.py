@@ -83,12 +83,26 @@ def test_names_of_keras_tuner_are_no_settings():
         (["encoder_units=a-b"], "expected encoder_units=500-500"),
         (["encoder_units=500-0"], "expected encoder_units=500-500"),
         (["num_categories=1:5"], "expected num_categories=5:30"),
-        ([], "expected something to search"),
+        ([""], "got ''"),
     ],
 )
 def test_a_space_that_cannot_be_read(search, message):
   with pytest.raises(InputError, match=message):
     tuning.space(search)
+
+
+@pytest.mark.parametrize(
+    "method, names",
+    [
+        ("vae", ["lam"]), ("betavae", ["beta", "lam"]), ("infovae", ["beta", "lam"]),
+        ("jointvae", ["beta", "capacity_z", "lam"]), ("betatcvae", ["beta", "lam"]),
+    ],
+)
+def test_a_method_searches_its_own_weights(method, names):
+  assert list(tuning.space(method=method)) == names
+  for foreign in ("gamma", "entropy_weight"):
+    with pytest.raises(InputError, match=f"to search for {method}, got '{foreign}'"):
+      tuning.space([foreign], method)
 
 
 # ---- keras-tuner -----------------------------------------------------------------------

@@ -4,6 +4,7 @@ import dataclasses
 
 from absl import flags
 
+from imae_tf import recipes
 from imae_tf.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -11,16 +12,20 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "dataset", "digits", "digits, a TFDS name (mnist, fashion_mnist, celeb_a), a .npz or a folder."
 )
-flags.DEFINE_enum("method", "imae", ["imae"], "What is trained.")
+flags.DEFINE_enum("method", "imae", list(recipes.METHODS), "What is trained.")
 flags.DEFINE_enum("recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's.")
 flags.DEFINE_integer("epochs", None, "Epochs in all; an existing run may be given more.", 1)
 flags.DEFINE_integer("batch_size", None, "Images per step; the marginals are taken over it.", 2)
 flags.DEFINE_integer("seed", 0, "Of weights, order and noise.", 0)
-flags.DEFINE_float("beta", None, "Weight of L(z), and of L_D(y) unless --beta_y.", 0)
-flags.DEFINE_float("beta_y", None, "Weight of L_D(y).", 0)
-flags.DEFINE_float("gamma", None, "Weight of the total correlation.", 0)
-flags.DEFINE_float("lam", None, "Weight of VAT inside L_D(y).", 0)
-flags.DEFINE_float("entropy_weight", None, "How often H(y) counts in L_D(y).", 0)
+flags.DEFINE_float("beta", None, "Of IMAE: of L(z), and of L_D(y) unless --beta_y.", 0)
+flags.DEFINE_float("beta_y", None, "Weight of L_D(y), of IMAE.", 0)
+flags.DEFINE_float("gamma", None, "Weight of the total correlation, of IMAE.", 0)
+flags.DEFINE_float("lam", None, "Weight of VAT inside beta (of IMAE: inside L_D(y)).", 0)
+flags.DEFINE_float("entropy_weight", None, "How often H(y) counts in L_D(y), of IMAE.", 0)
+flags.DEFINE_float("alpha", None, "1 - alpha weighs I(x;y) + I(x;z), of InfoVAE.", 0, 1)
+flags.DEFINE_float("capacity_y", None, "Last capacity of y in nats, of JointVAE.", 0)
+flags.DEFINE_float("capacity_z", None, "Last capacity of z in nats, of JointVAE.", 0)
+flags.DEFINE_integer("capacity_steps", None, "Steps until both are reached, of JointVAE.", 1)
 flags.DEFINE_bool("detach_y", None, "Stop the reconstruction's gradient at y.")
 flags.DEFINE_float("temperature", None, "Of the relaxed y.", 0)
 flags.DEFINE_string("vat_radius", None, "Pixels, or 'neighbor'.")
@@ -63,11 +68,16 @@ def run():
 
 def _recipe():
   """The recipe with the flags that were given in its place."""
-  from imae_tf import recipes
-
-  recipe = recipes.get(FLAGS.recipe, FLAGS.dataset)
+  recipe = recipes.get(FLAGS.recipe, FLAGS.dataset, FLAGS.method)
   names = [field.name for field in dataclasses.fields(recipe) if field.name in FLAGS]
   given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+  foreign = given.keys() - recipes.settings(recipe, FLAGS.method).keys()
+  if foreign:
+    own = ", ".join(f"--{name}" for name in (*recipes.METHODS[FLAGS.method], "lam"))
+    raise InputError(
+        f"expected weights of {FLAGS.method}, which are {own}, got --{min(foreign)}; leave it"
+        " out, or give the --method that has it."
+    )
   radius = given.get("vat_radius")
   if radius is not None and radius != "neighbor":
     try:

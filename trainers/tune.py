@@ -25,9 +25,10 @@ flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
 flags.DEFINE_integer("trials", 30, "Trials in all; an existing search may be given more.", 1)
 flags.DEFINE_list(
     "search",
-    ["beta", "gamma", "lam"],
-    "What is searched, each alone or with its part: beta=1:10,learning_rate. Also beta_y,"
-    " entropy_weight, temperature, vat_radius, neighbor_fraction, num_categories, latent_dim,"
+    [],
+    "What is searched, each alone or with its part: beta=1:10,learning_rate. Without it beta,"
+    " gamma, capacity_z and lam, as far as the method has them. Also beta_y, entropy_weight,"
+    " temperature, vat_radius, neighbor_fraction, num_categories, latent_dim,"
     " encoder_units=500-500|500-1000, decoder_units.",
 )
 flags.DEFINE_enum("tuner", "random", ["random", "bayesian", "hyperband"], "keras-tuner's oracle.")
@@ -47,7 +48,7 @@ def main():
   run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, restarts=1))
   described = search.Search(
       run=run,
-      space=tuning.space(FLAGS.search),
+      space=tuning.space(FLAGS.search, FLAGS.method),
       tuner=FLAGS.tuner,
       executions_per_trial=FLAGS.executions_per_trial,
   )

@@ -32,7 +32,8 @@ METRICS = {
 }
 # Beyond the contract of METRICS.
 EXTRA_METRICS = {
-    "recipe", "epochs", "codes", "kl_z", "mi_joint", "neighbor_mi_y", "used_categories",
+    "recipe", "epochs", "codes", "kl_z", "mi_joint", "mi_z_joint", "neighbor_mi_y",
+    "used_categories",
 }
 TRAIN_FLAGS = {
     "dataset", "workdir", "method", "recipe", "epochs", "batch_size", "seed", "beta", "gamma",
