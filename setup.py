@@ -58,6 +58,7 @@ setuptools.setup(
         "console_scripts": [
             "imae-train = imae_tf.trainers.train:cli",
             "imae-quickstart = imae_tf.trainers.quickstart:cli",
+            "imae-compare = imae_tf.trainers.compare:cli",
             "imae-tune = imae_tf.trainers.tune:cli",
             "imae-evaluate = imae_tf.trainers.evaluate:cli",
             "imae-export = imae_tf.export.export:cli",

@@ -2,10 +2,12 @@
 
 import math
 import sys
+import time
 
 import keras
 import tqdm
 
+from imae_tf import metrics
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import Preempted
@@ -68,6 +70,34 @@ class Progress(keras.callbacks.Callback):
 
   def on_train_end(self, logs=None):
     self._bar.close()
+
+
+class Watch(keras.callbacks.Callback):
+  """Adds to the logs of each epoch how well the categories fit labels, and its seconds.
+
+  `accuracy`, `nmi` and `mi_y_label` (nats) of argmax p(y|x) on the images given; nothing is
+  trained on them. `seconds` is the wall-clock of the epoch with the look at the labels left
+  out. It must stand before the callbacks that read the logs.
+
+  Args:
+    x: [N, H, W, C] images in [0, 1].
+    labels: [N] integers, or None for `seconds` alone.
+  """
+
+  def __init__(self, x, labels):
+    super().__init__()
+    self._x, self._labels = x, labels
+
+  def on_epoch_begin(self, epoch, logs=None):
+    self._started = time.monotonic()
+
+  def on_epoch_end(self, epoch, logs=None):
+    logs["seconds"] = time.monotonic() - self._started
+    if self._labels is not None:
+      categories = self.model.encode(self._x)["y"].argmax(axis=1)
+      logs["accuracy"] = metrics.clustering_accuracy(self._labels, categories)
+      logs["nmi"] = metrics.nmi(self._labels, categories)
+      logs["mi_y_label"] = metrics.mi_y_label(self._labels, categories)
 
 
 class RunKeeper(keras.callbacks.Callback):

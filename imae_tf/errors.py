@@ -15,6 +15,10 @@ class InputError(ImaeError, ValueError):
   """Bad input: the message says what was expected, what came and how to mend it."""
 
 
+class InUseError(InputError):
+  """Another process is at work in the folder."""
+
+
 class DivergenceError(ImaeError, RuntimeError):
   """A term of the loss is no longer finite: the message names the term and the step."""
 

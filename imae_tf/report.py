@@ -20,7 +20,7 @@ _GRID_COLUMNS = 10
 _NARROW_COLUMNS = 5  # on phones
 _RECONSTRUCTED = 20
 _TRAVERSED = 6
-_METHODS = {
+METHODS = {
     "imae": "IMAE",
     "vae": "VAE",
     "betavae": "β-VAE",
@@ -244,7 +244,7 @@ class _Run:
   @property
   def method(self):
     method = self.metrics.get("method", "imae")
-    return _METHODS.get(method, str(method))
+    return METHODS.get(method, str(method))
 
 
 def _check(x, labels, metrics):

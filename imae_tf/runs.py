@@ -49,9 +49,10 @@ class _Session:
   job: cluster.Job
   stop_asked: Callable[[], bool]
   progress: bool
+  watched: tuple | None
 
 
-def train(run, workdir, job=None, progress=True):
+def train(run, workdir, job=None, progress=True, watched=None):
   """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
 
   The order of the images, the noise and the first weights are functions of the seed and
@@ -63,6 +64,8 @@ def train(run, workdir, job=None, progress=True):
     workdir: its folder; of several workers the chief's alone is read and written.
     job: `cluster.Job`; None for this process alone.
     progress: show it.
+    watched: (x, labels) of `callbacks.Watch`, whose figures the history then has; of a run
+      from its first epoch on, in one process.
 
   Returns:
     The trained model.
@@ -85,7 +88,7 @@ def train(run, workdir, job=None, progress=True):
   config = _config(run, data)
   workdir = pathlib.Path(workdir)
   with cluster.sigterm_noted() as stop_asked, job.losing_workers():
-    session = _Session(run, data, workdir, job, stop_asked, progress)
+    session = _Session(run, data, workdir, job, stop_asked, progress, watched)
     if job.is_chief:
       workdirs.check(workdir, config)
     _check_same_command(job, config, data)
@@ -292,7 +295,8 @@ def _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=Fal
       if session.job.is_chief:
         board_keeper = keras.callbacks.TensorBoard(board, write_graph=False)
         shown = [callbacks.Progress(epochs)] if session.progress else []
-        keepers = [*shown, board_keeper, *keepers]
+        watch = [callbacks.Watch(*session.watched)] if session.watched else []
+        keepers = [*watch, *shown, board_keeper, *keepers]
       _fit_span(session, model, seed, start, end, steps_per_epoch, keepers)
 
 

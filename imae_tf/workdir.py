@@ -18,6 +18,7 @@ import tempfile
 import typing
 
 from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
 from imae_tf.errors import first_line
 
 FORMAT_VERSION = 1
@@ -119,7 +120,7 @@ def locked(workdir):
   """Keeps other programs from training in the same folder; made if it is not there.
 
   Raises:
-    InputError: another process trains in it.
+    InUseError: another process trains in it.
   """
   folder = pathlib.Path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +128,7 @@ def locked(workdir):
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      raise InputError(
+      raise InUseError(
           f"expected a folder that no one trains in, got {workdir}, where another process"
           " is at work; wait for it, or give another --workdir."
       ) from None

@@ -1,0 +1,272 @@
+"""Methods x recipes x data sets x seeds: each a run in a folder of its own, then one table.
+
+    runs/mnist/betavae-paper/seed-0/     a workdir of imae-train, evaluated
+    baselines/mnist-10-0.json            accuracy of the classical methods, once for each seed
+    locks/                               of the processes that share the work
+
+What is finished is skipped, what was killed goes on. Several processes with the same folder
+take different runs.
+"""
+
+import dataclasses
+import math
+import pathlib
+import statistics
+import sys
+
+import keras
+
+from imae_tf import data as data_lib
+from imae_tf import evaluation
+from imae_tf import recipes
+from imae_tf import runs
+from imae_tf import workdir as workdirs
+from imae_tf.errors import DivergenceError
+from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
+
+# The paper's Table 4a: 10,000 test images, nats. Its estimators are not named.
+PUBLISHED = {
+    ("mnist", "betavae"): (141.5, 0.0, 4.4, 0.0),
+    ("mnist", "jointvae"): (127.3, 1.9, 5.6, 2.3),
+    ("mnist", "infovae"): (121.5, 1.7, 6.8, 1.5),
+    ("mnist", "imae"): (117.9, 1.8, 7.2, 0.8),
+    ("fashion_mnist", "betavae"): (252.5, 0.0, 4.6, 0.0),
+    ("fashion_mnist", "jointvae"): (256.0, 1.8, 4.7, 2.6),
+    ("fashion_mnist", "infovae"): (247.1, 0.9, 6.0, 0.7),
+    ("fashion_mnist", "imae"): (234.9, 1.7, 8.5, 0.0),
+}
+PUBLISHED_NAMES = ("reconstruction", "mi_y", "mi_z", "total_correlation")
+
+# Of metrics.json, what says which run it is; the numbers are the rest.
+_NAMES = ("method", "recipe", "dataset", "split", "seed", "n", "epochs")
+
+
+def plan(methods, recipe_names, datasets, seeds, *, epochs, num_categories, latent_dim):
+  """The `runs.Run`s of a comparison, seed by seed, so that all methods have one seed early.
+
+  Args:
+    methods: of `recipes.METHODS`.
+    recipe_names: "paper", "tuned".
+    datasets: as in imae-train.
+    seeds: integers.
+    epochs: of every run; None for those of its recipe.
+    num_categories: K2.
+    latent_dim: K1.
+
+  Raises:
+    InputError: nothing to compare, an unknown name, or two data sets of one short name.
+  """
+  lists = {"methods": methods, "recipes": recipe_names, "datasets": datasets, "seeds": seeds}
+  for name, given in lists.items():
+    if not given:
+      raise InputError(f"expected {name} to compare, got none.")
+    if len(set(given)) < len(given):
+      raise InputError(f"expected each of the {name} once, got {','.join(map(str, given))}.")
+  names = [data_lib.canonical(dataset) for dataset in datasets]
+  if len({_short(name) for name in names}) < len(names):
+    raise InputError(f"expected data sets of different names, got {','.join(names)}.")
+  planned = []
+  for seed in seeds:
+    for given, dataset in zip(datasets, names):
+      for method in methods:
+        for recipe_name in recipe_names:
+          recipe = recipes.get(recipe_name, given, method)
+          recipe = dataclasses.replace(recipe, epochs=epochs or recipe.epochs)
+          planned.append(runs.Run(
+              dataset=dataset, method=method, recipe_name=recipe_name, recipe=recipe,
+              num_categories=num_categories, latent_dim=latent_dim, holdout=0, seed=seed,
+              deterministic=True,
+          ))
+  return planned
+
+
+def folder_of(run, workdir):
+  """Where a run of the comparison in a folder lies."""
+  name = f"{run.method}-{run.recipe_name}"
+  return pathlib.Path(workdir) / "runs" / _short(run.dataset) / name / f"seed-{run.seed}"
+
+
+def train_all(planned, workdir, done=lambda: None):
+  """Trains and evaluates all runs of a plan that are not finished yet.
+
+  A run that diverges is noted in its folder as failed and not tried again. The labels of up
+  to 10,000 training images, where there are labels, are compared with the categories after
+  each epoch (`callbacks.Watch`); nothing is trained or chosen by them. Test images are looked
+  at once, when a run is finished.
+
+  Args:
+    planned: list of `runs.Run`.
+    workdir: folder of the comparison.
+    done: called after each run.
+
+  Returns:
+    How many runs another process was at work on; they are left to it.
+
+  Raises:
+    InputError: bad data, or a folder that holds something else.
+    Preempted: SIGTERM came; all is saved.
+  """
+  workdir = pathlib.Path(workdir)
+  _check_folder(workdir)
+  elsewhere = 0
+  for index, run in enumerate(planned):
+    folder = folder_of(run, workdir)
+    what = f"{_short(run.dataset)}, {run.method}, {run.recipe_name}, seed {run.seed}"
+    head = f"[{index + 1} of {len(planned)}] {what}"
+    lock = workdir / "locks" / "-".join(folder.relative_to(workdir / "runs").parts)
+    try:
+      with workdirs.locked(lock):
+        if _is_finished(folder, run):
+          _say(f"{head}: done before")
+          continue
+        _say(head)
+        _train_one(run, folder, workdir)
+    except InUseError:
+      _say(f"{head}: another process is at work on it")
+      elsewhere += 1
+      continue
+    done()
+  return elsewhere
+
+
+def _train_one(run, folder, workdir):
+  keras.backend.clear_session()
+  data = data_lib.load(run.dataset)
+  try:
+    runs.train(run, folder, watched=data.arrays("train", limit=evaluation.MAX_IMAGES))
+  except DivergenceError as error:
+    workdirs.write_json(folder / "failed.json", {"reason": str(error)})
+    _say(f"failed: {error}")
+    return
+  cached = workdir / "baselines" / (
+      f"{_short(run.dataset)}-{run.num_categories}-{run.seed}.json"
+  )
+  known = workdirs.read_json(cached) if cached.exists() else None
+  metrics = evaluation.evaluate(folder, baselines=known, say=lambda text: None)
+  if known is None and metrics["baselines"] is not None:
+    workdirs.write_json(cached, metrics["baselines"])
+  _say(workdirs.summary(metrics, folder))
+
+
+def _is_finished(folder, run):
+  if (folder / "failed.json").exists():
+    return True
+  if not (folder / "metrics.json").exists():
+    return False
+  # An existing run may be given more epochs; anything else that differs is an error.
+  return workdirs.read_json(folder / "metrics.json")["epochs"] >= run.recipe.epochs
+
+
+def _check_folder(workdir):
+  ours = {"runs", "locks", "baselines", "figures"}
+  others = sorted(
+      p.name for p in workdir.glob("[!.]*")
+      if p.name not in ours and not p.name.startswith("comparison.")
+  )
+  if others:
+    raise InputError(
+        f"expected an empty folder or a comparison's, got {workdir} with {others[0]!r}; give"
+        " another --workdir."
+    )
+
+
+# ---- what was found ------------------------------------------------------------------------
+
+
+def finished(workdir):
+  """Folders of the evaluated runs below a comparison's folder, sorted."""
+  found = pathlib.Path(workdir).glob("runs/*/*/seed-*/metrics.json")
+  return sorted(path.parent for path in found)
+
+
+def failed(workdir):
+  """{folder: reason} of the runs that diverged."""
+  found = sorted(pathlib.Path(workdir).glob("runs/*/*/seed-*/failed.json"))
+  return {path.parent: workdirs.read_json(path)["reason"] for path in found}
+
+
+def rows(workdir):
+  """What all finished runs of a comparison found, those that differ in the seed together.
+
+  Returns:
+    A list of {"method", "recipe", "dataset", "seeds", "n", "epochs", "settings", "versions",
+    "published", "metrics": {name: {"mean", "std", "values"}}}. Names are those of
+    metrics.json, pairs flattened ("mi_z.naive"), and `train_seconds`, wall-clock; `std` is
+    over seeds, None for one. "published" holds the paper's figures under the same names, None
+    where there are none.
+  """
+  groups = {}
+  for folder in finished(workdir):
+    config = workdirs.read_config(folder)
+    metrics = workdirs.read_json(folder / "metrics.json")
+    key = tuple(metrics[name] for name in ("dataset", "method", "recipe", "n", "epochs"))
+    groups.setdefault(key, []).append((folder, config, metrics))
+  return sorted((_row(key, members) for key, members in groups.items()), key=_order)
+
+
+def _row(key, members):
+  dataset, method, recipe, n, epochs = key
+  members = sorted(members, key=lambda member: member[1]["seed"])
+  values = {}
+  for folder, _, metrics in members:
+    flat = {**_flat(metrics), "train_seconds": _seconds(folder)}
+    for name, value in flat.items():
+      if value is not None:
+        values.setdefault(name, []).append(value)
+  config = members[0][1]
+  published = PUBLISHED.get((dataset, method))
+  return {
+      "method": method,
+      "recipe": recipe,
+      "dataset": _short(dataset),
+      "seeds": [config["seed"] for _, config, _ in members],
+      "n": n,
+      "epochs": epochs,
+      "settings": config["settings"],
+      "versions": config["versions"],
+      "published": published and dict(zip(PUBLISHED_NAMES, published)),
+      "metrics": {
+          name: {
+              "mean": statistics.fmean(found),
+              "std": statistics.stdev(found) if len(found) > 1 else None,
+              "values": found,
+          }
+          for name, found in values.items()
+      },
+  }
+
+
+def _order(row):
+  methods = list(recipes.METHODS)
+  return (row["dataset"], methods.index(row["method"]), row["recipe"], row["epochs"])
+
+
+def _flat(metrics):
+  """The numbers of metrics.json: {name: number}, those of a dict under "name.key"."""
+  flat = {}
+  for name, value in metrics.items():
+    parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {
+        name: value
+    }
+    flat |= {k: v for k, v in parts.items() if isinstance(v, (int, float)) and name not in _NAMES}
+  return flat
+
+
+def _seconds(folder):
+  """Wall-clock of training, all starts included; None if the history does not say."""
+  histories = [workdirs.read_history(folder)]
+  starts = [workdirs.read_history(start) for start in folder.glob("restarts/start-*")]
+  if starts:  # the chosen one's rows are the first of the run's
+    histories[0] = histories[0][len(max(starts, key=len)) :]
+  total = sum(row.get("seconds", math.nan) for rows in histories + starts for row in rows)
+  return total if math.isfinite(total) else None
+
+
+def _short(dataset):
+  """A data set's name in folders and tables: of a path its last part."""
+  return pathlib.PurePath(dataset).stem if "/" in dataset else dataset
+
+
+def _say(text):
+  print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,131 @@
+"""The tables of a comparison: comparison.json, .md and .html."""
+
+import pathlib
+
+from imae_tf import compare
+from imae_tf import report
+from imae_tf import workdir as workdirs
+
+# Column: (title, metric or pair of metrics, digits)
+_COLUMNS = (
+    ("accuracy", ("accuracy",), 3),
+    ("reconstruction", ("reconstruction",), 1),
+    ("I(x;y)", ("mi_y",), 3),
+    ("I(x;z)", ("mi_z_joint.naive", "mi_z_joint.leave_one_out"), 2),
+    ("sum I(x;z_k)", ("mi_z.naive", "mi_z.leave_one_out"), 2),
+    ("TC(y,z)", ("total_correlation.naive", "total_correlation.leave_one_out"), 2),
+    ("minutes", ("train_seconds",), 1),
+)
+_PUBLISHED_IN = {
+    "reconstruction": "reconstruction", "I(x;y)": "mi_y", "I(x;z)": "mi_z",
+    "TC(y,z)": "total_correlation",
+}
+_MISSING = "–"
+
+
+def write_tables(workdir):
+  """comparison.json and comparison.md of all finished runs; returns the rows."""
+  workdir = pathlib.Path(workdir)
+  rows = compare.rows(workdir)
+  workdirs.write_json(workdir / "comparison.json", rows)
+  with workdirs.replacing(workdir / "comparison.md") as temporary:
+    temporary.write_text(markdown(rows, compare.failed(workdir)), encoding="utf-8")
+  return rows
+
+
+def write(workdir):
+  """All files of a comparison."""
+  write_tables(workdir)
+
+
+def markdown(rows, failed=None):
+  """The tables as Markdown.
+
+  Args:
+    rows: as `compare.rows` returns them.
+    failed: {folder: reason} of runs that diverged.
+  """
+  parts = []
+  for dataset in dict.fromkeys(row["dataset"] for row in rows):
+    of_dataset = [row for row in rows if row["dataset"] == dataset]
+    parts += [f"## {dataset}", _means(of_dataset), _notes(of_dataset), _every_run(of_dataset)]
+  if failed:
+    lines = [f"- `{folder}`: {reason}" for folder, reason in failed.items()]
+    parts += ["## Failed runs", "\n".join(lines)]
+  return "\n\n".join(["# Comparison", *(parts or ["No run has finished yet."])]) + "\n"
+
+
+def _means(rows):
+  """Mean ± standard deviation over seeds, and the paper's figures beside them."""
+  lines = [["method", "weights", "seeds", *(title for title, _, _ in _COLUMNS)]]
+  for row in rows:
+    cells = [_mean(row, names, digits) for _, names, digits in _COLUMNS]
+    lines.append([_title(row), row["recipe"], str(len(row["seeds"])), *cells])
+  for method, published in _published(rows):
+    cells = [
+        str(published[_PUBLISHED_IN[title]]) if title in _PUBLISHED_IN else ""
+        for title, _, _ in _COLUMNS
+    ]
+    lines.append([report.METHODS[method], "as the paper reports", "", *cells])
+  return _table(lines)
+
+
+def _published(rows):
+  """(method, figures) of the paper for the methods that are compared, once each."""
+  found = {row["method"]: row["published"] for row in rows if row["published"]}
+  return list(found.items())
+
+
+def _every_run(rows):
+  lines = [["method", "weights", "seed", *(title for title, _, _ in _COLUMNS)]]
+  for row in rows:
+    for i, seed in enumerate(row["seeds"]):
+      cells = [_one(row, names, digits, i) for _, names, digits in _COLUMNS]
+      lines.append([_title(row), row["recipe"], str(seed), *cells])
+  return _table(lines)
+
+
+def _notes(rows):
+  images = sorted({row["n"] for row in rows})
+  floors = {f"{row['metrics']['reconstruction_floor']['mean']:.1f}" for row in rows}
+  epochs = sorted({(row["recipe"], row["epochs"]) for row in rows})
+  return (
+      f"Test images: {', '.join(map(str, images))}; reconstruction in nats per image, whose floor"
+      f" is {', '.join(sorted(floors))}. I(x;z) is of all dimensions together; it, the sum over"
+      " dimensions and TC are estimated over as many codes, naive / leave-one-out: of an"
+      " information the first errs downwards and is at most ln n, the second errs upwards. The"
+      " paper does not say which of the two its I(x;z) is, nor by which estimator. Minutes are"
+      " wall-clock of training, on a machine that may have had other work. Epochs:"
+      f" {', '.join(f'{epochs} ({recipe})' for recipe, epochs in epochs)}."
+  )
+
+
+def _title(row):
+  return report.METHODS[row["method"]]
+
+
+def _mean(row, names, digits):
+  cells = []
+  for name in names:
+    found = row["metrics"].get(name)
+    if found is None:
+      return _MISSING
+    scale = 1 / 60 if name == "train_seconds" else 1
+    text = f"{found['mean'] * scale:.{digits}f}"
+    if len(names) == 1 and found["std"] is not None:
+      text += f" ± {found['std'] * scale:.{digits}f}"
+    cells.append(text)
+  return " / ".join(cells)
+
+
+def _one(row, names, digits, index):
+  found = [row["metrics"].get(name) for name in names]
+  if any(part is None or len(part["values"]) != len(row["seeds"]) for part in found):
+    return _MISSING
+  scale = 1 / 60 if names == ("train_seconds",) else 1
+  return " / ".join(f"{part['values'][index] * scale:.{digits}f}" for part in found)
+
+
+def _table(lines):
+  rows = ["| " + " | ".join(cells) + " |" for cells in lines]
+  return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:]])

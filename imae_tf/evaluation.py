@@ -1,0 +1,70 @@
+"""A finished run measured: metrics.json, report.html and figures in its folder."""
+
+import pathlib
+
+import numpy as np
+
+from imae_tf import data as data_lib
+from imae_tf import metrics as metrics_lib
+from imae_tf import report
+from imae_tf import workdir as workdirs
+
+# The pairwise figures cost n^2.
+MAX_IMAGES = 10_000
+
+
+def evaluate(workdir, split="test", baselines=None, say=print):
+  """Measures the model of a run and writes what was found into its folder.
+
+  Args:
+    workdir: folder of a finished run.
+    split: "test", "train", or "holdout" of a run with held-out images.
+    baselines: `metrics.baselines` of this data set, split and seed, if they are known.
+    say: function of a line that tells what is done.
+
+  Returns:
+    The content of metrics.json.
+
+  Raises:
+    InputError: no finished run, or a damaged file.
+  """
+  workdir = pathlib.Path(workdir)
+  model, config = workdirs.load_model(workdir)
+  history = workdirs.read_history(workdir)  # before the work: it may be damaged
+  data = data_lib.load(config["dataset"], holdout=config["holdout"])
+  x, labels = data.arrays(split, limit=MAX_IMAGES)
+  say(f"Evaluating {len(x)} of {data.size(split)} {split} images of {config['dataset']}.")
+  if baselines is None and labels is not None:
+    baselines = _baselines(data, x, labels, config)
+  metrics = {
+      **{key: config[key] for key in ("method", "dataset", "seed", "recipe")},
+      "split": split,
+      "epochs": config["epochs"],
+      **metrics_lib.evaluate(model, x, labels, seed=config["seed"]),
+      "baselines": baselines,
+  }
+  workdirs.write_json(workdir / "metrics.json", metrics)
+  report.write(
+      workdir / "report.html",
+      model=model,
+      history=history,
+      metrics=metrics,
+      x=x,
+      labels=labels,
+      class_names=data.class_names,
+  )
+  return metrics
+
+
+def _baselines(data, x, labels, config):
+  seed = config["seed"]
+  train = _training_images(data, seed, metrics_lib.MAX_BASELINE_IMAGES)
+  return metrics_lib.baselines(train, x, labels, config["num_categories"], seed=seed)
+
+
+def _training_images(data, seed, most):
+  """All training images, or `most` of them drawn by the seed."""
+  if data.size("train") <= most:
+    return data.arrays("train")[0]
+  batches = data.train_batches(most // 10, seed=seed).take(10)
+  return np.concatenate(list(batches.as_numpy_iterator()))

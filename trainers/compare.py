@@ -1,0 +1,66 @@
+"""imae-compare: methods side by side, on the same networks, data and seeds, under --workdir.
+
+Example: imae-compare --methods=imae,betavae --datasets=digits --seeds=0,1 --workdir=runs/compare
+
+Each run is a workdir of its own; the tables of all finished runs are comparison.md, .json and
+.html. The same command again goes on where a killed comparison stopped, and another one adds
+to it; several processes can share the work.
+"""
+
+import pathlib
+
+from absl import flags
+
+from imae_tf import program
+from imae_tf import recipes
+from imae_tf.errors import InputError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("workdir", None, "Folder of the comparison.", required=True)
+flags.DEFINE_list("methods", list(recipes.METHODS), "What is compared.")
+flags.DEFINE_list("recipes", ["paper", "tuned"], "The paper's weights, or ours.")
+flags.DEFINE_list("datasets", ["digits"], "As imae-train's --dataset.")
+flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights, order and noise: a run each.")
+flags.DEFINE_integer("epochs", None, "Epochs of every run, instead of its recipe's.", 1)
+flags.DEFINE_integer("num_categories", 10, "K2.", 2)
+flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
+
+
+def main():
+  # Imported here: --help and a wrong flag should not wait for TensorFlow.
+  program.import_tensorflow()
+  from imae_tf import compare
+  from imae_tf import comparison_report
+
+  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  planned = compare.plan(
+      FLAGS.methods, FLAGS.recipes, FLAGS.datasets, _seeds(),
+      epochs=FLAGS.epochs, num_categories=FLAGS.num_categories, latent_dim=FLAGS.latent_dim,
+  )
+  elsewhere = compare.train_all(
+      planned, workdir, done=lambda: comparison_report.write_tables(workdir)
+  )
+  comparison_report.write(workdir)
+  if elsewhere:
+    print(f"{elsewhere} runs are left to other processes, which write the tables again.")
+  print((workdir / "comparison.md").read_text())
+  print(f"report          {workdir / 'comparison.html'}")
+
+
+def _seeds():
+  try:
+    seeds = [int(seed) for seed in FLAGS.seeds]
+    if min(seeds, default=0) < 0:
+      raise ValueError
+  except ValueError:
+    raise InputError(f"--seeds expects integers such as 0,1, got {','.join(FLAGS.seeds)!r}.") from None
+  return seeds
+
+
+def cli():
+  program.run(main)
+
+
+if __name__ == "__main__":
+  cli()
