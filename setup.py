@@ -49,7 +49,7 @@ setuptools.setup(
         "tensorboard>=2.20,<2.22",
     ],
     extras_require={
-        "test": ["pytest>=8.2,<10"],
+        "test": ["pytest>=8.2,<10", "pytest-xdist>=3.6,<4"],
         # The baseline of benchmarks/step.py; the CPU wheel will do.
         "benchmarks": ["torch>=2.6"],
         "serving": ["tensorflow-serving-api>=2.19,<2.22"],

@@ -1,16 +1,13 @@
 """The report of a run: one self-contained HTML page, and its figures as PNG files."""
 
-import base64
 import dataclasses
-import html
-import io
 import math
 import pathlib
-import re
 
 import numpy as np
 
 from imae_tf import metrics as metrics_lib
+from imae_tf import pages
 from imae_tf import plots
 from imae_tf import workdir
 from imae_tf.errors import InputError
@@ -266,18 +263,8 @@ def _check(x, labels, metrics):
 # --- figures --------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class _Picture:
-  png: bytes
-  width: int  # CSS pixels
-  height: int
-  alt: str
-  caption: str
-  narrow: bytes | None = None  # another layout, for phones
-
-
 def _pictures(run):
-  """{file name: _Picture}, in the order of the page."""
+  """{file name: pages.Picture}, in the order of the pages."""
   pictures = {
       "reconstructions": _reconstructions(run),
       "generated": _generated(run),
@@ -294,29 +281,15 @@ def _pictures(run):
   return pictures
 
 
-def _picture(figure, alt, caption, narrow=None):
-  width, height = figure.get_size_inches() * 96
-  return _Picture(
-      _png(figure), round(width), round(height), alt, caption, narrow and _png(narrow)
-  )
-
-
-def _png(figure):
-  buffer = io.BytesIO()
-  # Without the version of matplotlib: the same run gives the same bytes.
-  figure.savefig(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
-  return buffer.getvalue()
-
-
 def _reconstructions(run):
   chosen = np.linspace(0, len(run.x) - 1, min(_RECONSTRUCTED, len(run.x))).astype(int)
   x = run.x[chosen]
   reconstructed = run.model.reconstruct(x)
-  return _picture(
+  return pages.picture(
       plots.reconstructions(x, reconstructed),
-      f"{_count(len(x), 'image')}, each above its reconstruction.",
-      f"{_count(len(x), 'image')} spread evenly over the set, not picked by hand. The model sees"
-      " each one and redraws it from p(y|x) and the mean of z alone.",
+      f"{pages.count(len(x), 'image')}, each above its reconstruction.",
+      f"{pages.count(len(x), 'image')} spread evenly over the set, not picked by hand. The model"
+      " sees each one and redraws it from p(y|x) and the mean of z alone.",
       narrow=plots.reconstructions(x, reconstructed, columns=_NARROW_COLUMNS),
   )
 
@@ -324,7 +297,7 @@ def _reconstructions(run):
 def _generated(run):
   images = np.stack([run.model.generate(_GRID_COLUMNS, y=c, seed=0) for c in run.order])
   names = [run.category_name(category) for category in run.order]
-  return _picture(
+  return pages.picture(
       plots.generated(images, names),
       f"Generated images, a row for each of the {run.num_categories} categories.",
       "One category per row, each column one draw z ~ N(0, I), the same in every row.",
@@ -337,10 +310,10 @@ def _typical(run):
   for category in run.order:
     members = run.members(category)
     rows.append(run.x[members[:_GRID_COLUMNS]])
-    names.append((run.category_name(category)[0], _count(len(members), "image")))
+    names.append((run.category_name(category)[0], pages.count(len(members), "image")))
   empty = sum(not len(row) for row in rows)
-  unused = f" {_count(empty, 'category', 'categories')} got no image at all." if empty else ""
-  return _picture(
+  unused = f" {pages.count(empty, 'category', 'categories')} got no image at all." if empty else ""
+  return pages.picture(
       plots.typical(rows, names),
       f"The most certain images of each of the {run.num_categories} categories.",
       "Real images with the highest p(y|x) of each category, best first, and how many images"
@@ -366,7 +339,7 @@ def _traversals(run):
   pictures = {}
   for dimension in sorted(roles, key=lambda k: -mi[k]):
     role = roles[dimension]
-    pictures[f"traversal_{role}"] = _picture(
+    pictures[f"traversal_{role}"] = pages.picture(
         _traversal(run, np.array(rows), dimension, POSITIONS),
         f"Images decoded while z[{dimension}] moves from -2 to 2.",
         captions[role],
@@ -386,7 +359,7 @@ def _traversal(run, rows, dimension, positions):
 
 def _information(run):
   values = [run.metrics[key] for key in _PER_DIMENSION]
-  return _picture(
+  return pages.picture(
       plots.information(*values),
       "Bar charts of the information, the variance of the mean and the mean variance of each"
       " dimension; the numbers are in the table of dimensions below.",
@@ -400,7 +373,7 @@ def _information(run):
 def _confusion(run):
   counts = metrics_lib.confusion_matrix(run.labels, run.categories, run.num_categories)
   classes = [run.class_name(label) for label in np.unique(run.labels)]
-  return _picture(
+  return pages.picture(
       plots.confusion(counts, classes, run.order),
       f"Confusion matrix of {len(classes)} classes and {run.num_categories} categories.",
       "Images of each true class (rows) in each category (columns, matched categories on the"
@@ -410,7 +383,7 @@ def _confusion(run):
 
 def _accuracy(run):
   baselines = run.metrics.get("baselines") or {}
-  return _picture(
+  return pages.picture(
       plots.accuracy(run.method, run.metrics["accuracy"], baselines),
       "Bar chart of the accuracy of the model and of the classical baselines.",
       "All of them cluster without labels; labels only score the result.",
@@ -422,7 +395,7 @@ def _training(run):
       "num_categories": run.num_categories, "floor": run.metrics["reconstruction_floor"],
   }
   held_out = any(name.startswith("val_") for name in run.history[0])
-  return _picture(
+  return pages.picture(
       plots.training(run.history, **options),
       "Training curves of the loss and of its terms.",
       "One value per epoch; every term is unweighted, only the loss is the weighted sum."
@@ -438,7 +411,7 @@ def _training(run):
 def _page(run, pictures):
   title = f"{run.method} on {run.metrics.get('dataset', 'images')}"
   sections = [
-      ("Reconstructions", "reconstructions", _figures(pictures, "reconstructions")),
+      ("Reconstructions", "reconstructions", pages.figures(pictures, "reconstructions")),
       ("Categories", "categories", _categories(run, pictures)),
       ("Factors", "factors", _factors(pictures)),
       ("Against labels", "labels", _against_labels(run, pictures)),
@@ -446,30 +419,22 @@ def _page(run, pictures):
       ("All numbers", "numbers", _numbers(run)),
       ("Configuration", "configuration", _configuration(run)),
   ]
-  links = "".join(f'<a href="#{key}">{name}</a>' for name, key, _ in sections)
-  body = "".join(
-      f'<section id="{key}"><h2>{name}</h2>{content}</section>' for name, key, content in sections
+  header = (
+      f'<p class="lead">{pages.subscripts(_summary(run))}</p><div class="tiles">{_tiles(run)}</div>'
   )
-  return (
-      '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-      '<meta name="viewport" content="width=device-width, initial-scale=1">'
-      '<meta name="color-scheme" content="light dark">'
-      f"<title>{_escape(title)}</title><style>{_STYLE}</style></head><body><main>"
-      f"<header><h1>{_escape(title)}</h1>"
-      f'<p class="lead">{_subscripts(_summary(run))}</p></header>'
-      f'<div class="tiles">{_tiles(run)}</div><nav aria-label="Sections">{links}</nav>'
-      f"{body}</main></body></html>\n"
-  )
+  return pages.document(title, header, sections)
 
 
 def _summary(run):
   metrics = run.metrics
   kind = f"{metrics['split']} image" if metrics.get("split") else "image"
-  after = f", after {_count(run.history[-1]['epoch'], 'epoch')} of training" if run.history else ""
+  after = ""
+  if run.history:
+    after = f", after {pages.count(run.history[-1]['epoch'], 'epoch')} of training"
   seed = f" (seed {metrics['seed']})" if "seed" in metrics else ""
   return (
-      f"{_count(len(run.x), kind)} described by one of K_2 = {run.num_categories} categories y"
-      f" and K_1 = {_count(run.model.latent_dim, 'continuous factor')} z{after}{seed}."
+      f"{pages.count(len(run.x), kind)} described by one of K_2 = {run.num_categories} categories y"
+      f" and K_1 = {pages.count(run.model.latent_dim, 'continuous factor')} z{after}{seed}."
       " No label was used in training."
   )
 
@@ -488,7 +453,7 @@ def _tiles(run):
       )
   )
   for name, key in (("Σ I(x;z<sub>k</sub>)", "mi_z"), ("TC(y,z)", "total_correlation")):
-    naive, left_out = (_number(metrics[key][k], 2) for k in ("naive", "leave_one_out"))
+    naive, left_out = (pages.number(metrics[key][k], 2) for k in ("naive", "leave_one_out"))
     tiles.append(_tile(name, naive, f"nats, naive; leave-one-out {left_out}"))
   if "used_categories" in metrics:  # older files lack it
     used = metrics["used_categories"]
@@ -518,7 +483,7 @@ def _tile(name, value, text, share=None):
     bar = f'<div class="bar"><div style="width:{percent:.1f}%"></div></div>'
   return (
       f'<div class="tile"><div class="name">{name}</div><div class="value">{value}</div>{bar}'
-      f'<div class="text">{_escape(text)}</div></div>'
+      f'<div class="text">{pages.escape(text)}</div></div>'
   )
 
 
@@ -529,7 +494,7 @@ def _categories(run, pictures):
         "Rows are named after the class that each category is matched to; the model never saw"
         " these names."
     )
-  return f"<p>{lead}</p>" + _figures(pictures, "generated", "typical")
+  return f"<p>{lead}</p>" + pages.figures(pictures, "generated", "typical")
 
 
 def _factors(pictures):
@@ -538,7 +503,7 @@ def _factors(pictures):
       " factor moved from −2 to 2. A good factor changes one thing, the same in every row."
   )
   names = [name for name in pictures if name.startswith("traversal_")]
-  return f"<p>{lead}</p>" + _figures(pictures, *names) + _figures(pictures, "information")
+  return f"<p>{lead}</p>" + pages.figures(pictures, *names) + pages.figures(pictures, "information")
 
 
 def _against_labels(run, pictures):
@@ -551,34 +516,13 @@ def _against_labels(run, pictures):
     notes.append("The baselines were not computed for this run.")
   shown = [name for name in ("confusion", "accuracy") if name in pictures]
   notes = "".join(f'<p class="note">{note}</p>' for note in notes)
-  return notes + (_figures(pictures, *shown) if shown else "")
+  return notes + (pages.figures(pictures, *shown) if shown else "")
 
 
 def _training_section(run, pictures):
   if not run.history:
     return '<p class="note">No training history came with this model.</p>'
-  return _figures(pictures, "training")
-
-
-def _figures(pictures, *names):
-  return f'<div class="figures n{len(names)}">' + "".join(
-      _figure(pictures[name]) for name in names
-  ) + "</div>"
-
-
-def _figure(picture):
-  narrow = ""
-  if picture.narrow:
-    narrow = f'<source media="(max-width: 640px)" srcset="{_data_uri(picture.narrow)}">'
-  return (
-      f'<figure><picture>{narrow}<img src="{_data_uri(picture.png)}" width="{picture.width}"'
-      f' height="{picture.height}" alt="{_escape(picture.alt)}"></picture>'
-      f"<figcaption>{_escape(picture.caption)}</figcaption></figure>"
-  )
-
-
-def _data_uri(png):
-  return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+  return pages.figures(pictures, "training")
 
 
 # --- tables ---------------------------------------------------------------------------------
@@ -595,19 +539,19 @@ def _numbers(run):
       " the truth: of an information, naive is on average too low and leave-one-out too high."
   )
   head = ("Quantity", "Value", "What it is, and when not to trust it")
-  table = _table("Definitions", head, rows, "definitions")
+  table = pages.table("Definitions", head, rows, "definitions")
   return f"<p>{lead}</p>{table}<h3>Each dimension</h3>{_dimension_table(run)}"
 
 
 def _definition_row(run, key, definition):
   unit = f" · {definition.unit}" if definition.unit else ""
-  name = f'{_subscripts(definition.name)}<span class="key"><code>{key}</code>{unit}</span>'
+  name = f'{pages.subscripts(definition.name)}<span class="key"><code>{key}</code>{unit}</span>'
   value = "see below" if key in _PER_DIMENSION else _value(run.metrics[key])
   caution = definition.caution
   if key == "mi_joint":
     caution += _distance_from_cap(run)
-  caution = f'<p class="caution">{_subscripts(caution)}</p>' if caution else ""
-  return name, value, f"<p>{_subscripts(definition.meaning)}</p>{caution}"
+  caution = f'<p class="caution">{pages.subscripts(caution)}</p>' if caution else ""
+  return name, value, f"<p>{pages.subscripts(definition.meaning)}</p>{caution}"
 
 
 def _distance_from_cap(run):
@@ -618,14 +562,14 @@ def _distance_from_cap(run):
 def _dimension_table(run):
   mi, var_mean, mean_variance = (run.metrics[key] for key in _PER_DIMENSION)
   rows = [
-      (str(k), *(_number(v) for v in values))
+      (str(k), *(pages.number(v) for v in values))
       for k, values in enumerate(
           zip(mi["naive"], mi["leave_one_out"], var_mean, mean_variance)
       )
   ]
   head = ("k", "I(x;z<sub>k</sub>) naive", "leave-one-out", "Var[µ<sub>k</sub>]",
           "E[σ<sub>k</sub>²]")
-  return _table("Continuous factors", head, rows, "numeric")
+  return pages.table("Continuous factors", head, rows, "numeric")
 
 
 def _configuration(run):
@@ -639,8 +583,8 @@ def _configuration(run):
   for name in ("encoder", "decoder"):
     settings[name] = _network(getattr(run.model, name))
   settings["parameters"] = f"{run.model.count_params():,}"
-  rows = [(_escape(name), _escape(str(value))) for name, value in settings.items()]
-  return _table("Configuration", ("Setting", "Value"), rows, "settings")
+  rows = [(pages.escape(name), pages.escape(str(value))) for name, value in settings.items()]
+  return pages.table("Configuration", ("Setting", "Value"), rows, "settings")
 
 
 def _network(network):
@@ -651,132 +595,12 @@ def _network(network):
   return " → ".join(layers)
 
 
-def _table(caption, head, rows, style=""):
-  # The roles keep it a table for screen readers where phones lay its rows out as blocks.
-  cells = "".join(f'<th role="columnheader" scope="col">{name}</th>' for name in head)
-  body = "".join(
-      f'<tr role="row"><th role="rowheader" scope="row">{first}</th>'
-      + "".join(f'<td role="cell">{cell}</td>' for cell in rest) + "</tr>"
-      for first, *rest in rows
-  )
-  return (
-      f'<div class="scroll"><table role="table" class="{style}"><caption>{caption}</caption>'
-      f'<thead role="rowgroup"><tr role="row">{cells}</tr></thead>'
-      f'<tbody role="rowgroup">{body}</tbody></table></div>'
-  )
-
-
 def _value(value):
   if isinstance(value, dict):
     names = {"naive": "naive", "leave_one_out": "leave-one-out", **_BASELINES}
     return "".join(
-        f'<span class="pair">{_number(v)} <span class="unit">{_escape(names.get(k, k))}</span>'
-        "</span>" for k, v in value.items()
+        f'<span class="pair">{pages.number(v)}'
+        f' <span class="unit">{pages.escape(names.get(k, k))}</span></span>'
+        for k, v in value.items()
     )
-  return _number(value)
-
-
-def _number(value, decimals=3):
-  if value is None:
-    return "–"
-  if isinstance(value, int):
-    return f"{value:,}"
-  text = f"{value:,.{decimals if abs(value) < 10 else 1}f}"
-  return text.replace("-", "−") if text.strip("-0.") else text.lstrip("-")
-
-
-def _count(n, one, many=None):
-  return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def _subscripts(text):
-  """Escaped text with z_k and K_1 as subscripts."""
-  return re.sub(r"_([k12])", r"<sub>\1</sub>", _escape(text))
-
-
-def _escape(text):
-  return html.escape(str(text))
-
-
-_STYLE = """
-:root { --ink: #1d2733; --muted: #5d6875; --line: #dfe4ea; --paper: #f6f7f9; --card: #fff;
-  --accent: #2b6cb0; --track: #e3e8ee; --caution: #8a5a12; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6eaef; --muted: #9ba7b4; --line: #2c3541; --paper: #12171d; --card: #1a2129;
-    --accent: #6ea8dd; --track: #2c3541; --caution: #dcb073; }
-  figure img { filter: brightness(.9); } }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 48px 24px 64px; }
-h1 { font-size: 2.1rem; line-height: 1.15; letter-spacing: -.02em; margin: 0 0 12px; }
-h2 { font-size: 1.35rem; letter-spacing: -.01em; margin: 0 0 8px; }
-h3 { font-size: 1.05rem; margin: 28px 0 8px; }
-p { margin: 0 0 16px; max-width: 46em; }
-section > p { color: var(--muted); }
-.lead { font-size: 1.1rem; color: var(--muted); }
-section { padding-top: 44px; }
-nav { display: flex; flex-wrap: wrap; gap: 4px 20px; margin-top: 24px; font-size: .9rem; }
-a { color: var(--accent); text-decoration: none; }
-a:hover, a:focus { text-decoration: underline; }
-.tiles { display: grid; gap: 12px; margin-top: 28px;
-  grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); }
-.tile, figure, .scroll { background: var(--card); border: 1px solid var(--line);
-  border-radius: 12px; }
-.tile { padding: 14px 16px; }
-.tile .name { font-size: .82rem; color: var(--muted); }
-.tile .value { font-size: 1.75rem; font-weight: 650; line-height: 1.25; letter-spacing: -.02em;
-  font-variant-numeric: tabular-nums; }
-.tile .text { font-size: .82rem; line-height: 1.4; color: var(--muted); }
-.bar { height: 4px; border-radius: 2px; background: var(--track); margin: 4px 0 8px; }
-.bar div { height: 4px; border-radius: 2px; background: var(--accent); }
-.figures { display: grid; gap: 16px; align-items: start; margin-bottom: 16px; }
-.n2 { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-.n3 { grid-template-columns: repeat(3, minmax(0, 1fr)); }
-figure { margin: 0; padding: 12px; }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto;
-  background: #fff; border-radius: 6px; padding: 4px; }
-figcaption { font-size: .86rem; line-height: 1.45; color: var(--muted); padding: 10px 4px 0;
-  max-width: 60em; }
-.note { border-left: 3px solid var(--accent); padding-left: 12px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; line-height: 1.45; }
-caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-th, td { text-align: left; vertical-align: top; padding: 10px 16px;
-  border-bottom: 1px solid var(--line); }
-tbody tr:last-child > * { border-bottom: 0; }
-thead th { font-size: .8rem; color: var(--muted); font-weight: 600; }
-tbody th { font-weight: 600; }
-td { font-variant-numeric: tabular-nums; }
-.settings td { overflow-wrap: anywhere; }
-td p { margin: 0; }
-.caution { color: var(--caution); margin-top: 4px; }
-.key { display: block; font-size: .75rem; font-weight: 400; color: var(--muted); }
-.key code { font-size: 1em; }
-.unit { font-size: .8rem; color: var(--muted); margin-left: 4px; }
-.pair { display: block; white-space: nowrap; }
-.numeric th, .numeric td { text-align: right; padding: 6px 16px; }
-.numeric th:first-child { text-align: left; }
-.settings th, .settings td { padding: 6px 16px; }
-.settings th { font-weight: 400; color: var(--muted); }
-sub { line-height: 0; }
-@media (max-width: 860px) { .n2, .n3 { grid-template-columns: minmax(0, 1fr); } }
-@media (max-width: 640px) {
-  main { padding: 28px 14px 48px; }
-  h1 { font-size: 1.7rem; }
-  .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
-  .tile { padding: 12px; } .tile .value { font-size: 1.45rem; }
-  figure { padding: 8px; }
-  th, td, .numeric th, .numeric td { padding-left: 10px; padding-right: 10px; }
-  .definitions, .definitions tbody { display: block; }
-  .definitions thead { position: absolute; clip-path: inset(50%); }
-  .definitions tr { display: grid; grid-template-columns: 1fr auto; padding: 12px;
-    border-bottom: 1px solid var(--line); }
-  .definitions tr:last-child { border-bottom: 0; }
-  .definitions th, .definitions td { border: 0; padding: 0; }
-  .definitions td:last-child { grid-column: 1 / -1; padding-top: 6px; }
-  .definitions .pair { text-align: right; }
-}
-@media print { body { background: #fff; } nav { display: none; } figure { break-inside: avoid; } }
-"""
+  return pages.number(value)

@@ -9,6 +9,7 @@ import shlex
 
 import numpy as np
 
+from imae_tf import pages
 from imae_tf import report
 from imae_tf import workdir
 
@@ -129,19 +130,7 @@ def _page(search):
       ("Unfinished trials", "unfinished", _unfinished(search)),
       ("Settings of the search", "settings", _settings(search)),
   ]
-  sections = [section for section in sections if section[-1]]
-  links = "".join(f'<a href="#{key}">{name}</a>' for name, key, _ in sections)
-  body = "".join(
-      f'<section id="{key}"><h2>{name}</h2>{content}</section>' for name, key, content in sections
-  )
-  return (
-      '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-      '<meta name="viewport" content="width=device-width, initial-scale=1">'
-      '<meta name="color-scheme" content="light dark">'
-      f"<title>{report._escape(title)}</title><style>{report._STYLE}{_STYLE}</style></head>"
-      f"<body><main><header><h1>{report._escape(title)}</h1>{_summary(search)}</header>"
-      f'<nav aria-label="Sections">{links}</nav>{body}</main></body></html>\n'
-  )
+  return pages.document(title, _summary(search), sections, _STYLE)
 
 
 def _summary(search):
@@ -149,8 +138,8 @@ def _summary(search):
   meaning = f": {objective.meaning[0].lower()}{objective.meaning[1:]}" if objective.meaning else "."
   text = (
       f"{_progress(search)} Trials are ranked by the objective"
-      f" {report._subscripts(objective.name)} (<code>{report._escape(key)}</code>), higher is"
-      f" better{report._subscripts(meaning)} No label took part, in the training or in the"
+      f" {pages.subscripts(objective.name)} (<code>{pages.escape(key)}</code>), higher is"
+      f" better{pages.subscripts(meaning)} No label took part, in the training or in the"
       f" ranking. {_best(search)}"
   )
   return f'<p class="lead">{text}</p>{_next_steps(search)}{_caution(search)}'
@@ -163,7 +152,7 @@ def _progress(search):
   states = ("completed", "failed", "running", "waiting", "not started")
   parts = [f"{counts[s]:,} {s}" for s in states if counts[s] or s == "completed"]
   verb = "was" if asked == 1 else "were"
-  return f"{report._count(asked, 'trial')} {verb} asked for: {', '.join(parts)}."
+  return f"{pages.count(asked, 'trial')} {verb} asked for: {', '.join(parts)}."
 
 
 def _best(search):
@@ -174,9 +163,9 @@ def _best(search):
   best, objective = search.best, search.objective
   weights = f", with {_weights(best)}" if best["weights"] else ""
   return (
-      f"<strong>The best is trial {report._escape(best['id'])}{report._escape(weights)}</strong>:"
-      f" {report._subscripts(objective.name)} = {search.score(best)} nats. Its runs are in"
-      f" <code>{report._escape(best['folder'])}</code>, <code>best</code> is the best of them."
+      f"<strong>The best is trial {pages.escape(best['id'])}{pages.escape(weights)}</strong>:"
+      f" {pages.subscripts(objective.name)} = {search.score(best)} nats. Its runs are in"
+      f" <code>{pages.escape(best['folder'])}</code>, <code>best</code> is the best of them."
   )
 
 
@@ -185,7 +174,7 @@ def _next_steps(search):
     return ""
   command = f"imae-evaluate --workdir={shlex.quote(str(search.folder / 'best'))}"
   return (
-      f'<p>To go on with it:</p><pre class="scroll"><code>{report._escape(command)}</code></pre>'
+      f'<p>To go on with it:</p><pre class="scroll"><code>{pages.escape(command)}</code></pre>'
   )
 
 
@@ -195,7 +184,7 @@ def _caution(search):
   deviation = _finite(search.best["score_std"]) if search.best else None
   measured = ""
   if deviation is not None:
-    seeds = report._count(len(search.settings["seeds"]), "seed")
+    seeds = pages.count(len(search.settings["seeds"]), "seed")
     measured = f" (± {_number(deviation, 2)} over {seeds} in the best trial)"
   return (
       f'<p class="note">A score moves with the seed{measured}, and the best of many is partly'
@@ -210,7 +199,7 @@ def _front(search):
   note = ""
   if left_out:
     note = (
-        f'<p class="note">{report._count(left_out, "completed trial")} without all three figures'
+        f'<p class="note">{pages.count(left_out, "completed trial")} without all three figures'
         " left out.</p>"
     )
   if not search.compared:
@@ -238,7 +227,7 @@ def _trade_off(search, x, y):
   points = [_point(search, t, _figure(t, x), _figure(t, y)) for t in trials]
   optimal = ", ".join(t["id"] for t in trials if t["id"] in search.front)
   alt = (
-      f"Scatter chart of {report._count(len(trials), 'trial')}: {_FIGURES[y]} against"
+      f"Scatter chart of {pages.count(len(trials), 'trial')}: {_FIGURES[y]} against"
       f" {_FIGURES[x].lower()}. Pareto-optimal: {optimal}.{_best_alt(search, points)}"
   )
   x_axis = _axis(_AXES[x], [p.x for p in points])
@@ -414,7 +403,7 @@ def _chart(points, x_axis, y_axis, alt, size):
   marks = "".join(_mark(point, frame) for point in ordered)
   return (
       f'<figure><svg class="chart {size.style}" viewBox="0 0 {size.width} {size.height}"'
-      f' role="img" aria-label="{report._escape(alt)}">'
+      f' role="img" aria-label="{pages.escape(alt)}">'
       f"{_x_axis(frame)}{_y_axis(frame)}{marks}</svg></figure>"
   )
 
@@ -454,7 +443,7 @@ def _mark(point, frame):
     ring = f'<circle class="best" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>{label}'
   style = "front" if point.front else "dominated"
   return (
-      f"<g><title>{report._escape(point.title)}</title>{bar}"
+      f"<g><title>{pages.escape(point.title)}</title>{bar}"
       f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>{ring}</g>'
   )
 
@@ -462,7 +451,7 @@ def _mark(point, frame):
 def _text(x, y, anchor, text, attributes=""):
   return (
       f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>'
-      f"{report._escape(text)}</text>"
+      f"{pages.escape(text)}</text>"
   )
 
 
@@ -473,8 +462,8 @@ def _trials(search):
   if not search.completed:
     return ""
   head = [
-      "Trial", report._subscripts(search.objective.name),
-      *map(report._escape, search.names), *map(report._subscripts, _FIGURES.values()),
+      "Trial", pages.subscripts(search.objective.name),
+      *map(pages.escape, search.names), *map(pages.subscripts, _FIGURES.values()),
       "Pareto-optimal", "Seconds",
   ]
   rows = [_trial_row(search, trial) for trial in search.completed]
@@ -483,15 +472,15 @@ def _trials(search):
       f"The best objective first{spread}. Informations and losses are in nats. Every point of the"
       " charts is a row here."
   )
-  return f"<p>{lead}</p>{report._table('Completed trials', head, rows, 'numeric trials')}"
+  return f"<p>{lead}</p>{pages.table('Completed trials', head, rows, 'numeric trials')}"
 
 
 def _trial_row(search, trial):
   best = ' <span class="tag">best</span>' if trial is search.best else ""
   return (
-      report._escape(trial["id"]) + best,
+      pages.escape(trial["id"]) + best,
       search.score(trial),
-      *(report._escape(_chosen(trial["weights"].get(name))) for name in search.names),
+      *(pages.escape(_chosen(trial["weights"].get(name))) for name in search.names),
       *(_number(_figure(trial, key)) for key in _FIGURES),
       '<i class="dot front"></i>yes' if trial["id"] in search.front else "",
       _number(trial["seconds"]),
@@ -500,21 +489,21 @@ def _trial_row(search, trial):
 
 def _failed(search):
   rows = [
-      (report._escape(t["id"]), report._escape(t["reason"] or _MISSING),
-       report._escape(_weights(t) or _MISSING))
+      (pages.escape(t["id"]), pages.escape(t["reason"] or _MISSING),
+       pages.escape(_weights(t) or _MISSING))
       for t in search.failed
   ]
-  return rows and report._table("Failed trials", ("Trial", "Reason", "Weights"), rows, "settings")
+  return rows and pages.table("Failed trials", ("Trial", "Reason", "Weights"), rows, "settings")
 
 
 def _unfinished(search):
   rows = [
-      (report._escape(t["id"]), report._escape(t["status"].lower()),
-       report._escape(_weights(t) or _MISSING))
+      (pages.escape(t["id"]), pages.escape(t["status"].lower()),
+       pages.escape(_weights(t) or _MISSING))
       for t in search.unfinished
   ]
   head = ("Trial", "State", "Weights")
-  return rows and report._table("Unfinished trials", head, rows, "settings")
+  return rows and pages.table("Unfinished trials", head, rows, "settings")
 
 
 def _settings(search):
@@ -523,8 +512,8 @@ def _settings(search):
   settings["seeds"] = ", ".join(map(str, settings["seeds"]))
   settings = {name.replace("_", " "): _chosen(value) for name, value in settings.items()}
   settings |= {f"range of {name}": _range(spec) for name, spec in search.space.items()}
-  rows = [(report._escape(name), report._escape(value)) for name, value in settings.items()]
-  return report._table("Settings of the search", ("Setting", "Value"), rows, "settings")
+  rows = [(pages.escape(name), pages.escape(value)) for name, value in settings.items()]
+  return pages.table("Settings of the search", ("Setting", "Value"), rows, "settings")
 
 
 def _range(spec):

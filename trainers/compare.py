@@ -54,7 +54,8 @@ def _seeds():
     if min(seeds, default=0) < 0:
       raise ValueError
   except ValueError:
-    raise InputError(f"--seeds expects integers such as 0,1, got {','.join(FLAGS.seeds)!r}.") from None
+    given = ",".join(FLAGS.seeds)
+    raise InputError(f"--seeds expects integers such as 0,1, got {given!r}.") from None
   return seeds
 
 
