@@ -8,6 +8,9 @@ The marginals p(z_k), p(y) and p(y, z) are mixtures with one component per image
 and biased down. *Leave-one-out*: the own image is left out and N - 1 divides;
 information is biased up. In expectation they bracket I(x; z).
 
+*Other half*: the components are the images of the half of a batch in which the code's own
+image is not, as if i and j ran over different batches; information is biased up.
+
 y is never sampled: for each z_i all K2 values of log p(y, z_i) come from one product of
 an [M, N] and an [N, K2] matrix.
 """
@@ -92,6 +95,19 @@ def log_marginals(
   return LogMarginals(
       *(tf.reshape(part, [-1, part.shape[2]])[:num_codes] for part in blocks)
   )
+
+
+def log_marginals_of_other_half(z, mean, log_scale, log_y, *, first_row=0):
+  """`log_marginals` over the half of the N images in which a code's own image is not.
+
+  The halves are the first N // 2 images and the rest; N >= 2. Arguments as in `log_marginals`.
+  """
+  middle = tf.shape(mean)[0] // 2
+  in_first = (first_row + tf.range(tf.shape(z)[0]) < middle)[:, None]
+  images = (mean, log_scale, log_y)
+  of_first = log_marginals(z, *(part[:middle] for part in images))
+  of_second = log_marginals(z, *(part[middle:] for part in images))
+  return LogMarginals(*(tf.where(in_first, b, a) for a, b in zip(of_first, of_second)))
 
 
 def _of_block(z, mean, log_scale, log_y, own, leave_one_out):

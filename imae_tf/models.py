@@ -1,6 +1,7 @@
 """`HybridAutoencoder`, a `keras.Model` around p(y,z|x); `methods` has the objectives."""
 
 import copy
+import functools
 import warnings
 
 import keras
@@ -18,6 +19,11 @@ from imae_tf.errors import InputError
 _RECONSTRUCTION = {
     "bernoulli": objective.bernoulli_reconstruction,
     "gaussian": objective.gaussian_reconstruction,
+}
+_MARGINALS = {
+    "batch": estimators.log_marginals,
+    "leave_one_out": functools.partial(estimators.log_marginals, leave_one_out=True),
+    "second_batch": estimators.log_marginals_of_other_half,
 }
 _LOGGED = (
     "loss",
@@ -61,6 +67,10 @@ class HybridAutoencoder(keras.Model):
     vat_radius: eps of eq (12) in pixel units, or "neighbor" (`vat.neighbor_radius`).
     neighbor_fraction: of the distance to the nearest image, for "neighbor"; > 0.
     vat_xi: step of the power iteration that finds r (`vat.direction`).
+    vat_detach: keep the gradient from VAT's target; False is eq (12) to the letter (`vat`).
+    marginals: over which images j of a batch the marginals of image i are averaged, eq (35):
+      "batch", all of them; "leave_one_out", all but i; "second_batch", those of the half of
+      the batch in which i is not.
     max_log_scale: bound of |log sigma| (`posterior.HybridPosterior`).
     logits_initializer: of the layer that gives the logits of p(y|x).
     seed: of the noise, a stateless function of (seed, optimizer step, row).
@@ -82,6 +92,8 @@ class HybridAutoencoder(keras.Model):
       vat_radius=1.0,
       neighbor_fraction=0.2,
       vat_xi=5.0,
+      vat_detach=True,
+      marginals="batch",
       max_log_scale=3.0,
       logits_initializer="glorot_uniform",
       seed=0,
@@ -99,6 +111,8 @@ class HybridAutoencoder(keras.Model):
     self.vat_radius = vat_radius
     self.neighbor_fraction = neighbor_fraction
     self.vat_xi = vat_xi
+    self.vat_detach = vat_detach
+    self.marginals = marginals
     self.max_log_scale = max_log_scale
     self.logits_initializer = keras.initializers.get(logits_initializer)
     self.seed = seed
@@ -242,6 +256,8 @@ class HybridAutoencoder(keras.Model):
       loss = tf.reduce_sum(tf.where(usable, terms["loss"], 0.0)) / _count(batch)
       scaled_loss = self.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled_loss, self.trainable_variables)
+    if self.marginals != "batch":  # no image is left to average over: NaN, times 0
+      gradients = [tf.where(usable, gradient, 0.0) for gradient in gradients]
     self.optimizer.apply(gradients, self.trainable_variables)
     for variable, before in state:  # one image has no variance to normalise by
       variable.assign(tf.where(usable, variable.value, before))
@@ -320,6 +336,8 @@ class HybridAutoencoder(keras.Model):
         "vat_radius": self.vat_radius,
         "neighbor_fraction": self.neighbor_fraction,
         "vat_xi": self.vat_xi,
+        "vat_detach": self.vat_detach,
+        "marginals": self.marginals,
         "max_log_scale": self.max_log_scale,
         "logits_initializer": keras.initializers.serialize(self.logits_initializer),
         "seed": self.seed,
@@ -344,7 +362,7 @@ class HybridAutoencoder(keras.Model):
     # Drawn for the whole batch by each replica: rows get the noise that one would give them.
     y, z = map(batch.own, posterior.distributions(everyone, self.temperature).sample(seed_codes))
     log_y = tf.nn.log_softmax(parameters["logits"])
-    marginals = estimators.log_marginals(
+    marginals = _MARGINALS[self.marginals](
         z,
         everyone["mean"],
         everyone["log_scale"],
@@ -384,6 +402,7 @@ class HybridAutoencoder(keras.Model):
         batch.own(noise),
         radius=radius,
         xi=self.vat_xi,
+        detach=self.vat_detach,
     )
 
   def _parameters(self, x, training):
@@ -497,6 +516,9 @@ class HybridAutoencoder(keras.Model):
         "seed": (_is_integer(self.seed, 0), "an integer, 0 or more"),
         "lam": (_is_number(self.lam) and self.lam >= 0, "a number, 0 or more"),
         "likelihood": (self.likelihood in _RECONSTRUCTION, "'bernoulli' or 'gaussian'"),
+        "marginals": (
+            self.marginals in _MARGINALS, "'batch', 'leave_one_out' or 'second_batch'"
+        ),
         "vat_radius": (
             self.vat_radius == "neighbor" or _is_positive(self.vat_radius),
             "a number > 0 or 'neighbor'",

@@ -45,6 +45,8 @@ class Recipe:
   vat_radius: float | str = 1.0
   neighbor_fraction: float = 0.2  # for vat_radius "neighbor" alone
   vat_xi: float = 5.0  # open
+  vat_detach: bool = True  # eq (12) to the letter, False, collapses
+  marginals: str = "batch"  # open: the paper's text says different batches
   # Optimisation
   optimizer: str = "sgd"
   momentum: float = 0.9  # open
@@ -148,6 +150,40 @@ def settings(recipe, method):
   return {k: v for k, v in dataclasses.asdict(recipe).items() if k not in foreign}
 
 
+def with_change(recipe, method, change):
+  """A recipe with one setting changed, from text: "lam=0", "vat_radius=neighbor".
+
+  Raises:
+    InputError: no setting of the method, or a value that cannot be read.
+  """
+  name, _, text = change.partition("=")
+  if name not in settings(recipe, method):
+    raise InputError(
+        f"expected a setting of {method} such as lam=0, got {change!r}; the settings are"
+        f" {', '.join(settings(recipe, method))}."
+    )
+  try:
+    value = _READERS[_FIELDS[name]](text)
+  except (ValueError, KeyError):
+    raise InputError(f"expected {name} as {_FIELDS[name]}, got {text!r}.") from None
+  return dataclasses.replace(recipe, **{name: value})
+
+
+_FIELDS = {
+    field.name: field.type.__name__ if isinstance(field.type, type) else str(field.type)
+    for field in dataclasses.fields(Recipe)
+}
+_READERS = {
+    "int": int,
+    "str": str,
+    "bool": {"true": True, "false": False}.__getitem__,
+    "float": float,
+    "float | None": float,
+    "float | str": lambda text: text if text == "neighbor" else float(text),
+    "tuple[int, ...]": lambda text: tuple(int(width) for width in text.split("-")),
+}
+
+
 def build(
     recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_epoch, method="imae"
 ):
@@ -205,6 +241,8 @@ def _model(recipe, method, image_shape, num_categories, latent_dim, seed):
       vat_radius=recipe.vat_radius,
       neighbor_fraction=recipe.neighbor_fraction,
       vat_xi=recipe.vat_xi,
+      vat_detach=recipe.vat_detach,
+      marginals=recipe.marginals,
       logits_initializer=(
           "glorot_uniform"
           if recipe.logits_stddev is None

@@ -35,25 +35,27 @@ def direction(log_p_y, x, target_log_y, noise, xi):
   return tf.stop_gradient(_unit(tape.gradient(divergence, start)))
 
 
-def cross_entropy(target_log_y, log_y):
-  """H(p, q) = -sum_y p(y) log q(y), the target p detached; [B], in nats."""
-  return -tf.reduce_sum(tf.stop_gradient(tf.exp(target_log_y)) * log_y, axis=1)
+def cross_entropy(target_log_y, log_y, detach=True):
+  """H(p, q) = -sum_y p(y) log q(y), the target p detached if asked; [B], in nats."""
+  target = tf.exp(target_log_y)
+  return -tf.reduce_sum((tf.stop_gradient(target) if detach else target) * log_y, axis=1)
 
 
-def loss(log_p_y, x, target_log_y, noise, *, radius, xi):
+def loss(log_p_y, x, target_log_y, noise, *, radius, xi, detach=True):
   """max_{|r| <= radius} H(p(y|x), p(y|x+r)) of each image, eq (12); [B], in nats.
 
   Args:
     log_p_y: images -> log p(y|x).
     x: [B, H, W, C] images.
-    target_log_y: [B, K2], log p(y|x), detached here.
+    target_log_y: [B, K2], log p(y|x), detached here unless `detach` is False.
     noise: [B, H, W, C], standard normal.
     radius: eps, the Euclidean length of r in pixel units: a number, or [B].
     xi: see `direction`.
+    detach: keep the gradient from the target.
   """
   radius = tf.reshape(radius, [-1, 1, 1, 1])
   r = radius * direction(log_p_y, x, target_log_y, noise, xi)
-  return cross_entropy(target_log_y, log_p_y(x + r))
+  return cross_entropy(target_log_y, log_p_y(x + r), detach)
 
 
 def neighbor_radius(x, fraction, *, others=None, first_row=0):

@@ -127,6 +127,20 @@ def test_rows_of_a_block_leave_out_their_own_image(rng):
   np.testing.assert_allclose(part.yz, whole.yz[5:9], atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [slice(0, 9), slice(4, 7)], ids=["all", "some"])
+def test_the_other_half_is_the_one_without_the_own_image(rng, rows):
+  """The first four images average over the last five, and these over the first four."""
+  posterior = [a.astype("float32") for a in reference.random_posterior(rng, n=9)]
+  z, *images = posterior
+  got = estimators.log_marginals_of_other_half(z[rows], *images, first_row=rows.start)
+  expected = [
+      estimators.log_marginals(z[:4], *(a[4:] for a in images)),
+      estimators.log_marginals(z[4:], *(a[:4] for a in images)),
+  ]
+  for part, first, second in zip(got, *expected):
+    np.testing.assert_allclose(part, np.concatenate([first, second])[rows], rtol=1e-6)
+
+
 def test_far_apart_codes_stay_finite():
   """Each code explained by its own image alone: I(x;y,z) is exactly log n, naive."""
   n = 8

@@ -16,6 +16,7 @@ GOLDEN = {
     "tuned": dict(beta_y=20.0, entropy_weight=4.0, detach_y=True, vat_radius="neighbor", lam=3.0),
     "no_vat": dict(lam=0.0),
     "gaussian": dict(likelihood="gaussian"),
+    "literal": dict(vat_detach=False, marginals="second_batch"),
     "other_sizes": dict(num_categories=3, latent_dim=1, temperature=0.3),
     "vae": dict(method="vae"),
     "betavae": dict(method="betavae", beta=2.0, lam=0.0),
@@ -229,9 +230,14 @@ def test_a_last_batch_of_one_has_weight_zero(tiny_model, digits):
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_a_lone_image_after_neighbor_batches_is_harmless(tiny_model, digits):
-  """Its distance to the nearest other image is infinite; nothing may become NaN."""
-  model = _compiled(tiny_model(vat_radius="neighbor"))
+@pytest.mark.parametrize(
+    "settings",
+    [{"vat_radius": "neighbor"}, {"marginals": "leave_one_out"}, {"marginals": "second_batch"}],
+    ids=str,
+)
+def test_a_lone_image_at_the_end_is_harmless(tiny_model, digits, settings):
+  """No other image to measure a distance to or to average over; nothing may become NaN."""
+  model = _compiled(tiny_model(**settings))
   history = model.fit(digits[0][:33], batch_size=32, verbose=0).history
   assert np.isfinite([values[0] for values in history.values()]).all()
   assert all(np.isfinite(w).all() for w in model.get_weights())
@@ -394,6 +400,7 @@ BAD_ARGUMENTS = [
     (dict(temperature=0.0), "temperature expects a number > 0, got 0.0"),
     (dict(neighbor_fraction=0), "neighbor_fraction expects a number > 0, got 0"),
     (dict(vat_radius="near"), "vat_radius expects a number > 0 or 'neighbor', got 'near'"),
+    (dict(marginals="all"), "marginals expects 'batch', 'leave_one_out' or 'second_batch', got"),
     (dict(seed=-1), "seed expects an integer, 0 or more, got -1"),
     (dict(method="betavae", beta="5"), "beta expects a number, 0 or more, got '5'"),
     (dict(method="infovae", alpha=1.5), r"alpha expects a number in \[0, 1\], got 1.5"),

@@ -13,6 +13,7 @@ from imae_tf.errors import InputError
 
 _COMMON = (
     "lam", "likelihood", "temperature", "detach_y", "vat_radius", "neighbor_fraction", "vat_xi",
+    "vat_detach", "marginals",
 )
 SIZES = {"num_categories": 4, "latent_dim": 3, "seed": 7, "steps_per_epoch": 5}
 
@@ -54,6 +55,35 @@ def test_siblings_share_all_but_the_objective(method):
   assert "gamma" not in recipes.settings(theirs, method)
 
 
+@pytest.mark.parametrize(
+    "change, value",
+    [
+        ("lam=0", 0.0), ("detach_y=false", False), ("vat_radius=neighbor", "neighbor"),
+        ("vat_radius=2", 2.0), ("beta_y=3", 3.0), ("batch_size=64", 64),
+        ("encoder_units=500-20", (500, 20)), ("marginals=leave_one_out", "leave_one_out"),
+    ],
+)
+def test_a_change_from_text(change, value):
+  name = change.split("=")[0]
+  changed = recipes.with_change(recipes.PAPER, "imae", change)
+  assert changed == dataclasses.replace(recipes.PAPER, **{name: value})
+  assert type(getattr(changed, name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    "method, change, message",
+    [
+        ("vae", "gamma=1", "expected a setting of vae such as lam=0, got 'gamma=1'"),
+        ("imae", "detach_y=no", "expected detach_y as bool, got 'no'"),
+        ("imae", "lam", "expected lam as float, got ''"),
+        ("imae", "batch_size=1.5", "expected batch_size as int, got '1.5'"),
+    ],
+)
+def test_a_change_that_cannot_be_read(method, change, message):
+  with pytest.raises(InputError, match=message):
+    recipes.with_change(recipes.PAPER, method, change)
+
+
 def test_an_unknown_method():
   with pytest.raises(InputError, match="expected a method among imae, vae, .* got 'gan'"):
     recipes.get("tuned", "mnist", "gan")
@@ -75,7 +105,8 @@ def test_every_setting_reaches_the_model(method):
   values = {
       "beta": 1.5, "gamma": 2.5, "lam": 3.5, "beta_y": 4.5, "entropy_weight": 5.5,
       "likelihood": "gaussian", "temperature": 0.4, "detach_y": True, "vat_radius": "neighbor",
-      "neighbor_fraction": 0.7, "vat_xi": 8.0, "alpha": 0.5, "capacity_y": 1.25,
+      "neighbor_fraction": 0.7, "vat_xi": 8.0, "vat_detach": False,
+      "marginals": "second_batch", "alpha": 0.5, "capacity_y": 1.25,
       "capacity_z": 2.25, "capacity_steps": 9,
   }
   changed = {name: values[name] for name in (*_COMMON, *recipes.METHODS[method])}

@@ -98,3 +98,22 @@ def test_batch_norm_statistics_come_from_clean_images_alone(tiny_model, digits):
   for without, with_vat in zip(*statistics):
     np.testing.assert_array_equal(without, with_vat)
   assert np.abs(statistics[0][0]).max() > 0  # they did move from their first value
+
+
+def test_to_the_letter_the_target_has_a_gradient_too(rng):
+  """eq (12) without the detached target: d/dp H(p, q) adds to d/dq H(p, q); the value stays."""
+  logits = tf.Variable(rng.normal(size=(4, 3)).astype("float32"))
+  shift = rng.normal(size=(4, 3)).astype("float32")
+  gradients, values = [], []
+  for detach in (True, False):
+    with tf.GradientTape() as tape:
+      values.append(vat.cross_entropy(
+          tf.nn.log_softmax(logits), tf.nn.log_softmax(logits + shift), detach
+      ))
+      loss = tf.reduce_sum(values[-1])
+    gradients.append(tape.gradient(loss, logits).numpy())
+  np.testing.assert_array_equal(*values)
+  p = tf.nn.softmax(logits).numpy()
+  log_q = tf.nn.log_softmax(logits + shift).numpy()
+  of_target = -p * (log_q - np.sum(p * log_q, axis=1, keepdims=True))
+  np.testing.assert_allclose(gradients[1] - gradients[0], of_target, atol=1e-5)
