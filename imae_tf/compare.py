@@ -1,6 +1,7 @@
 """Methods x recipes x data sets x seeds: each a run in a folder of its own, then one table.
 
     runs/mnist/betavae-paper/seed-0/     a workdir of imae-train, evaluated
+    runs/mnist/imae-tuned-lam=0/seed-0/  the same with one setting changed
     baselines/mnist-10-0.json            accuracy of the classical methods, once for each seed
     locks/                               of the processes that share the work
 
@@ -42,8 +43,34 @@ PUBLISHED_NAMES = ("reconstruction", "mi_y", "mi_z", "total_correlation")
 _NAMES = ("method", "recipe", "dataset", "split", "seed", "n", "epochs")
 
 
-def plan(methods, recipe_names, datasets, seeds, *, epochs, num_categories, latent_dim):
-  """The `runs.Run`s of a comparison, seed by seed, so that all methods have one seed early.
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A run of a comparison.
+
+  Attributes:
+    run: `runs.Run`.
+    variant: what it changes in its recipe ("lam=0"); empty for nothing.
+  """
+
+  run: runs.Run
+  variant: str = ""
+
+  def __str__(self):
+    run = self.run
+    names = (_short(run.dataset), run.method, run.recipe_name, self.variant, f"seed {run.seed}")
+    return ", ".join(filter(None, names))
+
+  def folder(self, workdir):
+    """Where it lies in the folder of the comparison."""
+    run = self.run
+    name = "-".join(filter(None, (run.method, run.recipe_name, self.variant)))
+    return pathlib.Path(workdir) / "runs" / _short(run.dataset) / name / f"seed-{run.seed}"
+
+
+def plan(
+    methods, recipe_names, datasets, seeds, *, epochs, num_categories, latent_dim, variants=("",)
+):
+  """The runs of a comparison, seed by seed, so that all methods have one seed early.
 
   Args:
     methods: of `recipes.METHODS`.
@@ -53,11 +80,18 @@ def plan(methods, recipe_names, datasets, seeds, *, epochs, num_categories, late
     epochs: of every run; None for those of its recipe.
     num_categories: K2.
     latent_dim: K1.
+    variants: changes of the recipes, one run each: "lam=0"; "" for the recipe as it is.
+
+  Returns:
+    A list of `Planned`.
 
   Raises:
     InputError: nothing to compare, an unknown name, or two data sets of one short name.
   """
-  lists = {"methods": methods, "recipes": recipe_names, "datasets": datasets, "seeds": seeds}
+  lists = {
+      "methods": methods, "recipes": recipe_names, "datasets": datasets, "seeds": seeds,
+      "variants": variants,
+  }
   for name, given in lists.items():
     if not given:
       raise InputError(f"expected {name} to compare, got none.")
@@ -66,25 +100,29 @@ def plan(methods, recipe_names, datasets, seeds, *, epochs, num_categories, late
   names = [data_lib.canonical(dataset) for dataset in datasets]
   if len({_short(name) for name in names}) < len(names):
     raise InputError(f"expected data sets of different names, got {','.join(names)}.")
-  planned = []
-  for seed in seeds:
-    for given, dataset in zip(datasets, names):
-      for method in methods:
-        for recipe_name in recipe_names:
-          recipe = recipes.get(recipe_name, given, method)
-          recipe = dataclasses.replace(recipe, epochs=epochs or recipe.epochs)
-          planned.append(runs.Run(
-              dataset=dataset, method=method, recipe_name=recipe_name, recipe=recipe,
+  return [
+      Planned(
+          runs.Run(
+              dataset=dataset, method=method, recipe_name=recipe_name,
+              recipe=_recipe(recipe_name, given, method, variant, epochs),
               num_categories=num_categories, latent_dim=latent_dim, holdout=0, seed=seed,
               deterministic=True,
-          ))
-  return planned
+          ),
+          variant,
+      )
+      for seed in seeds
+      for given, dataset in zip(datasets, names)
+      for recipe_name in recipe_names
+      for method in methods
+      for variant in variants
+  ]
 
 
-def folder_of(run, workdir):
-  """Where a run of the comparison in a folder lies."""
-  name = f"{run.method}-{run.recipe_name}"
-  return pathlib.Path(workdir) / "runs" / _short(run.dataset) / name / f"seed-{run.seed}"
+def _recipe(name, dataset, method, variant, epochs):
+  recipe = recipes.get(name, dataset, method)
+  if variant:
+    recipe = recipes.with_change(recipe, method, variant)
+  return dataclasses.replace(recipe, epochs=epochs or recipe.epochs)
 
 
 def train_all(planned, workdir, done=lambda: None):
@@ -96,7 +134,7 @@ def train_all(planned, workdir, done=lambda: None):
   at once, when a run is finished.
 
   Args:
-    planned: list of `runs.Run`.
+    planned: list of `Planned`.
     workdir: folder of the comparison.
     done: called after each run.
 
@@ -110,10 +148,9 @@ def train_all(planned, workdir, done=lambda: None):
   workdir = pathlib.Path(workdir)
   _check_folder(workdir)
   elsewhere = 0
-  for index, run in enumerate(planned):
-    folder = folder_of(run, workdir)
-    what = f"{_short(run.dataset)}, {run.method}, {run.recipe_name}, seed {run.seed}"
-    head = f"[{index + 1} of {len(planned)}] {what}"
+  for index, item in enumerate(planned):
+    run, folder = item.run, item.folder(workdir)
+    head = f"[{index + 1} of {len(planned)}] {item}"
     lock = workdir / "locks" / "-".join(folder.relative_to(workdir / "runs").parts)
     try:
       with workdirs.locked(lock):
@@ -190,8 +227,8 @@ def rows(workdir):
   """What all finished runs of a comparison found, those that differ in the seed together.
 
   Returns:
-    A list of {"method", "recipe", "dataset", "seeds", "n", "epochs", "settings", "versions",
-    "published", "metrics": {name: {"mean", "std", "values"}}}. Names are those of
+    A list of {"method", "recipe", "variant", "dataset", "seeds", "n", "epochs", "settings",
+    "versions", "published", "metrics": {name: {"mean", "std", "values"}}}. Names are those of
     metrics.json, pairs flattened ("mi_z.naive"), and `train_seconds`, wall-clock; `std` is
     over seeds, None for one. "published" holds the paper's figures under the same names, None
     where there are none.
@@ -200,13 +237,15 @@ def rows(workdir):
   for folder in finished(workdir):
     config = workdirs.read_config(folder)
     metrics = workdirs.read_json(folder / "metrics.json")
-    key = tuple(metrics[name] for name in ("dataset", "method", "recipe", "n", "epochs"))
+    variant = folder.parent.name.removeprefix(f"{metrics['method']}-{metrics['recipe']}")
+    names = ("dataset", "method", "recipe", "n", "epochs")
+    key = (variant.removeprefix("-"), *(metrics[name] for name in names))
     groups.setdefault(key, []).append((folder, config, metrics))
   return sorted((_row(key, members) for key, members in groups.items()), key=_order)
 
 
 def _row(key, members):
-  dataset, method, recipe, n, epochs = key
+  variant, dataset, method, recipe, n, epochs = key
   members = sorted(members, key=lambda member: member[1]["seed"])
   values = {}
   for folder, _, metrics in members:
@@ -219,6 +258,7 @@ def _row(key, members):
   return {
       "method": method,
       "recipe": recipe,
+      "variant": variant,
       "dataset": _short(dataset),
       "seeds": [config["seed"] for _, config, _ in members],
       "n": n,
@@ -239,7 +279,8 @@ def _row(key, members):
 
 def _order(row):
   methods = list(recipes.METHODS)
-  return (row["dataset"], methods.index(row["method"]), row["recipe"], row["epochs"])
+  place = methods.index(row["method"])
+  return (row["dataset"], place, row["recipe"], row["variant"], row["epochs"])
 
 
 def _flat(metrics):

@@ -60,7 +60,7 @@ def _means(rows):
   lines = [["method", "weights", "seeds", *(title for title, _, _ in _COLUMNS)]]
   for row in rows:
     cells = [_mean(row, names, digits) for _, names, digits in _COLUMNS]
-    lines.append([_title(row), row["recipe"], str(len(row["seeds"])), *cells])
+    lines.append([_title(row), _weights(row), str(len(row["seeds"])), *cells])
   for method, published in _published(rows):
     cells = [
         str(published[_PUBLISHED_IN[title]]) if title in _PUBLISHED_IN else ""
@@ -81,7 +81,7 @@ def _every_run(rows):
   for row in rows:
     for i, seed in enumerate(row["seeds"]):
       cells = [_one(row, names, digits, i) for _, names, digits in _COLUMNS]
-      lines.append([_title(row), row["recipe"], str(seed), *cells])
+      lines.append([_title(row), _weights(row), str(seed), *cells])
   return _table(lines)
 
 
@@ -98,6 +98,10 @@ def _notes(rows):
       " wall-clock of training, on a machine that may have had other work. Epochs:"
       f" {', '.join(f'{epochs} ({recipe})' for recipe, epochs in epochs)}."
   )
+
+
+def _weights(row):
+  return ", ".join(filter(None, (row["recipe"], row["variant"])))
 
 
 def _title(row):

@@ -22,6 +22,9 @@ flags.DEFINE_list("methods", list(recipes.METHODS), "What is compared.")
 flags.DEFINE_list("recipes", ["paper", "tuned"], "The paper's weights, or ours.")
 flags.DEFINE_list("datasets", ["digits"], "As imae-train's --dataset.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights, order and noise: a run each.")
+flags.DEFINE_list(
+    "variants", [], "Settings changed one at a time, a run each beside the recipe's: lam=0,gamma=0."
+)
 flags.DEFINE_integer("epochs", None, "Epochs of every run, instead of its recipe's.", 1)
 flags.DEFINE_integer("num_categories", 10, "K2.", 2)
 flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
@@ -37,6 +40,7 @@ def main():
   planned = compare.plan(
       FLAGS.methods, FLAGS.recipes, FLAGS.datasets, _seeds(),
       epochs=FLAGS.epochs, num_categories=FLAGS.num_categories, latent_dim=FLAGS.latent_dim,
+      variants=["", *FLAGS.variants],
   )
   elsewhere = compare.train_all(
       planned, workdir, done=lambda: comparison_report.write_tables(workdir)
