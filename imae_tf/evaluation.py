@@ -36,11 +36,16 @@ def evaluate(workdir, split="test", baselines=None, say=print):
   say(f"Evaluating {len(x)} of {data.size(split)} {split} images of {config['dataset']}.")
   if baselines is None and labels is not None:
     baselines = _baselines(data, x, labels, config)
+  measured = metrics_lib.evaluate(model, x, labels, seed=config["seed"])
+  codes = model.encode(x)
+  most_informative = int(np.argmax(measured["mi_z_per_dimension"]["naive"]))
+  overlap = metrics_lib.category_overlap(model, codes["y"], codes["z"], most_informative)
   metrics = {
       **{key: config[key] for key in ("method", "dataset", "seed", "recipe")},
       "split": split,
       "epochs": config["epochs"],
-      **metrics_lib.evaluate(model, x, labels, seed=config["seed"]),
+      **measured,
+      "category_overlap": overlap,
       "baselines": baselines,
   }
   workdirs.write_json(workdir / "metrics.json", metrics)

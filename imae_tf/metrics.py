@@ -272,6 +272,45 @@ def _pixel_entropy(x):
   return np.sum(entr(x) + entr(1 - x))
 
 
+# --- drawn images -----------------------------------------------------------------------
+
+
+def category_traversals(model, y, z, dimension, positions):
+  """Each category drawn from the mean z of its images, one dimension moved: figure 4.
+
+  Args:
+    model: has `decode(y, z)`.
+    y: [N, K2] probabilities of images.
+    z: [N, K1] their posterior means.
+    dimension: k, the dimension that is moved.
+    positions: [P] values of z_k.
+
+  Returns:
+    categories: list of the C categories that are the likeliest of some image.
+    images: [C, P, H, W, C'] in [0, 1].
+  """
+  of = np.argmax(y, axis=1)
+  categories = sorted(set(of.tolist()))
+  centres = np.stack([np.mean(z[of == c], axis=0, dtype=np.float64) for c in categories])
+  moved = np.repeat(centres.astype(np.float32), len(positions), axis=0)
+  moved[:, dimension] = np.tile(positions, len(categories))
+  one_hot = np.eye(y.shape[1], dtype=np.float32)[np.repeat(categories, len(positions))]
+  drawn = np.asarray(model.decode(one_hot, moved))
+  return categories, drawn.reshape(len(categories), len(positions), *drawn.shape[1:])
+
+
+def category_overlap(model, y, z, dimension, count=41):
+  """Share, in [0, 1], of the drawn images whose own category is not the one drawn.
+
+  The images are `category_traversals` with z_k at `count` positions in [-2, 2]; the category
+  of an image is argmax p(y|x). Arguments as there; `model` has `encode(x)` too.
+  """
+  positions = np.linspace(-2.0, 2.0, count)
+  categories, drawn = category_traversals(model, y, z, dimension, positions)
+  found = model.encode(drawn.reshape(-1, *drawn.shape[2:]))["y"].argmax(axis=1)
+  return float(np.mean(found != np.repeat(categories, count)))
+
+
 # --- the whole of metrics.json ----------------------------------------------------------
 
 

@@ -151,6 +151,13 @@ DEFINITIONS = {
         "Number of categories that are the likeliest of at least 1% of the images that an even"
         " share would be. Fewer than K_2: the data supports fewer, or the run lost some.",
     ),
+    "category_overlap": Definition(
+        "Overlap of categories", "",
+        "Share of drawn images whose own category is not the one drawn: each category from the"
+        " mean z of its images, the most informative dimension moved from -2 to 2.",
+        "A category that the decoder ignores overlaps with all others; so does one that the"
+        " encoder finds no image of.",
+    ),
     "active_units": Definition(
         "Active units", "",
         "Number of factors z_k with Var[µ_k] > 0.01: the posterior mean moves with the image.",

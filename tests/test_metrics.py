@@ -327,6 +327,43 @@ def test_floor_of_the_real_test_images(name, floor):
   )
 
 
+# --- drawn images ----------------------------------------------------------------------------
+
+
+class Painter:
+  """An image is its category (pixel 0, from 0 to 1) and z; read back with pixels above `most`
+  taken for category 0."""
+
+  def __init__(self, num_categories, most=np.inf):
+    self._k2, self._most = num_categories, most
+
+  def decode(self, y, z):
+    share = np.argmax(y, axis=1) / self._k2
+    return np.concatenate([share[:, None], z], axis=1)[:, None, :, None]
+
+  def encode(self, x):
+    category = np.rint(x[:, 0, 0, 0] * self._k2).astype(int)
+    category = np.where(x[:, 0, 2, 0] > self._most, 0, category)
+    return {"y": np.eye(self._k2)[category]}
+
+
+def test_categories_are_drawn_from_their_mean_with_one_dimension_moved():
+  y = np.eye(3)[[0, 0, 2, 2]]  # category 1 is no image's
+  z = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], "float32")
+  categories, drawn = metrics.category_traversals(Painter(3), y, z, 1, [-2, 0, 2])
+  assert categories == [0, 2] and drawn.shape == (2, 3, 1, 3, 1)
+  np.testing.assert_allclose(drawn[..., 0, 0, 0], [[0] * 3, [2 / 3] * 3])
+  np.testing.assert_allclose(drawn[..., 0, 1, 0], [[2] * 3, [6] * 3])  # the mean of dimension 0
+  np.testing.assert_allclose(drawn[..., 0, 2, 0], [[-2, 0, 2]] * 2)
+
+
+def test_overlap_is_the_share_that_is_read_back_otherwise():
+  y, z = np.eye(3)[[0, 1, 2]], np.zeros((3, 2), "float32")
+  assert metrics.category_overlap(Painter(3), y, z, 1) == 0.0
+  # Of 41 positions the 20 above 0 are lost for two categories of three.
+  assert metrics.category_overlap(Painter(3, most=0), y, z, 1) == pytest.approx(2 * 20 / 123)
+
+
 # --- evaluate --------------------------------------------------------------------------------
 
 
