@@ -10,6 +10,7 @@ take different runs.
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 import statistics
@@ -154,11 +155,12 @@ def train_all(planned, workdir, done=lambda: None):
     lock = workdir / "locks" / "-".join(folder.relative_to(workdir / "runs").parts)
     try:
       with workdirs.locked(lock):
-        if _is_finished(folder, run):
+        data = _load(run.dataset)
+        if _is_finished(folder, run, data):
           _say(f"{head}: done before")
           continue
         _say(head)
-        _train_one(run, folder, workdir)
+        _train_one(run, data, folder, workdir)
     except InUseError:
       _say(f"{head}: another process is at work on it")
       elsewhere += 1
@@ -167,9 +169,11 @@ def train_all(planned, workdir, done=lambda: None):
   return elsewhere
 
 
-def _train_one(run, folder, workdir):
+_load = functools.lru_cache(maxsize=1)(data_lib.load)
+
+
+def _train_one(run, data, folder, workdir):
   keras.backend.clear_session()
-  data = data_lib.load(run.dataset)
   try:
     runs.train(run, folder, watched=data.arrays("train", limit=evaluation.MAX_IMAGES))
   except DivergenceError as error:
@@ -186,13 +190,15 @@ def _train_one(run, folder, workdir):
   _say(workdirs.summary(metrics, folder))
 
 
-def _is_finished(folder, run):
+def _is_finished(folder, run, data):
+  if not (folder / "config.json").exists():
+    return False
+  workdirs.check(folder, runs.config_of(run, data))  # finished or not, it must be this run
   if (folder / "failed.json").exists():
     return True
   if not (folder / "metrics.json").exists():
     return False
-  # An existing run may be given more epochs; anything else that differs is an error.
-  return workdirs.read_json(folder / "metrics.json")["epochs"] >= run.recipe.epochs
+  return workdirs.read_json(folder / "metrics.json")["epochs"] == run.recipe.epochs
 
 
 def _check_folder(workdir):
@@ -217,6 +223,29 @@ def finished(workdir):
   return sorted(path.parent for path in found)
 
 
+def groups(workdir):
+  """{data set: {(method, recipe, variant): folders of its finished runs, by seed}}."""
+  found = {}
+  for folder in finished(workdir):
+    config = workdirs.read_config(folder)
+    of_dataset = found.setdefault(_short(config["dataset"]), {})
+    key = (config["method"], config["recipe"], _variant(folder, config))
+    of_dataset.setdefault(key, []).append((config["seed"], folder))
+  methods = list(recipes.METHODS)
+  return {
+      dataset: {
+          key: [folder for _, folder in sorted(of_dataset[key])]
+          for key in sorted(of_dataset, key=lambda k: (methods.index(k[0]), *k[1:]))
+      }
+      for dataset, of_dataset in found.items()
+  }
+
+
+def _variant(folder, config):
+  """What the name of a run's folder says that it changes; "" for nothing."""
+  return folder.parent.name.removeprefix(f"{config['method']}-{config['recipe']}")[1:]
+
+
 def failed(workdir):
   """{folder: reason} of the runs that diverged."""
   found = sorted(pathlib.Path(workdir).glob("runs/*/*/seed-*/failed.json"))
@@ -233,15 +262,14 @@ def rows(workdir):
     over seeds, None for one. "published" holds the paper's figures under the same names, None
     where there are none.
   """
-  groups = {}
+  members = {}
   for folder in finished(workdir):
     config = workdirs.read_config(folder)
     metrics = workdirs.read_json(folder / "metrics.json")
-    variant = folder.parent.name.removeprefix(f"{metrics['method']}-{metrics['recipe']}")
     names = ("dataset", "method", "recipe", "n", "epochs")
-    key = (variant.removeprefix("-"), *(metrics[name] for name in names))
-    groups.setdefault(key, []).append((folder, config, metrics))
-  return sorted((_row(key, members) for key, members in groups.items()), key=_order)
+    key = (_variant(folder, config), *(metrics[name] for name in names))
+    members.setdefault(key, []).append((folder, config, metrics))
+  return sorted((_row(key, found) for key, found in members.items()), key=_order)
 
 
 def _row(key, members):

@@ -3,7 +3,9 @@
 import pathlib
 
 from imae_tf import compare
-from imae_tf import report
+from imae_tf import comparison_pictures
+from imae_tf import pages
+from imae_tf import plots
 from imae_tf import workdir as workdirs
 
 # Column: (title, metric or pair of metrics, digits)
@@ -14,6 +16,7 @@ _COLUMNS = (
     ("I(x;z)", ("mi_z_joint.naive", "mi_z_joint.leave_one_out"), 2),
     ("sum I(x;z_k)", ("mi_z.naive", "mi_z.leave_one_out"), 2),
     ("TC(y,z)", ("total_correlation.naive", "total_correlation.leave_one_out"), 2),
+    ("overlap", ("category_overlap",), 3),
     ("minutes", ("train_seconds",), 1),
 )
 _PUBLISHED_IN = {
@@ -21,6 +24,7 @@ _PUBLISHED_IN = {
     "TC(y,z)": "total_correlation",
 }
 _MISSING = "–"
+_NOTHING = "No run has finished yet."
 
 
 def write_tables(workdir):
@@ -34,8 +38,20 @@ def write_tables(workdir):
 
 
 def write(workdir):
-  """All files of a comparison."""
-  write_tables(workdir)
+  """All files of a comparison: the tables, comparison.html and figures/*.png."""
+  workdir = pathlib.Path(workdir)
+  rows = write_tables(workdir)
+  groups = compare.groups(workdir)
+  pictures = {
+      dataset: comparison_pictures.of_dataset(of_dataset)
+      for dataset, of_dataset in groups.items()
+  }
+  for dataset, of_dataset in pictures.items():
+    for name, picture in of_dataset.items():
+      with workdirs.replacing(workdir / "figures" / f"{dataset}_{name}.png") as temporary:
+        temporary.write_bytes(picture.png)
+  with workdirs.replacing(workdir / "comparison.html") as temporary:
+    temporary.write_text(page(rows, pictures, compare.failed(workdir)), encoding="utf-8")
 
 
 def markdown(rows, failed=None):
@@ -46,13 +62,61 @@ def markdown(rows, failed=None):
     failed: {folder: reason} of runs that diverged.
   """
   parts = []
-  for dataset in dict.fromkeys(row["dataset"] for row in rows):
+  for dataset in _datasets(rows):
     of_dataset = [row for row in rows if row["dataset"] == dataset]
-    parts += [f"## {dataset}", _means(of_dataset), _notes(of_dataset), _every_run(of_dataset)]
+    parts += [f"## {dataset}", *map(_table, (_means(of_dataset), _every_run(of_dataset)))]
+    parts.insert(-1, _notes(of_dataset))
   if failed:
     lines = [f"- `{folder}`: {reason}" for folder, reason in failed.items()]
     parts += ["## Failed runs", "\n".join(lines)]
-  return "\n\n".join(["# Comparison", *(parts or ["No run has finished yet."])]) + "\n"
+  return "\n\n".join(["# Comparison", *(parts or [_NOTHING])]) + "\n"
+
+
+def page(rows, pictures, failed=None):
+  """The tables and figures as one self-contained HTML page.
+
+  Args:
+    rows: as `compare.rows` returns them.
+    pictures: {data set: {name: pages.Picture}} of `comparison_pictures.of_dataset`.
+    failed: {folder: reason} of runs that diverged.
+  """
+  sections = []
+  for dataset in _datasets(rows):
+    of_dataset = [row for row in rows if row["dataset"] == dataset]
+    tables = (
+        _html_table("Means over seeds", _means(of_dataset))
+        + f'<p class="note">{pages.subscripts(_notes(of_dataset))}</p>'
+        + _figures(pictures.get(dataset, {}))
+        + "<h3>Every run</h3>" + _html_table("Every run", _every_run(of_dataset))
+    )
+    sections.append((pages.escape(dataset), f"data-{pages.escape(dataset)}", tables))
+  if failed:
+    lines = [["folder", "reason"], *([str(k), v] for k, v in failed.items())]
+    sections.append(("Failed runs", "failed", _html_table("Failed runs", lines)))
+  runs = sum(len(row["seeds"]) for row in rows)
+  summary = f'<p class="lead">{pages.count(runs, "run")} finished. Labels only score them.</p>'
+  return pages.document("Comparison", summary if rows else f"<p>{_NOTHING}</p>", sections)
+
+
+def _figures(pictures):
+  """HTML of the figures, those of a kind side by side."""
+  parts = []
+  for prefix in ("rate_distortion", "confidence"):
+    parts += [pages.figures(pictures, n) for n in pictures if n.startswith(prefix)]
+  for recipe in ("paper", "tuned"):
+    parts += [
+        pages.figures(pictures, name)
+        for name in (f"{recipe}_tracked", f"{recipe}_maps", f"{recipe}_information")
+        if name in pictures
+    ]
+    for kind in ("traversal", "drawn"):
+      names = [n for n in pictures if n.startswith(f"{recipe}_{kind}_")]
+      parts += [pages.figures(pictures, *names[i : i + 3]) for i in range(0, len(names), 3)]
+  return "".join(parts)
+
+
+def _datasets(rows):
+  return list(dict.fromkeys(row["dataset"] for row in rows))
 
 
 def _means(rows):
@@ -66,8 +130,8 @@ def _means(rows):
         str(published[_PUBLISHED_IN[title]]) if title in _PUBLISHED_IN else ""
         for title, _, _ in _COLUMNS
     ]
-    lines.append([report.METHODS[method], "as the paper reports", "", *cells])
-  return _table(lines)
+    lines.append([plots.NAMES[method], "as the paper reports", "", *cells])
+  return lines
 
 
 def _published(rows):
@@ -82,7 +146,7 @@ def _every_run(rows):
     for i, seed in enumerate(row["seeds"]):
       cells = [_one(row, names, digits, i) for _, names, digits in _COLUMNS]
       lines.append([_title(row), _weights(row), str(seed), *cells])
-  return _table(lines)
+  return lines
 
 
 def _notes(rows):
@@ -105,7 +169,7 @@ def _weights(row):
 
 
 def _title(row):
-  return report.METHODS[row["method"]]
+  return plots.NAMES[row["method"]]
 
 
 def _mean(row, names, digits):
@@ -133,3 +197,8 @@ def _one(row, names, digits, index):
 def _table(lines):
   rows = ["| " + " | ".join(cells) + " |" for cells in lines]
   return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:]])
+
+
+def _html_table(caption, lines):
+  head, *rows = ([pages.subscripts(cell) for cell in cells] for cells in lines)
+  return pages.table(caption, head, rows, "numeric")

@@ -6,6 +6,8 @@ import html
 import io
 import re
 
+import PIL.Image
+
 
 def document(title, header, sections, style=""):
   """A self-contained page: inline style, no script, no network.
@@ -49,6 +51,13 @@ def picture(figure, alt, caption, narrow=None):
   return Picture(
       png(figure), round(width), round(height), alt, caption, narrow and png(narrow)
   )
+
+
+def stored_picture(data, alt, caption):
+  """A `Picture` of the bytes of a PNG file that `png` made."""
+  image = PIL.Image.open(io.BytesIO(data))
+  width, height = (round(side * 96 / image.info["dpi"][0]) for side in image.size)
+  return Picture(data, width, height, alt, caption)
 
 
 def png(figure):

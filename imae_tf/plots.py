@@ -25,7 +25,18 @@ _GAP = 6  # pixels between images
 _MIN_LABEL, _MAX_LABEL = 11, 16  # characters
 _MAX_CELLS_WITH_TEXT = 20  # classes or categories up to which a matrix shows its counts
 
-_METHODS = {"k_means": "k-means", "ward": "Ward", "gaussian_mixture": "Gaussian mixture"}
+# How people call the methods and the baselines.
+NAMES = {
+    "imae": "IMAE",
+    "vae": "VAE",
+    "betavae": "β-VAE",
+    "infovae": "InfoVAE",
+    "jointvae": "JointVAE",
+    "betatcvae": "β-TCVAE",
+    "k_means": "k-means",
+    "ward": "Ward",
+    "gaussian_mixture": "Gaussian mixture",
+}
 
 # title, unit, {logged name: name of the line}
 _CURVES = (
@@ -219,7 +230,7 @@ def information(mi_z, var_mean, mean_variance, *, columns=2):
   order = np.argsort(-naive, kind="stable")
   place = np.arange(len(order))
   width = max(5.4 if columns == 2 else 4.0, 0.6 + 0.3 * len(order))
-  figure = _figure((width * columns, 2.6 * (3 - columns)))
+  figure = blank((width * columns, 2.6 * (3 - columns)))
   info, spread = figure.subplots(3 - columns, columns).flat
   info.bar(place, naive[order], 0.62, color=BLUE, label="naive")
   info.plot(
@@ -230,8 +241,8 @@ def information(mi_z, var_mean, mean_variance, *, columns=2):
   spread.bar(
       place + 0.2, np.asarray(mean_variance)[order], 0.38, color=GREY, label="E[σ$_k$²]"
   )
-  _dress(info, "Information", "I(x;z$_k$), nats")
-  _dress(spread, "Spread", "variance")
+  dress(info, "Information", "I(x;z$_k$), nats")
+  dress(spread, "Spread", "variance")
   for axes in (info, spread):
     axes.set_xlabel("dimension k, most informative first", color=MUTED)
     axes.set_xticks(place, [str(k) for k in order])
@@ -254,7 +265,7 @@ def confusion(counts, class_names, categories):
   counts = np.asarray(counts)
   share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   height, width = np.clip(0.36 * np.array(counts.shape) + 1.2, 2.2, 9.0)
-  figure = _figure((max(width, _CHART_WIDTH), height))
+  figure = blank((max(width, _CHART_WIDTH), height))
   axes = figure.subplots()
   axes.imshow(share, cmap=_SHADES, vmin=0.0, vmax=1.0, interpolation="nearest")
   if max(counts.shape) <= _MAX_CELLS_WITH_TEXT:
@@ -264,7 +275,7 @@ def confusion(counts, class_names, categories):
           column, row, str(count) if count else "", ha="center", va="center", color=color,
           size=_FONT - 1.5 if count < 1000 else _FONT - 3,
       )
-  _dress(axes, "Classes against categories", "true class")
+  dress(axes, "Classes against categories", "true class")
   axes.set_xlabel("category", color=MUTED)
   axes.set_xticks(range(len(categories)), [str(c) for c in categories])
   axes.set_yticks(
@@ -284,16 +295,16 @@ def accuracy(method, value, baselines):
     value: its accuracy in [0, 1].
     baselines: {"k_means", "ward", "gaussian_mixture"} to accuracies or None.
   """
-  names = [method, *(_METHODS.get(name, name) for name in baselines)]
+  names = [method, *(NAMES.get(name, name) for name in baselines)]
   values = [value, *baselines.values()]
   place = np.arange(len(names))
-  figure = _figure((_CHART_WIDTH, 0.9 + 0.38 * len(names)))
+  figure = blank((_CHART_WIDTH, 0.9 + 0.38 * len(names)))
   axes = figure.subplots()
   axes.barh(place, [v or 0.0 for v in values], 0.62, color=[BLUE] + [GREY] * len(baselines))
   for y, v in enumerate(values):
     text = "not computed" if v is None else f"{v:.3f}"
     axes.text((v or 0.0) + 0.012, y, text, va="center", color=INK)
-  _dress(axes, "Clustering accuracy", "")
+  dress(axes, "Clustering accuracy", "")
   axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5))
   axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
   axes.set_yticks(place, names, color=INK)
@@ -315,13 +326,13 @@ def training(history, *, num_categories=None, floor=None, columns=3):
   """
   panels = [panel for panel in _CURVES if any(name in history[0] for name in panel[2])]
   rows = math.ceil(len(panels) / columns)
-  figure = _figure((3.4 * columns if columns > 1 else 4.0, 2.35 * rows))
+  figure = blank((3.4 * columns if columns > 1 else 4.0, 2.35 * rows))
   grid = figure.subplots(rows, columns, squeeze=False)
   epochs = [row["epoch"] for row in history]
   limits = {"Category": (num_categories and math.log(num_categories), "ln K$_2$")}
   limits["Reconstruction"] = (floor, "floor")
   for axes, (title, unit, names) in zip(grid.flat, panels):
-    _dress(axes, title, unit)
+    dress(axes, title, unit)
     _draw_curves(axes, history, epochs, names)
     limit, text = limits.get(title, (None, ""))
     if limit is not None:
@@ -352,11 +363,13 @@ def _draw_curves(axes, history, epochs, names):
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def _figure(size):
+def blank(size):
+  """A figure without axes, (width, height) in inches, in the style of all charts."""
   return Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
 
 
-def _dress(axes, title, ylabel):
+def dress(axes, title, ylabel):
+  """Title, label and lines of a chart's axes, in the style of all charts."""
   axes.set_title(title, loc="left", size=_FONT + 1, weight="bold", color=INK)
   axes.set_ylabel(ylabel, color=MUTED, size=_FONT)
   axes.tick_params(colors=MUTED, labelsize=_FONT - 1, length=3)

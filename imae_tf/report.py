@@ -17,15 +17,6 @@ _GRID_COLUMNS = 10
 _NARROW_COLUMNS = 5  # on phones
 _RECONSTRUCTED = 20
 _TRAVERSED = 6
-METHODS = {
-    "imae": "IMAE",
-    "vae": "VAE",
-    "betavae": "β-VAE",
-    "infovae": "InfoVAE",
-    "jointvae": "JointVAE",
-    "betatcvae": "β-TCVAE",
-}
-_BASELINES = {"k_means": "k-means", "ward": "Ward", "gaussian_mixture": "Gaussian mixture"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +239,7 @@ class _Run:
   @property
   def method(self):
     method = self.metrics.get("method", "imae")
-    return METHODS.get(method, str(method))
+    return plots.NAMES.get(method, str(method))
 
 
 def _check(x, labels, metrics):
@@ -479,7 +470,7 @@ def _accuracy_tile(metrics):
   text = "no baseline was computed"
   if values:
     best = max(values, key=values.get)
-    text = f"best baseline {values[best]:.3f} ({_BASELINES.get(best, best)})"
+    text = f"best baseline {values[best]:.3f} ({plots.NAMES.get(best, best)})"
   return _tile("Accuracy", f"{metrics['accuracy']:.3f}", text, metrics["accuracy"])
 
 
@@ -604,7 +595,7 @@ def _network(network):
 
 def _value(value):
   if isinstance(value, dict):
-    names = {"naive": "naive", "leave_one_out": "leave-one-out", **_BASELINES}
+    names = {"naive": "naive", "leave_one_out": "leave-one-out", **plots.NAMES}
     return "".join(
         f'<span class="pair">{pages.number(v)}'
         f' <span class="unit">{pages.escape(names.get(k, k))}</span></span>'

@@ -85,7 +85,7 @@ def train(run, workdir, job=None, progress=True, watched=None):
   if run.deterministic:
     tf.config.experimental.enable_op_determinism()
   data = data_lib.load(run.dataset, holdout=run.holdout)
-  config = _config(run, data)
+  config = config_of(run, data)
   workdir = pathlib.Path(workdir)
   with cluster.sigterm_noted() as stop_asked, job.losing_workers():
     session = _Session(run, data, workdir, job, stop_asked, progress, watched)
@@ -343,7 +343,8 @@ def versions():
   return {name: importlib.metadata.version(name) for name in names}
 
 
-def _config(run, data):
+def config_of(run, data):
+  """What config.json says of a `Run` on its `data_lib.ImageData`, the format apart."""
   config = dataclasses.asdict(run)
   config.pop("recipe")
   recipe = recipes.settings(run.recipe, run.method)

@@ -21,7 +21,7 @@ import numpy as np
 from imae_tf import workdir as workdirs
 
 _ROOMS = {
-    "train": "trainers", "evaluate": "trainers", "tune": "trainers",
+    "train": "trainers", "evaluate": "trainers", "tune": "trainers", "compare": "trainers",
     "export": "export", "encode": "export",
 }
 _TIMEOUT = 240  # seconds; a machine may be busy

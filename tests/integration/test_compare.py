@@ -1,0 +1,84 @@
+"""imae-compare as a whole: killed in the middle, resumed, refused."""
+
+import json
+
+import programs
+import pytest
+
+FLAGS = {
+    "methods": "imae,vae", "datasets": "digits", "recipes": "paper", "seeds": "0,1", "epochs": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+  """The folder of a comparison that nothing interrupted."""
+  folder = tmp_path_factory.mktemp("compared")
+  result = programs.run("compare", folder, workdir=folder / "all", **FLAGS)
+  assert result.status == 0, result.stderr
+  return folder / "all"
+
+
+def _tables(folder):
+  """comparison.json without wall-clock times."""
+  rows = json.loads((folder / "comparison.json").read_text())
+  for row in rows:
+    assert row["metrics"].pop("train_seconds")["mean"] > 0
+  return rows
+
+
+def test_killed_in_the_middle_it_ends_in_the_same_tables(compared, tmp_path):
+  workdir = tmp_path / "all"
+  second = workdir / "runs/digits/vae-paper/seed-0"
+  program = programs.Program("compare", tmp_path, workdir=workdir, **FLAGS)
+  program.kill_when(lambda: list(second.glob("checkpoints/epoch-0001.keras")))
+  assert not (second / "metrics.json").exists()
+  first = workdir / "runs/digits/imae-paper/seed-0"
+  with programs.unchanged(first):  # it was finished
+    result = programs.run("compare", tmp_path, workdir=workdir, **FLAGS)
+  assert result.status == 0, result.stderr
+  assert "[1 of 4] digits, imae, paper, seed 0: done before" in result.stderr
+  assert "Going on after epoch 1 of 2" in result.stderr + result.stdout
+  assert _tables(workdir) == _tables(compared)
+
+
+def test_tables_and_pages_show_each_run(compared):
+  rows = _tables(compared)
+  assert [(row["method"], row["seeds"], row["n"]) for row in rows] == [
+      ("imae", [0, 1], 360), ("vae", [0, 1], 360),
+  ]
+  text, page = ((compared / f"comparison.{end}").read_text() for end in ("md", "html"))
+  for row in rows:
+    for value in row["metrics"]["reconstruction"]["values"]:
+      assert f"{value:.1f}" in text and f"{value:.1f}" in page
+  figures = {path.stem for path in (compared / "figures").glob("*.png")}
+  assert figures == {
+      "digits_rate_distortion", "digits_paper_tracked", "digits_paper_maps",
+      "digits_paper_information", "digits_paper_drawn_imae", "digits_paper_drawn_vae",
+      "digits_paper_traversal_most", "digits_paper_traversal_middle",
+      "digits_paper_traversal_least",
+  }
+  assert page.count("<img") == len(figures)
+
+
+def test_each_run_is_a_workdir_with_labels_watched(compared):
+  folder = compared / "runs/digits/vae-paper/seed-1"
+  assert json.loads((folder / "config.json").read_text())["method"] == "vae"
+  header = (folder / "history.csv").read_text().splitlines()[0].split(",")
+  assert {"accuracy", "nmi", "mi_y_label", "seconds", "mi_y"} <= set(header)
+  assert (folder / "report.html").exists() and (folder / "model.keras").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"latent_dim": 4}, "latent_dim 10 -> 4"),
+        ({"seeds": "0,x"}, "--seeds expects integers such as 0,1, got '0,x'"),
+    ],
+    ids=str,
+)
+def test_other_settings_are_refused_and_nothing_changes(compared, tmp_path, changes, message):
+  with programs.unchanged(compared / "runs"):
+    result = programs.run("compare", tmp_path, workdir=compared, **{**FLAGS, **changes})
+  assert result.status == 1
+  assert message in result.stderr and "Traceback" not in result.stderr
