@@ -16,6 +16,10 @@ _COLUMNS = (
     ("I(x;z)", ("mi_z_joint.naive", "mi_z_joint.leave_one_out"), 2),
     ("sum I(x;z_k)", ("mi_z.naive", "mi_z.leave_one_out"), 2),
     ("TC(y,z)", ("total_correlation.naive", "total_correlation.leave_one_out"), 2),
+    (
+        "its floor",
+        ("total_correlation_floor.naive", "total_correlation_floor.leave_one_out"), 2,
+    ),
     ("overlap", ("category_overlap",), 3),
     ("minutes", ("train_seconds",), 1),
 )
@@ -158,6 +162,7 @@ def _notes(rows):
       f" is {', '.join(sorted(floors))}. I(x;z) is of all dimensions together; it, the sum over"
       " dimensions and TC are estimated over as many codes, naive / leave-one-out: of an"
       " information the first errs downwards and is at most ln n, the second errs upwards. The"
+      " floor of TC is what it gives for the same factors made independent. The"
       " paper does not say which of the two its I(x;z) is, nor by which estimator. Minutes are"
       " wall-clock of training, on a machine that may have had other work. Epochs:"
       f" {', '.join(f'{epochs} ({recipe})' for recipe, epochs in epochs)}."

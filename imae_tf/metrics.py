@@ -347,7 +347,8 @@ def evaluate(model, x, labels=None, *, seed=0):
     mi_y, entropy_y, conditional_entropy_y: nats.
     mi_z: sum over k of I(x;z_k), a pair; mi_z_per_dimension: a pair of lists.
     mi_z_joint: I(x;z), the dimensions together, a pair; mi_joint: I(x;y,z), a pair.
-    total_correlation: TC(y,z), a pair.
+    total_correlation: TC(y,z), a pair; total_correlation_floor: what the same estimates give
+      for factors that are independent, a pair (`independent_total_correlation`).
     kl_z: sum over k of KL(p(z_k) || N(0, 1)), naive, which errs upwards.
     neighbor_mi_y: `neighbor_information`, which ranks runs without labels, of up to MAX_CODES
       of the images x among up to MAX_NEIGHBORS_AMONG of them; lower than among more images.
@@ -372,6 +373,7 @@ def evaluate(model, x, labels=None, *, seed=0):
       "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
       "reconstruction_floor": reconstruction_floor(x, model.likelihood),
       **information(y, z_mean, z_scale, seed=seed),
+      "total_correlation_floor": independent_total_correlation(y, z_mean, z_scale, seed=seed),
       "neighbor_mi_y": _neighbor_information_of(x, y.argmax(axis=1), seed),
       "used_categories": used_categories(y.argmax(axis=1), y.shape[1]),
       "active_units": active_units(z_mean),
@@ -433,6 +435,24 @@ def information(y, z_mean, z_scale, *, seed=0):
   left_out = _estimates(*code, leave_one_out=True)
   pairs = {key: {"naive": naive[key], "leave_one_out": left_out[key]} for key in _PAIRED}
   return {**_information_y(log_y), "kl_z": naive["kl_z"], **pairs}
+
+
+def independent_total_correlation(y, z_mean, z_scale, *, seed=0):
+  """The estimates of TC(y,z) for the same factors made independent: their bias at this n.
+
+  y and each dimension's (mean, scale) are shuffled among the images, each on its own. That
+  keeps n, I(x;y) and every I(x;z_k) and ends all dependence but chance; of Gaussian factors
+  it gives what independent Gaussians of the same information do. An estimate of TC says
+  something only beyond it. Arguments as in `information`.
+
+  Returns:
+    {"naive": v, "leave_one_out": v}, nats.
+  """
+  rng = np.random.default_rng([seed, 1])
+  y = rng.permutation(y)
+  orders = np.stack([rng.permutation(len(y)) for _ in z_mean.T], axis=1)
+  mean, scale = (np.take_along_axis(part, orders, axis=0) for part in (z_mean, z_scale))
+  return information(y, mean, scale, seed=seed)["total_correlation"]
 
 
 def _information_y(log_y):

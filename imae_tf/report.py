@@ -113,6 +113,12 @@ DEFINITIONS = {
         "A difference of estimates that nothing brackets; leave-one-out may be negative, and"
         " naive is too high once I(x;y,z) meets its cap. Trust it where both agree.",
     ),
+    "total_correlation_floor": Definition(
+        "TC floor", "nats",
+        "What the same two estimates of TC(y,z) give for these factors made independent, each"
+        " shuffled among the images on its own: their bias at this n.",
+        "Only what TC(y,z) has beyond it speaks of dependence.",
+    ),
     "kl_z": Definition(
         "Σ KL(p(z_k) ‖ N(0,1))", "nats",
         "How far the factors, over all images, are from the prior that images are generated"

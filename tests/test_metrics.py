@@ -414,6 +414,32 @@ def test_of_many_images_some_codes_are_compared_with_all(rng, monkeypatch):
   assert some["mi_z"] != every["mi_z"]
 
 
+def _independent_gaussians(rng, n, information):
+  """Posteriors of independent z_k ~ N(0, 1) with these I(x;z_k), and of an even, sure y."""
+  variance = np.exp(-2 * np.asarray(information))
+  mean = rng.normal(size=(n, len(variance))) * np.sqrt(1 - variance)
+  y = np.eye(4)[rng.integers(4, size=n)] * 0.96 + 0.01
+  scale = np.broadcast_to(np.sqrt(variance), mean.shape)
+  return [part.astype("float32") for part in (y, mean, scale)]
+
+
+def test_the_floor_of_tc_is_what_independent_gaussians_give(rng):
+  information = [1.5, 1.0, 1.0, 0.5]
+  floors = [
+      metrics.information(*_independent_gaussians(rng, 800, information), seed=s)[
+          "total_correlation"] for s in range(3)
+  ]
+  y, mean, scale = _independent_gaussians(rng, 800, information)
+  mean[:, 1] = mean[:, 2] = mean[:, 2] * (1 - 1e-3)  # now two dimensions are one
+  got = metrics.independent_total_correlation(y, mean, scale, seed=5)
+  for version in ("naive", "leave_one_out"):
+    wanted = [floor[version] for floor in floors]
+    assert got[version] == pytest.approx(np.mean(wanted), abs=0.06 + 4 * np.std(wanted))
+  dependent = metrics.information(y, mean, scale)["total_correlation"]
+  assert dependent["naive"] > got["naive"] + 0.5
+  assert got["naive"] > 0.1  # at this n there is a bias to tell
+
+
 def test_evaluate_is_json_and_repeats_with_its_seed(rng):
   model, x = _random_model(rng), _images(60)
   first = metrics.evaluate(model, x, seed=1)
