@@ -1,4 +1,4 @@
-"""Images as tf.data pipelines: `digits`, TFDS names, `.npz` files, folders of images.
+"""Images as tf.data pipelines: `digits`, `shapes`, TFDS names, `.npz` files, folders of images.
 
 Whatever the source, `load` returns an `ImageData` whose images are float32 [N, H, W, C] in
 [0, 1]. Labels, where they exist, are for evaluation alone: no training batch holds them.
@@ -22,6 +22,7 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
+from imae_tf import shapes
 from imae_tf.errors import InputError
 from imae_tf.errors import first_line
 
@@ -38,6 +39,18 @@ _READ_BYTES = 2**23
 _IMAGES_PER_TURN = 16
 _LAST_EPOCH = np.iinfo(np.int64).max
 _CELEB_A_CROP, _CELEB_A_SIZE = 148, 64
+# TFDS data sets whose images were made from known factors. TFDS writes records in an order
+# hashed from their keys, so that their last fifth is like the rest.
+_FACTORS = {
+    "dsprites": (
+        "label_shape", "label_scale", "label_orientation", "label_x_position",
+        "label_y_position",
+    ),
+    "shapes3d": (
+        "label_floor_hue", "label_wall_hue", "label_object_hue", "label_scale", "label_shape",
+        "label_orientation",
+    ),
+}
 
 # Split name to (start, stop), in file order.
 Bounds = dict[str, tuple[int, int]]
@@ -51,11 +64,13 @@ class ImageData(abc.ABC):
     name: What `load` was asked for.
     image_shape: (H, W, C).
     class_names: The name of label i at index i; None without labels.
+    factor_names: Of the factors that the images were made from; None where they are unknown.
   """
 
   name: str
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...] | None
+  factor_names: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
 
   @property
   @abc.abstractmethod
@@ -71,6 +86,10 @@ class ImageData(abc.ABC):
       self, batch_size: int, seed: int, initial_epoch: int, initial_step: int, rows: slice
   ) -> tf.data.Dataset:
     """These rows of the batches of stored training images, epoch after epoch without end."""
+
+  @abc.abstractmethod
+  def _stored_factors(self, split: str, count: int) -> np.ndarray:
+    """[count, F] of the first images of a split, where there are factors."""
 
   @property
   def splits(self) -> tuple[str, ...]:
@@ -113,6 +132,15 @@ class ImageData(abc.ABC):
     labels = np.concatenate(labels) if labels else np.zeros([0], np.int64)
     # TFDS writes -1 for "not labelled".
     return images, None if np.any(labels < 0) else labels
+
+  def factors(self, split: str, limit: int | None = None) -> np.ndarray | None:
+    """What the images that `arrays` returns were made from.
+
+    Returns:
+      int64 [N, F], a column for each of `factor_names`; None where they are unknown.
+    """
+    count = self.size(split) if limit is None else min(limit, self.size(split))
+    return None if self.factor_names is None else self._stored_factors(split, count)
 
   def sample(self, split: str, count: int, seed: int = 0) -> np.ndarray:
     """Images of a split, float32 [N, H, W, C]: all, or `count` where there are more.
@@ -191,10 +219,14 @@ class ArrayData(ImageData):
   Attributes:
     arrays_by_split: For each split, images [N, H, W, C] (uint8, or float32 in [0, 1]) and
       labels int64 [N] or None.
+    factors_by_split: For each split, int64 [N, F]; None where they are unknown.
   """
 
   arrays_by_split: dict[str, tuple[np.ndarray, np.ndarray | None]] = dataclasses.field(
       repr=False
+  )
+  factors_by_split: dict[str, np.ndarray] | None = dataclasses.field(
+      default=None, repr=False, kw_only=True
   )
 
   @property
@@ -213,6 +245,9 @@ class ArrayData(ImageData):
             labels[start : start + batch_size],
         )
     )
+
+  def _stored_factors(self, split, count):
+    return self.factors_by_split[split][:count]
 
   def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
     with tf.device("CPU:0"):
@@ -246,6 +281,7 @@ class StreamedData(ImageData):
       there is none.
     decode: Turns an encoded image into a uint8 image [H, W, C].
     window: Training records shuffled at a time.
+    parse_factors: Turns a batch of records into int64 [B, F]; None without factors.
   """
 
   records: dict[str, tf.data.Dataset] = dataclasses.field(repr=False)
@@ -253,6 +289,9 @@ class StreamedData(ImageData):
   parse: Callable[..., tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(repr=False)
   decode: Callable[[tf.Tensor], tf.Tensor] = dataclasses.field(repr=False)
   window: int
+  parse_factors: Callable[..., tf.Tensor] | None = dataclasses.field(
+      default=None, repr=False, kw_only=True
+  )
 
   @property
   def sizes(self):
@@ -271,12 +310,18 @@ class StreamedData(ImageData):
     """
     try:
       arrays_by_split = {split: self._read(split) for split in self.splits}
+      factors_by_split = self.factor_names and {
+          split: self.factors(split) for split in self.splits
+      }
     except tf.errors.OpError as error:
       raise InputError(
           f"expected readable records of {self.name!r}, got {first_line(error)!r}; delete"
           " the prepared data set and prepare it again."
       ) from error
-    return ArrayData(self.name, self.image_shape, self.class_names, arrays_by_split)
+    return ArrayData(
+        self.name, self.image_shape, self.class_names, arrays_by_split,
+        factor_names=self.factor_names, factors_by_split=factors_by_split,
+    )
 
   def _read(self, split):
     images = np.empty((self.size(split), *self.image_shape), np.uint8)
@@ -290,6 +335,11 @@ class StreamedData(ImageData):
 
   def _stored_batches(self, split, batch_size):
     return self._decoded(self.records[split].batch(batch_size))
+
+  def _stored_factors(self, split, count):
+    batches = self.records[split].take(count).batch(1000).map(self.parse_factors)
+    found = [batch.numpy() for batch in batches]
+    return np.concatenate(found) if found else np.zeros((0, len(self.factor_names)), np.int64)
 
   def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
     def shuffled_batches(epoch):
@@ -327,7 +377,7 @@ def load(
       images `x` and, optionally, labels `y`; the path of a folder of images, which may be
       nested and is sorted by path; or a TFDS name such as `mnist`. A name that TFDS knows
       wins over a folder: write `./mnist` for the folder. `celeb_a` is cropped to its
-      central 148x148 pixels and resized to 64x64.
+      central 148x148 pixels and resized to 64x64. `shapes` are made here (`imae_tf.shapes`).
     holdout: Number of images, the last ones of the training split, that become the split
       "holdout".
     image_size: (H, W) to resize the images of a folder or a TFDS data set to. Without it
@@ -349,6 +399,9 @@ def _open(dataset, holdout, image_size) -> ImageData:
   if dataset == "digits":
     _refuse_image_size(dataset, image_size)
     return _digits(holdout)
+  if dataset.partition(":")[0] == "shapes":
+    _refuse_image_size(dataset, image_size)
+    return _shapes(dataset, holdout)
   if dataset.endswith(".npz"):
     _refuse_image_size(dataset, image_size)
     return _npz(dataset, holdout)
@@ -417,6 +470,34 @@ def _digits(holdout):
   images = (digits.images / 16).astype(np.float32)[..., np.newaxis]
   names = tuple(str(name) for name in digits.target_names)
   return _from_arrays("digits", images, digits.target.astype(np.int64), names, holdout)
+
+
+def _shapes(name, holdout):
+  sizes = shapes.grid(name)
+  order = shapes.order(sizes)
+  bounds = _train_test_bounds(len(order), holdout)
+  _check_sizes(name, bounds)
+  per_shape = len(order) // sizes["shape"]  # which varies slowest
+  # What never varies is no factor.
+  varying = [k for k, size in enumerate(sizes.values()) if size > 1]
+  axes = tf.constant(list(sizes.values()), tf.int64)
+  return StreamedData(
+      name,
+      shapes.IMAGE_SHAPE,
+      shapes.SHAPES[: sizes["shape"]],
+      records={
+          split: tf.data.Dataset.from_tensor_slices(order[start:stop])
+          for split, (start, stop) in bounds.items()
+      },
+      split_sizes={split: stop - start for split, (start, stop) in bounds.items()},
+      parse=lambda places: (places, places // per_shape),
+      decode=lambda place: shapes.draw(place[None], sizes)[0],
+      window=len(order),  # numbers alone
+      factor_names=tuple(tuple(sizes)[k] for k in varying),
+      parse_factors=lambda places: tf.gather(
+          tf.transpose(tf.unravel_index(places, axes)), varying, axis=1
+      ),
+  )
 
 
 def _npz(path, holdout):
@@ -493,13 +574,14 @@ def _streamed_folder(name, paths, shape, bounds, image_size):
 
 def _tfds(name, holdout, image_size):
   builder = _tfds_builder(name)
-  image_key, class_names = _tfds_features(name, builder.info.features)
+  image_key, class_names = _tfds_features(name, builder.name, builder.info.features)
   feature = builder.info.features[image_key]
   shape, resize = _tfds_resize(name, builder.name, feature, image_size)
   _prepare(name, builder)
   bounds = _tfds_bounds(name, builder.info.splits, holdout)
-  label_key = None if class_names is None else "label"
-  source = _tfds_source(builder, image_key, label_key)
+  factor_keys = _FACTORS.get(builder.name, ())
+  label_key = _label_key(builder.name) if class_names is not None else None
+  source = _tfds_source(builder, image_key, label_key, factor_keys)
   return StreamedData(
       name,
       shape,
@@ -512,7 +594,13 @@ def _tfds(name, holdout, image_size):
       parse=source.parse,
       decode=lambda encoded: resize(feature.decode_example(encoded)),
       window=_SHUFFLE_WINDOW,
+      factor_names=tuple(key.removeprefix("label_") for key in factor_keys) or None,
+      parse_factors=source.factors,
   )
+
+
+def _label_key(builder_name):
+  return "label_shape" if builder_name in _FACTORS else "label"
 
 
 def _tfds_builder(name):
@@ -529,7 +617,7 @@ def _tfds_builder(name):
     ) from error
 
 
-def _tfds_features(name, features):
+def _tfds_features(name, builder_name, features):
   """The key of the image feature, and the class names or None."""
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
 
@@ -545,7 +633,8 @@ def _tfds_features(name, features):
         f"expected uint8 images, got {np.dtype(features[key].np_dtype)} in the TFDS data set"
         f" {name!r}; convert it to a .npz with x in [0, 1]."
     )
-  label = features["label"] if "label" in features else None
+  label_key = _label_key(builder_name)
+  label = features[label_key] if label_key in features else None
   names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
   return key, names
 
@@ -561,6 +650,8 @@ def _tfds_resize(name, builder_name, feature, image_size):
   if builder_name == "celeb_a":
     size = image_size or (_CELEB_A_SIZE, _CELEB_A_SIZE)
     return (*size, 3), lambda image: _resize(_central_crop(image, _CELEB_A_CROP), size)
+  if builder_name == "dsprites" and not image_size:
+    return tuple(feature.shape), lambda image: image * 255  # stored as 0 and 1
   if image_size:
     return (*image_size, feature.shape[-1]), lambda image: _resize(image, image_size)
   if None in feature.shape:
@@ -611,11 +702,13 @@ class _TfdsSource:
     builder: Of the prepared data set.
     image_key: Key of the image feature.
     label_key: Key of the label feature; None without labels.
+    factor_keys: Keys of the known factors' features.
   """
 
   builder: Any
   image_key: str
   label_key: str | None
+  factor_keys: tuple[str, ...]
 
   def records(self, split):
     """Dataset of {feature: value} of the image and the label, in file order."""
@@ -636,9 +729,14 @@ class _TfdsSource:
     images = batch[self.image_key]
     return images, _unlabelled(images) if self.label_key is None else batch[self.label_key]
 
+  def factors(self, batch):
+    """int64 [B, F] of a batch of records."""
+    return tf.stack([batch[key] for key in self.factor_keys], axis=1)
+
   @property
   def _keys(self):
-    return [key for key in (self.image_key, self.label_key) if key is not None]
+    keys = (self.image_key, self.label_key, *self.factor_keys)
+    return list(dict.fromkeys(key for key in keys if key is not None))
 
 
 class _TfdsFiles(_TfdsSource):
@@ -662,12 +760,20 @@ class _TfdsFiles(_TfdsSource):
     return records.apply(tf.data.experimental.assert_cardinality(count))
 
   def parse(self, batch):
-    dtypes = {self.image_key: tf.string, self.label_key: tf.int64}
-    spec = {key: tf.io.FixedLenFeature([], dtypes[key]) for key in self._keys}
-    return super().parse(tf.io.parse_example(batch, spec))
+    return super().parse(self._examples(batch))
+
+  def factors(self, batch):
+    return super().factors(self._examples(batch))
+
+  def _examples(self, batch):
+    spec = {
+        key: tf.io.FixedLenFeature([], tf.string if key == self.image_key else tf.int64)
+        for key in self._keys
+    }
+    return tf.io.parse_example(batch, spec)
 
 
-def _tfds_source(builder, image_key, label_key):
+def _tfds_source(builder, image_key, label_key, factor_keys):
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
 
   info = builder.info
@@ -676,9 +782,12 @@ def _tfds_source(builder, image_key, label_key):
       isinstance(builder, tfds.core.dataset_builder.FileReaderBuilder)
       and info.file_format in (None, tfds.core.FileFormat.TFRECORD)
       and type(info.features[image_key]) is tfds.features.Image
-      and (label_key is None or type(info.features[label_key]) is tfds.features.ClassLabel)
+      and all(
+          type(info.features[key]) is tfds.features.ClassLabel
+          for key in (label_key, *factor_keys) if key is not None
+      )
   )
-  return (_TfdsFiles if plain else _TfdsSource)(builder, image_key, label_key)
+  return (_TfdsFiles if plain else _TfdsSource)(builder, image_key, label_key, factor_keys)
 
 
 # --- splits --------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ SHOWN = ("accuracy", "mi_y", "reconstruction")
 ROWS = {
     "digits": "`digits`, tuned",
     "mnist": "`mnist`, tuned",
+    "fashion_mnist": "`fashion_mnist`, tuned",
     "mnist_paper": "`mnist`, `--recipe=paper`",
 }
 

@@ -1,0 +1,179 @@
+"""Disentanglement of a code against known factors: MIG, DCI, the FactorVAE score.
+
+A code is a category y and dimensions z_k. The category is nominal: its index has no order,
+so it is counted, never binned or averaged. Everything here is NumPy and scikit-learn, over
+a finite set of codes and the factors of their images.
+"""
+
+import numpy as np
+from sklearn import ensemble
+from sklearn import metrics as sk_metrics
+from sklearn import model_selection
+
+from imae_tf.errors import InputError
+
+_BINS = 20  # of Locatello et al. 2019
+_TREES = 50
+_VOTES, _BATCH = 1000, 64  # the votes and the batch of Kim & Mnih 2018
+_DEAD = 0.05  # a dimension of a smaller standard deviation takes no part in the votes; theirs
+
+
+def scores(y, z, factors, names, *, seed=0):
+  """All scores of one code.
+
+  Args:
+    y: [N, K2] probabilities p(y|x).
+    z: [N, K1] posterior means.
+    factors: [N, F] integers, what the images were made from.
+    names: F names of them.
+    seed: of the split and the trees of DCI and of the draws of the FactorVAE score.
+
+  Returns:
+    {"mig", "mig_per_factor": {name: v}, "dci_disentanglement", "dci_completeness",
+    "dci_informativeness", "factor_vae_score"}, each in [0, 1].
+
+  Raises:
+    InputError: arrays that do not fit, NaN, fewer than 100 images, or a factor of one value.
+  """
+  y, z, factors = _check(y, z, factors, names)
+  category = y.argmax(axis=1)
+  gaps = mig(category, z, factors)
+  disentanglement, completeness, informativeness = dci(category, z, factors, seed=seed)
+  return {
+      "mig": float(np.mean(gaps)),
+      "mig_per_factor": {name: float(gap) for name, gap in zip(names, gaps)},
+      "dci_disentanglement": disentanglement,
+      "dci_completeness": completeness,
+      "dci_informativeness": informativeness,
+      "factor_vae_score": factor_vae_score(category, z, factors, seed=seed),
+  }
+
+
+def mig(category, z, factors):
+  """Mutual information gap of each factor v: (I(c1;v) - I(c2;v)) / H(v), as an array [F].
+
+  c1 and c2 are the two parts of the code that tell most about v. Dimensions of z are cut
+  into 20 bins of equal width; the category is taken as it is.
+
+  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018.
+  """
+  parts = [category, *(_binned(part) for part in z.T)]
+  gaps = []
+  for factor in factors.T:
+    information = sorted(sk_metrics.mutual_info_score(factor, part) for part in parts)
+    entropy = sk_metrics.mutual_info_score(factor, factor)
+    gaps.append((information[-1] - information[-2]) / entropy)
+  return np.array(gaps)
+
+
+def _binned(values):
+  edges = np.histogram_bin_edges(values, _BINS)
+  return np.digitize(values, edges[1:-1])
+
+
+def dci(category, z, factors, *, seed=0):
+  """(disentanglement, completeness, informativeness), each in [0, 1].
+
+  A forest of extremely randomised trees predicts each factor from the whole code; its
+  importances say which part of the code is used for which factor. Disentanglement is one
+  minus the entropy of what a part is used for, weighted by how much it is used;
+  completeness one minus the entropy of what a factor uses; informativeness the mean
+  accuracy on the quarter of the codes that the trees have not seen. Trees see the category
+  as one column per value, whose importances are added up. They stand in for the gradient
+  boosting of disentanglement_lib, whose figures are therefore not comparable to the digit.
+
+  Reference: Eastwood & Williams, "A Framework for the Quantitative Evaluation of
+  Disentangled Representations", 2018.
+  """
+  one_hot = np.eye(category.max() + 1)[category]
+  code = np.concatenate([one_hot, z], axis=1)
+  seen, unseen = model_selection.train_test_split(
+      np.arange(len(code)), test_size=0.25, random_state=seed
+  )
+  importance, accuracies = [], []
+  for factor in factors.T:
+    trees = ensemble.ExtraTreesClassifier(
+        _TREES, max_features=None, min_samples_leaf=2, random_state=seed
+    )
+    trees.fit(code[seen], factor[seen])
+    accuracies.append(trees.score(code[unseen], factor[unseen]))
+    found = trees.feature_importances_
+    importance.append([found[: one_hot.shape[1]].sum(), *found[one_hot.shape[1] :]])
+  importance = np.array(importance).T  # [1 + K1, F]
+  return (
+      _one_minus_entropy(importance),
+      _one_minus_entropy(importance.T),
+      float(np.mean(accuracies)),
+  )
+
+
+def _one_minus_entropy(importance):
+  """Mean over rows of 1 - H(row) / ln(columns), weighted by the rows' sums."""
+  total = importance.sum(axis=1)
+  if importance.shape[1] == 1 or not total.sum():
+    return float(total.sum() > 0)
+  share = importance / np.maximum(total[:, None], 1e-12)
+  entropy = -np.sum(share * np.log(np.maximum(share, 1e-12)), axis=1)
+  return float(np.sum((1 - entropy / np.log(importance.shape[1])) * total) / total.sum())
+
+
+def factor_vae_score(category, z, factors, *, seed=0):
+  """Accuracy, in [0, 1], of telling which factor was held fixed from what moved least.
+
+  A vote: a factor and a value of it are drawn, then 64 of its images; the part of the code
+  that moves least among them, relative to all images, votes for the factor. Each part then
+  stands for the factor that it most often voted for. Spread is the variance of z_k, and of
+  the category the probability that two images differ in it. Parts that move nowhere take
+  no part; without any the score is 0.
+
+  Reference: Kim & Mnih, "Disentangling by Factorising", 2018; spread of a category as in
+  Dupont, "Learning Disentangled Joint Continuous and Discrete Representations", 2018.
+  """
+  rng = np.random.default_rng(seed)
+  one_hot = np.eye(category.max() + 1)[category]
+  overall = np.array([_gini(one_hot), *z.var(axis=0)])
+  moving = overall > np.array([_DEAD, *[_DEAD**2] * z.shape[1]])
+  if not moving.any():
+    return 0.0
+  rows = [
+      {value: np.flatnonzero(factor == value) for value in np.unique(factor)}
+      for factor in factors.T
+  ]
+  votes = np.zeros((2, len(overall), factors.shape[1]), int)  # to learn from, to score
+  for vote in range(2 * _VOTES):
+    k = rng.integers(factors.shape[1])
+    with_value = rows[k][rng.choice(list(rows[k]))]
+    drawn = rng.choice(with_value, _BATCH)
+    spread = np.array([_gini(one_hot[drawn]), *z[drawn].var(axis=0)])
+    relative = np.where(moving, spread / np.maximum(overall, 1e-12), np.inf)
+    votes[vote % 2, relative.argmin(), k] += 1
+  stands_for = votes[0].argmax(axis=1)
+  return float(votes[1][np.arange(len(overall)), stands_for].sum() / _VOTES)
+
+
+def _gini(one_hot):
+  return 1.0 - float(np.sum(np.square(one_hot.mean(axis=0))))
+
+
+def _check(y, z, factors, names):
+  y, z, factors = np.asarray(y), np.asarray(z), np.asarray(factors)
+  for name, array in (("y", y), ("z", z), ("factors", factors)):
+    if array.ndim != 2:
+      raise InputError(f"{name} expects an array of two dimensions, got shape {array.shape}.")
+  if not len(y) == len(z) == len(factors) or len(y) < 100:
+    raise InputError(
+        "expected codes and factors of the same 100 images or more, got"
+        f" {len(y)}, {len(z)} and {len(factors)}."
+    )
+  if not (np.isfinite(y).all() and np.isfinite(z).all()):
+    raise InputError("expected finite codes, got NaN or infinity; check the model's weights.")
+  if not np.issubdtype(factors.dtype, np.integer):
+    raise InputError(f"factors expects integers, got {factors.dtype}; number their values.")
+  if factors.shape[1] != len(names):
+    raise InputError(f"expected {factors.shape[1]} names of factors, got {len(names)}.")
+  fixed = [name for name, factor in zip(names, factors.T) if len(np.unique(factor)) < 2]
+  if fixed:
+    raise InputError(
+        f"expected factors of two values or more, got one of {', '.join(fixed)}; leave it out."
+    )
+  return y, z, factors
