@@ -1,4 +1,4 @@
-"""The tables of a comparison: comparison.json, .md and .html."""
+"""The tables and the page of a comparison: comparison.json, .md and .html."""
 
 import pathlib
 
@@ -21,6 +21,9 @@ _COLUMNS = (
         ("total_correlation_floor.naive", "total_correlation_floor.leave_one_out"), 2,
     ),
     ("overlap", ("category_overlap",), 3),
+    ("MIG", ("mig",), 3),
+    ("DCI", ("dci_disentanglement", "dci_completeness", "dci_informativeness"), 2),
+    ("FactorVAE", ("factor_vae_score",), 3),
     ("minutes", ("train_seconds",), 1),
 )
 _PUBLISHED_IN = {
@@ -123,16 +126,22 @@ def _datasets(rows):
   return list(dict.fromkeys(row["dataset"] for row in rows))
 
 
+def _columns(rows):
+  """The columns in which a row has something to say."""
+  return [c for c in _COLUMNS if any(name in row["metrics"] for row in rows for name in c[1])]
+
+
 def _means(rows):
   """Mean ± standard deviation over seeds, and the paper's figures beside them."""
-  lines = [["method", "weights", "seeds", *(title for title, _, _ in _COLUMNS)]]
+  columns = _columns(rows)
+  lines = [["method", "weights", "seeds", *(title for title, _, _ in columns)]]
   for row in rows:
-    cells = [_mean(row, names, digits) for _, names, digits in _COLUMNS]
+    cells = [_mean(row, names, digits) for _, names, digits in columns]
     lines.append([_title(row), _weights(row), str(len(row["seeds"])), *cells])
   for method, published in _published(rows):
     cells = [
         str(published[_PUBLISHED_IN[title]]) if title in _PUBLISHED_IN else ""
-        for title, _, _ in _COLUMNS
+        for title, _, _ in columns
     ]
     lines.append([plots.NAMES[method], "as the paper reports", "", *cells])
   return lines
@@ -145,10 +154,11 @@ def _published(rows):
 
 
 def _every_run(rows):
-  lines = [["method", "weights", "seed", *(title for title, _, _ in _COLUMNS)]]
+  columns = _columns(rows)
+  lines = [["method", "weights", "seed", *(title for title, _, _ in columns)]]
   for row in rows:
     for i, seed in enumerate(row["seeds"]):
-      cells = [_one(row, names, digits, i) for _, names, digits in _COLUMNS]
+      cells = [_one(row, names, digits, i) for _, names, digits in columns]
       lines.append([_title(row), _weights(row), str(seed), *cells])
   return lines
 

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from imae_tf import data as data_lib
+from imae_tf import disentanglement
 from imae_tf import metrics as metrics_lib
 from imae_tf import report
 from imae_tf import workdir as workdirs
@@ -46,6 +47,7 @@ def evaluate(workdir, split="test", baselines=None, say=print):
       "epochs": config["epochs"],
       **measured,
       "category_overlap": overlap,
+      **_disentanglement(data, split, codes, config["seed"]),
       "baselines": baselines,
   }
   workdirs.write_json(workdir / "metrics.json", metrics)
@@ -59,6 +61,14 @@ def evaluate(workdir, split="test", baselines=None, say=print):
       class_names=data.class_names,
   )
   return metrics
+
+
+def _disentanglement(data, split, codes, seed):
+  """Scores against what the images were made from, where that is known."""
+  factors = data.factors(split, limit=MAX_IMAGES)
+  if factors is None:
+    return {}
+  return disentanglement.scores(codes["y"], codes["z"], factors, data.factor_names, seed=seed)
 
 
 def _baselines(data, x, labels, config):

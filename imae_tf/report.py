@@ -148,6 +148,30 @@ DEFINITIONS = {
         "Number of categories that are the likeliest of at least 1% of the images that an even"
         " share would be. Fewer than K_2: the data supports fewer, or the run lost some.",
     ),
+    "mig": Definition(
+        "MIG", "",
+        "Mutual information gap, mean over the known factors: what the part of the code that"
+        " tells most about a factor tells more than the second, as a share of its entropy.",
+    ),
+    "mig_per_factor": Definition("MIG of each factor", "", "The same for each factor alone."),
+    "dci_disentanglement": Definition(
+        "DCI disentanglement", "", "1 when each part of the code serves one factor alone.",
+        "Importances are of extremely randomised trees; other learners give other figures.",
+    ),
+    "dci_completeness": Definition(
+        "DCI completeness", "", "1 when each factor is in one part of the code alone.",
+        "As for DCI disentanglement.",
+    ),
+    "dci_informativeness": Definition(
+        "DCI informativeness", "",
+        "Mean accuracy at which the code tells the value of a factor, on codes kept apart.",
+        "Chance is one over the number of values.",
+    ),
+    "factor_vae_score": Definition(
+        "FactorVAE score", "",
+        "How often the part of the code that moves least tells which factor was held fixed.",
+        "Chance is about one over the number of factors.",
+    ),
     "category_overlap": Definition(
         "Overlap of categories", "",
         "Share of drawn images whose own category is not the one drawn: each category from the"

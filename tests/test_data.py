@@ -362,6 +362,39 @@ def test_celeb_a_is_cropped_and_resized(tfds_root, monkeypatch, memory_limit):
   np.testing.assert_allclose(x * 255, np.stack(reference), atol=1.01)
 
 
+@pytest.mark.parametrize("memory_limit", [0, 2**30])
+@pytest.mark.parametrize("name", ["dsprites", "shapes3d"])
+def test_known_factors_of_tfds(tfds_root, monkeypatch, name, memory_limit):
+  """Stored as TFDS does, in its hashed order; dsprites' pixels are 0 and 1."""
+  monkeypatch.setattr(data, "MEMORY_LIMIT", memory_limit)
+  builder = tfds.builder(name, data_dir=str(tfds_root))
+  features = dict(builder.info.features)
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 2, (20, *features["image"].shape), dtype=np.uint8)
+  examples = {"image": images if name == "dsprites" else images * 200}
+  for key, feature in features.items():
+    if key.startswith("label_"):
+      examples[key] = rng.integers(feature.num_classes, size=20)
+    elif key.startswith("value_"):
+      examples[key] = np.zeros(20, np.float32)
+  store_tfds(tfds_root, name, str(builder.version), features, {"train": examples})
+
+  loaded = data.load(name)
+  assert loaded.sizes == {"train": 16, "test": 4}
+  x, labels = loaded.arrays("test")
+  np.testing.assert_allclose(x, images[16:] if name == "dsprites" else images[16:] * (200 / 255))
+  np.testing.assert_array_equal(labels, examples["label_shape"][16:])
+  factors = loaded.factors("train", limit=10)
+  assert "shape" in loaded.factor_names and "orientation" in loaded.factor_names
+  for column, factor in zip(factors.T, loaded.factor_names, strict=True):
+    np.testing.assert_array_equal(column, examples[f"label_{factor}"][:10])
+
+
+def test_most_data_sets_have_no_known_factors(tiny_tfds):
+  for loaded in (data.load("digits"), data.load(tiny_tfds)):
+    assert loaded.factor_names is None and loaded.factors("train") is None
+
+
 @pytest.mark.skipif(
     not pathlib.Path(TFDS_DATA_DIR, "mnist").is_dir() or not TFDS_DATA_DIR,
     reason="TFDS_DATA_DIR holds no mnist",
