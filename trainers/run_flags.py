@@ -10,7 +10,7 @@ from imae_tf.errors import InputError
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
-    "dataset", "digits", "digits, a TFDS name (mnist, fashion_mnist, celeb_a), a .npz or a folder."
+    "dataset", "digits", "digits, shapes, a TFDS name (mnist, celeb_a), a .npz or a folder."
 )
 flags.DEFINE_enum("method", "imae", list(recipes.METHODS), "What is trained.")
 flags.DEFINE_enum("recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's.")
