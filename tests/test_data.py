@@ -11,6 +11,8 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from stored import store_celeb_a
+from stored import store_tfds
 
 from imae_tf import data
 from imae_tf.errors import InputError
@@ -34,21 +36,6 @@ def save_folder(folder, images):
   for i, image in enumerate(images):
     PIL.Image.fromarray(image.squeeze()).save(folder / f"{i:03d}.png")
   return folder
-
-
-def store_tfds(root, name, version, features, splits, **options):
-  """Writes a real TFDS data set, `splits` being dicts of arrays."""
-  tfds.dataset_builders.store_as_tfds_dataset(
-      name=name,
-      version=version,
-      features=tfds.features.FeaturesDict(features),
-      split_datasets={
-          split: tf.data.Dataset.from_tensor_slices(arrays) for split, arrays in splits.items()
-      },
-      data_dir=root,
-      disable_shuffling=True,
-      **options,
-  )
 
 
 def assert_mendable(error, *parts):
@@ -335,18 +322,7 @@ def test_celeb_a_is_cropped_and_resized(tfds_root, monkeypatch, memory_limit):
   # Coarse noise, so that the JPEG of the real feature keeps it nearly.
   coarse = rng.integers(0, 256, (5, 14, 12, 3), dtype=np.uint8)
   images = coarse.repeat(16, axis=1)[:, :218].repeat(16, axis=2)[:, :, :178]
-  builder = tfds.builder("celeb_a", data_dir=str(tfds_root))
-  features = dict(builder.info.features)
-  zeros = {
-      group: {key: np.zeros(5, features[group][key].np_dtype) for key in features[group]}
-      for group in ("attributes", "identity", "landmarks")
-  }
-  examples = {"image": images, **zeros}
-  splits = {
-      "train": tf.nest.map_structure(lambda array: array[:3], examples),
-      "test": tf.nest.map_structure(lambda array: array[3:], examples),
-  }
-  store_tfds(tfds_root, "celeb_a", str(builder.version), features, splits)
+  store_celeb_a(tfds_root, train=images[:3], test=images[3:])
 
   loaded = data.load("celeb_a")
   assert loaded.image_shape == (64, 64, 3) and loaded.class_names is None
