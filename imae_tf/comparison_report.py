@@ -79,6 +79,11 @@ def markdown(rows, failed=None):
   return "\n\n".join(["# Comparison", *(parts or [_NOTHING])]) + "\n"
 
 
+def means_table(rows):
+  """The table of means of the rows of one data set, as Markdown."""
+  return _table(_means(rows))
+
+
 def page(rows, pictures, failed=None):
   """The tables and figures as one self-contained HTML page.
 

@@ -2,13 +2,15 @@
 
     python results/collect.py digits runs/digits-*      # writes results/digits.json
     python results/collect.py digits --search=runs/search   # writes results/search_digits.json
-    python results/collect.py --readme                  # README.md from results/*.json
+    python results/collect.py --comparison=runs/compare # writes results/comparison.json
+    python results/collect.py --readme       # README.md, docs/compare.md from results/*.json
 
 results/benchmark_NAME.json are the outputs of `python -m benchmarks.NAME`.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
 import statistics
@@ -17,6 +19,7 @@ import scipy.stats
 
 HERE = pathlib.Path(__file__).parent
 README = HERE.parent / "README.md"
+COMPARE = HERE.parent / "docs" / "compare.md"
 SHOWN = ("accuracy", "mi_y", "reconstruction")
 # Title of each row; the order is the README's.
 ROWS = {
@@ -26,6 +29,7 @@ ROWS = {
     "mnist_paper": "`mnist`, `--recipe=paper`",
 }
 
+DATASETS = ("mnist", "fashion_mnist", "shapes", "noise")  # of the comparison
 OTHERS = ("digits_5_categories", "digits_20_categories")
 
 PUBLISHED = "| MNIST, as the paper reports IMAE (Table 4a) | | | | 1.8 | 117.9 | 7.2 | 0.8 |"
@@ -109,6 +113,44 @@ def _accuracies(workdir, found, trials):
       categories = model.encode(x)["y"].argmax(axis=1)
       accuracies[-1].append(metrics.clustering_accuracy(labels, categories))
   return accuracies
+
+
+def comparison(workdir):
+  """comparison.json of a finished comparison, a line for each of its rows."""
+  from imae_tf import compare
+
+  rows = [{**row, "command": _compare_command(row)} for row in compare.rows(workdir)]
+  return "[\n" + ",\n".join(" " + json.dumps(row) for row in rounded(rows, 5)) + "\n]\n"
+
+
+def _compare_command(row):
+  from imae_tf import recipes
+
+  flags = {
+      "methods": row["method"], "recipes": row["recipe"], "datasets": row["dataset"],
+      "seeds": ",".join(map(str, row["seeds"])), "variants": row["variant"],
+  }
+  usual = recipes.get(row["recipe"], row["dataset"], row["method"]).epochs
+  flags["epochs"] = row["epochs"] if row["epochs"] != usual else ""
+  return "imae-compare" + "".join(f" --{k}={v}" for k, v in flags.items() if v)
+
+
+def compared(dataset, variants):
+  """A table of results/comparison.json: the methods of a data set, or its ablations."""
+  from imae_tf import comparison_report
+
+  path = HERE / "comparison.json"
+  if not path.exists():
+    return ""
+  rows = [r for r in _read(path) if r["dataset"] == dataset]
+  if variants:
+    changed = {(r["method"], r["recipe"]) for r in rows if r["variant"]}
+    rows = [
+        {**r, "published": None} for r in rows if (r["method"], r["recipe"]) in changed
+    ]
+  else:
+    rows = [r for r in rows if not r["variant"]]
+  return comparison_report.means_table(rows) if rows else ""
 
 
 def text_of(head, name, rows):
@@ -239,14 +281,18 @@ def _mb(row):
   return f"{row['extra_memory_bytes'] / 1e6:,.0f} MB"
 
 
-def readme(text):
-  """README.md with what stands between its markers made anew."""
-  parts = {"results": table(), "quickstart": quickstart(), "benchmarks": benchmarks()}
+def made(text):
+  """A page with what stands between its markers made anew from results/*.json."""
+  parts = {
+      "results": table, "quickstart": quickstart, "benchmarks": benchmarks,
+      **{f"comparison of {d}": functools.partial(compared, d, False) for d in DATASETS},
+      **{f"ablations of {d}": functools.partial(compared, d, True) for d in DATASETS},
+  }
   for marker, content in parts.items():
     start, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
-    head, _, tail = text.partition(start)
-    tail = tail.partition(end)[2] if end in tail else tail
-    text = f"{head}{start}\n{content}\n{end}{tail}"
+    if start in text:
+      head, _, tail = text.partition(start)
+      text = f"{head}{start}\n{content()}\n{end}{tail.partition(end)[2]}"
   return text
 
 
@@ -271,6 +317,7 @@ def main():
   parser.add_argument("name", nargs="?", choices=[*ROWS, *OTHERS])
   parser.add_argument("workdirs", nargs="*", type=pathlib.Path)
   parser.add_argument("--search", type=pathlib.Path)
+  parser.add_argument("--comparison", type=pathlib.Path)
   parser.add_argument("--readme", action="store_true")
   arguments = parser.parse_args()
   if arguments.search:
@@ -281,8 +328,11 @@ def main():
     result = collect(arguments.workdirs)
     path = HERE / f"{arguments.name}.json"
     path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+  if arguments.comparison:
+    (HERE / "comparison.json").write_text(comparison(arguments.comparison))
   if arguments.readme:
-    README.write_text(readme(README.read_text()))
+    for page in (README, COMPARE):
+      page.write_text(made(page.read_text()))
 
 
 if __name__ == "__main__":

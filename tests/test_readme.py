@@ -18,8 +18,9 @@ def test_tables_are_made_from_results():
   spec = importlib.util.spec_from_file_location("collect", path)
   collect = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(collect)
-  text = README.read_text()
-  assert collect.readme(text) == text, "run: python results/collect.py --readme"
+  for page in (collect.README, collect.COMPARE):
+    text = page.read_text()
+    assert collect.made(text) == text, "run: python results/collect.py --readme"
 
 
 def test_commands_are_console_scripts():
