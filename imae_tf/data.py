@@ -416,7 +416,8 @@ def canonical(dataset: str) -> str:
   Raises:
     InputError: `dataset` is written like a path, and there is nothing.
   """
-  is_path = dataset.endswith(".npz") or (dataset != "digits" and _is_folder(dataset))
+  ours = dataset == "digits" or dataset.partition(":")[0] == "shapes"
+  is_path = dataset.endswith(".npz") or (not ours and _is_folder(dataset))
   return str(pathlib.Path(dataset).expanduser().resolve()) if is_path else dataset
 
 
@@ -650,8 +651,10 @@ def _tfds_resize(name, builder_name, feature, image_size):
   if builder_name == "celeb_a":
     size = image_size or (_CELEB_A_SIZE, _CELEB_A_SIZE)
     return (*size, 3), lambda image: _resize(_central_crop(image, _CELEB_A_CROP), size)
-  if builder_name == "dsprites" and not image_size:
-    return tuple(feature.shape), lambda image: image * 255  # stored as 0 and 1
+  if builder_name == "dsprites":  # stored as 0 and 1
+    if not image_size:
+      return tuple(feature.shape), lambda image: image * 255
+    return (*image_size, 1), lambda image: _resize(image * 255, image_size)
   if image_size:
     return (*image_size, feature.shape[-1]), lambda image: _resize(image, image_size)
   if None in feature.shape:
@@ -1075,11 +1078,11 @@ def _known_to_tfds(name):
 
 
 def _unknown_dataset(name, tfds_names):
-  close = difflib.get_close_matches(name, ["digits", *tfds_names], n=3)
+  close = difflib.get_close_matches(name, ["digits", "shapes", *tfds_names], n=3)
   hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "correct the name."
   return (
-      "expected 'digits', a TFDS name (such as 'mnist', 'fashion_mnist' or 'celeb_a'), the path"
-      f" of a .npz or a folder of images, got {name!r}; {hint}"
+      "expected 'digits', 'shapes', a TFDS name (such as 'mnist', 'fashion_mnist' or 'celeb_a'),"
+      f" the path of a .npz or a folder of images, got {name!r}; {hint}"
   )
 
 

@@ -148,7 +148,8 @@ def get(name, dataset, method="imae"):
     return PAPER
   if name != "tuned":
     raise InputError(f"expected the recipe 'paper' or 'tuned', got {name!r}.")
-  recipe = TUNED.get(dataset.partition(":")[0], DEFAULT)  # of mnist:3.0.1, mnist's
+  dataset = dataset.partition(":")[0]  # of mnist:3.0.1, mnist's
+  recipe = TUNED.get(dataset, DEFAULT)
   if method == "imae":
     return recipe
   others = {w: getattr(PAPER, w) for w in METHODS["imae"] if w != "beta"}

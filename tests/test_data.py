@@ -366,6 +366,16 @@ def test_known_factors_of_tfds(tfds_root, monkeypatch, name, memory_limit):
     np.testing.assert_array_equal(column, examples[f"label_{factor}"][:10])
 
 
+def test_resized_dsprites_stay_white(tfds_root):
+  builder = tfds.builder("dsprites", data_dir=str(tfds_root))
+  features = dict(builder.info.features)
+  zeros = {key: np.zeros(5, f.np_dtype) for key, f in features.items() if key != "image"}
+  examples = {"image": np.ones((5, 64, 64, 1), np.uint8), **zeros}
+  store_tfds(tfds_root, "dsprites", str(builder.version), features, {"train": examples})
+  x, _ = data.load("dsprites", image_size=(32, 32)).arrays("train")
+  np.testing.assert_array_equal(x, np.ones((4, 32, 32, 1)))
+
+
 def test_most_data_sets_have_no_known_factors(tiny_tfds):
   for loaded in (data.load("digits"), data.load(tiny_tfds)):
     assert loaded.factor_names is None and loaded.factors("train") is None

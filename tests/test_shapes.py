@@ -73,9 +73,10 @@ def test_symmetries():
 
 
 def test_no_shape_leaves_the_image():
-  sizes = {"shape": 3, "scale": 1, "orientation": 40, "x": 2, "y": 2}
-  places = np.arange(480)
-  for images in np.split(shapes.draw(places, sizes).numpy(), 4):
+  # Two scales, for of a single one it is the least.
+  sizes = {"shape": 3, "scale": 2, "orientation": 40, "x": 2, "y": 2}
+  for places in np.split(np.arange(960), 4):
+    images = shapes.draw(places, sizes).numpy()
     assert not images[:, [0, -1]].any() and not images[:, :, [0, -1]].any()
 
 
@@ -126,6 +127,13 @@ def test_a_part_gets_the_recipe_of_the_whole():
 def test_a_part_that_is_not_there(name):
   with pytest.raises(InputError, match=r"shapes:scale=2:x=8, each once, of shape \(1 to 3\)"):
     data.load(name)
+
+
+def test_a_folder_of_the_same_name_is_left_alone(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "shapes").mkdir()
+  assert data.canonical("shapes") == "shapes"
+  assert data.canonical("./shapes") == str(tmp_path / "shapes")
 
 
 def test_too_small_a_part():
