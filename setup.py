@@ -10,6 +10,15 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "imae_tf/__init__.py").read_text(), re.MULTILINE
 ).group(1)
 
+# What imae-serve and the client need beyond TensorFlow.
+SERVING = [
+    "grpcio>=1.70,<2",
+    "httpx>=0.28,<1",
+    "starlette>=1.0,<2",
+    "tensorflow-serving-api>=2.19,<2.22",
+    "uvicorn>=0.40,<1",
+]
+
 setuptools.setup(
     name="imae_tf",
     version=VERSION,
@@ -49,10 +58,10 @@ setuptools.setup(
         "tensorboard>=2.20,<2.22",
     ],
     extras_require={
-        "test": ["pytest>=8.2,<10", "pytest-xdist>=3.6,<4"],
+        "serving": SERVING,
+        "test": ["hypothesis>=6.100,<7", "pytest>=8.2,<10", "pytest-xdist>=3.6,<4", *SERVING],
         # The baseline of benchmarks/step.py; the CPU wheel will do.
         "benchmarks": ["torch>=2.6"],
-        "serving": ["tensorflow-serving-api>=2.19,<2.22"],
     },
     entry_points={
         "console_scripts": [
