@@ -1,5 +1,6 @@
 """The tables and the page of a comparison: comparison.json, .md and .html."""
 
+import itertools
 import pathlib
 
 from imae_tf import compare
@@ -137,25 +138,19 @@ def _columns(rows):
 
 
 def _means(rows):
-  """Mean ± standard deviation over seeds, and the paper's figures beside them."""
+  """Mean ± standard deviation over seeds, below each method what the paper reports of it."""
   columns = _columns(rows)
   lines = [["method", "weights", "seeds", *(title for title, _, _ in columns)]]
-  for row in rows:
-    cells = [_mean(row, names, digits) for _, names, digits in columns]
-    lines.append([_title(row), _weights(row), str(len(row["seeds"])), *cells])
-  for method, published in _published(rows):
-    cells = [
-        str(published[_PUBLISHED_IN[title]]) if title in _PUBLISHED_IN else ""
-        for title, _, _ in columns
-    ]
-    lines.append([plots.NAMES[method], "as the paper reports", "", *cells])
+  for method, of_method in itertools.groupby(rows, key=lambda row: row["method"]):
+    of_method = list(of_method)
+    for row in of_method:
+      cells = [_mean(row, names, digits) for _, names, digits in columns]
+      lines.append([_title(row), _weights(row), str(len(row["seeds"])), *cells])
+    published = of_method[0]["published"]
+    if published:
+      cells = [str(published.get(_PUBLISHED_IN.get(title), "")) for title, _, _ in columns]
+      lines.append([plots.NAMES[method], "as the paper reports", "", *cells])
   return lines
-
-
-def _published(rows):
-  """(method, figures) of the paper for the methods that are compared, once each."""
-  found = {row["method"]: row["published"] for row in rows if row["published"]}
-  return list(found.items())
 
 
 def _every_run(rows):
