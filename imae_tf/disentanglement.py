@@ -12,10 +12,16 @@ from sklearn import model_selection
 
 from imae_tf.errors import InputError
 
+FEWEST = 100  # images that can be scored
 _BINS = 20  # of Locatello et al. 2019
 _TREES = 50
-_VOTES, _BATCH = 1000, 64  # the votes and the batch of Kim & Mnih 2018
-_DEAD = 0.05  # a dimension of a smaller standard deviation takes no part in the votes; theirs
+# Of the images, in each leaf. Smaller leaves fit noise in every dimension, and importances then
+# call a noisy code entangled.
+_LEAF = 0.01
+_VOTES, _BATCH = 1000, 64  # the batch of disentanglement_lib, which takes more votes
+# A dimension of a smaller standard deviation, or a category of a smaller spread, takes no part
+# in the votes. disentanglement_lib's, for dimensions.
+_DEAD = 0.05
 
 
 def scores(y, z, factors, names, *, seed=0):
@@ -81,6 +87,7 @@ def dci(category, z, factors, *, seed=0):
   accuracy on the quarter of the codes that the trees have not seen. Trees see the category
   as one column per value, whose importances are added up. They stand in for the gradient
   boosting of disentanglement_lib, whose figures are therefore not comparable to the digit.
+  A leaf holds at least 1% of the images, so a factor of more than 100 values is not told.
 
   Reference: Eastwood & Williams, "A Framework for the Quantitative Evaluation of
   Disentangled Representations", 2018.
@@ -93,7 +100,7 @@ def dci(category, z, factors, *, seed=0):
   importance, accuracies = [], []
   for factor in factors.T:
     trees = ensemble.ExtraTreesClassifier(
-        _TREES, max_features=None, min_samples_leaf=2, random_state=seed
+        _TREES, max_features=None, min_samples_leaf=_LEAF, random_state=seed
     )
     trees.fit(code[seen], factor[seen])
     accuracies.append(trees.score(code[unseen], factor[unseen]))
@@ -126,8 +133,9 @@ def factor_vae_score(category, z, factors, *, seed=0):
   the category the probability that two images differ in it. Parts that move nowhere take
   no part; without any the score is 0.
 
-  Reference: Kim & Mnih, "Disentangling by Factorising", 2018; spread of a category as in
-  Dupont, "Learning Disentangled Joint Continuous and Discrete Representations", 2018.
+  Reference: Kim & Mnih, "Disentangling by Factorising", 2018; spread of a category (Gini's) as
+  in the code of Jeong & Song, "Learning Discrete and Continuous Factors of Data via Alternating
+  Disentanglement", 2019.
   """
   rng = np.random.default_rng(seed)
   one_hot = np.eye(category.max() + 1)[category]
@@ -158,11 +166,14 @@ def _gini(one_hot):
 def _check(y, z, factors, names):
   y, z, factors = np.asarray(y), np.asarray(z), np.asarray(factors)
   for name, array in (("y", y), ("z", z), ("factors", factors)):
-    if array.ndim != 2:
-      raise InputError(f"{name} expects an array of two dimensions, got shape {array.shape}.")
-  if not len(y) == len(z) == len(factors) or len(y) < 100:
+    if array.ndim != 2 or not array.shape[1]:
+      raise InputError(
+          f"{name} expects an array of two dimensions, with a column or more, got shape"
+          f" {array.shape}."
+      )
+  if not len(y) == len(z) == len(factors) or len(y) < FEWEST:
     raise InputError(
-        "expected codes and factors of the same 100 images or more, got"
+        f"expected codes and factors of the same {FEWEST} images or more, got"
         f" {len(y)}, {len(z)} and {len(factors)}."
     )
   if not (np.isfinite(y).all() and np.isfinite(z).all()):

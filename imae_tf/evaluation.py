@@ -66,7 +66,7 @@ def evaluate(workdir, split="test", baselines=None, say=print):
 def _disentanglement(data, split, codes, seed):
   """Scores against what the images were made from, where that is known."""
   factors = data.factors(split, limit=MAX_IMAGES)
-  if factors is None:
+  if factors is None or len(factors) < disentanglement.FEWEST:
     return {}
   return disentanglement.scores(codes["y"], codes["z"], factors, data.factor_names, seed=seed)
 

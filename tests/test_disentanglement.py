@@ -46,6 +46,33 @@ def test_noise_says_nothing(factors):
   assert got["factor_vae_score"] < 0.55  # a third, and what the votes fit by chance
 
 
+def test_noise_in_its_dimension_does_not_entangle_a_factor(factors):
+  """Each part still speaks of one factor alone: less informative, not less disentangled."""
+  many = np.tile(factors, (4, 1))
+  category, z = _identity(many)
+  z[:, :2] = z[:, :2] / z[:, :2].std(axis=0) + 0.5 * _noise(len(z), 2)
+  got = _scores(category, z, many)
+  assert got["dci_informativeness"] < 0.9
+  assert got["dci_disentanglement"] > 0.8 and got["dci_completeness"] > 0.8
+  assert got["factor_vae_score"] == 1.0
+
+
+def test_noise_scores_near_chance_among_many_images():
+  draw = np.random.default_rng(3)
+  many = np.stack([draw.integers(size, size=6000) for size in VALUES], axis=1)
+  got = _scores(draw.integers(3, size=6000), draw.normal(size=(6000, 3)), many)
+  assert got["factor_vae_score"] == pytest.approx(1 / 3, abs=0.06)
+  assert got["mig"] < 0.01
+  assert got["dci_disentanglement"] < 0.05 and got["dci_completeness"] < 0.15
+
+
+def test_a_category_is_the_likeliest_whatever_its_probability(factors):
+  category, z = _identity(factors)
+  soft = 0.3 + 0.1 * np.eye(3)[category]
+  sure = disentanglement.scores(np.eye(3)[category], z, factors, NAMES)
+  assert disentanglement.scores(soft, z, factors, NAMES) == sure
+
+
 def test_a_factor_in_two_dimensions_leaves_no_gap(factors):
   category, z = _identity(factors)
   twice = _scores(category, np.c_[z, z], factors)
@@ -117,7 +144,8 @@ def test_equal_seeds_give_equal_scores(factors):
         (lambda y, z, v: (y, z, v.astype(float)), "factors expects integers, got float64"),
         (lambda y, z, v: (y, z, v[:, :2]), "expected 2 names of factors, got 3"),
         (lambda y, z, v: (y, z, v * [1, 0, 1]), "two values or more, got one of scale"),
-        (lambda y, z, v: (y, z[:, 0], v), r"z expects an array of two dimensions, got shape"),
+        (lambda y, z, v: (y, z[:, 0], v), r"z expects an array of two dimensions, .* got shape"),
+        (lambda y, z, v: (y, z[:, :0], v), r"with a column or more, got shape \(864, 0\)"),
     ],
 )
 def test_what_cannot_be_scored(factors, change, message):
