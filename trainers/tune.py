@@ -71,6 +71,20 @@ def _summarise(found, workdir):
   print(f"objective       {found['objective']} {best['score']:.4f} nats, without labels")
   print(f"report          {workdir / 'report.html'}")
   print(f"next            imae-evaluate --workdir={workdir / 'best'}")
+  print(f"on all images   {_command(best['weights'])}")
+
+
+def _command(weights):
+  """imae-train with weights that were found and the flags that were given, for fresh seeds."""
+  own = FLAGS.flags_by_module_dict()[run_flags.__name__]
+  left_out = {"seed", "epochs", "holdout", *weights}
+  given = [flag.serialize() for flag in own if flag.present and flag.name not in left_out]
+  found = [
+      f"--{name}={value:.4g}" if isinstance(value, float)
+      else f"--{name}={str(value).replace('-', ',')}"
+      for name, value in weights.items()
+  ]
+  return shlex.join(["imae-train", *given, *found, "--seed=0", "--workdir=runs/found"])
 
 
 def cli():

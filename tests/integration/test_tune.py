@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 
@@ -64,8 +65,13 @@ def test_a_search_begins_with_the_recipe_and_ends_with_its_best_run(unbroken):
   }
   scores = {row["id"]: row["score"] for row in found["trials"]}
   assert found["best"] == max(scores, key=scores.get)
+  scored = next(row for row in found["trials"] if row["id"] == found["best"])
   assert os.readlink(workdir / "best") == f"trials/{found['best']}/run-0"
   assert f"best            {found['best']}: beta" in result.stdout
+  (command,) = re.findall(r"imae-train .*", result.stdout)
+  assert "--dataset=digits" in command and "--seed=0" in command and "trials" not in command
+  for name, value in scored["weights"].items():
+    assert f"--{name}={value:.4g}" in command
   config = workdirs.read_config(workdir / "best")
   best = found["trials"][int(found["best"])]
   assert {name: config["settings"][name] for name in best["weights"]} == best["weights"]
