@@ -269,7 +269,7 @@ def rows(workdir):
     names = ("dataset", "method", "recipe", "n", "epochs")
     key = (_variant(folder, config), *(metrics[name] for name in names))
     members.setdefault(key, []).append((folder, config, metrics))
-  return sorted((_row(key, found) for key, found in members.items()), key=_order)
+  return sorted((_row(key, found) for key, found in members.items()), key=order)
 
 
 def _row(key, members):
@@ -294,18 +294,18 @@ def _row(key, members):
       "settings": config["settings"],
       "versions": config["versions"],
       "published": published and dict(zip(PUBLISHED_NAMES, published)),
-      "metrics": {
-          name: {
-              "mean": statistics.fmean(found),
-              "std": statistics.stdev(found) if len(found) > 1 else None,
-              "values": found,
-          }
-          for name, found in values.items()
-      },
+      "metrics": {name: statistics_of(found) for name, found in values.items()},
   }
 
 
-def _order(row):
+def statistics_of(values):
+  """{"mean", "std", "values"} of a figure's values over seeds; std is None for one."""
+  std = statistics.stdev(values) if len(values) > 1 else None
+  return {"mean": statistics.fmean(values), "std": std, "values": values}
+
+
+def order(row):
+  """The key by which rows are sorted: data set, the methods' own order, recipe, variant."""
   methods = list(recipes.METHODS)
   place = methods.index(row["method"])
   return (row["dataset"], place, row["recipe"], row["variant"], row["epochs"])

@@ -2,7 +2,7 @@
 
     python results/collect.py digits runs/digits-*      # writes results/digits.json
     python results/collect.py digits --search=runs/search   # writes results/search_digits.json
-    python results/collect.py --comparison=runs/compare # writes results/comparison.json
+    python results/collect.py --comparison=runs/compare # adds to results/comparison.json
     python results/collect.py --readme       # README.md, docs/compare.md from results/*.json
 
 results/benchmark_NAME.json are the outputs of `python -m benchmarks.NAME`.
@@ -115,12 +115,46 @@ def _accuracies(workdir, found, trials):
   return accuracies
 
 
-def comparison(workdir):
-  """comparison.json of a finished comparison, a line for each of its rows."""
+def comparison(workdir, known=()):
+  """comparison.json of a comparison, a line for each of its rows.
+
+  Seeds of `known` rows that were trained elsewhere join those of the same settings; a known
+  row of other settings is replaced.
+  """
   from imae_tf import compare
 
-  rows = [{**row, "command": _compare_command(row)} for row in compare.rows(workdir)]
-  return "[\n" + ",\n".join(" " + json.dumps(row) for row in rounded(rows, 5)) + "\n]\n"
+  rows = {_key(row): row for row in known}
+  for new in rounded(compare.rows(workdir), 5):
+    old = rows.get(_key(new))
+    rows[_key(new)] = _joined(old, new) if old and _same_run(old, new) else new
+  rows = [{**row, "command": _compare_command(row)} for row in rows.values()]
+  rows = sorted(rows, key=compare.order)
+  return "[\n" + ",\n".join(" " + json.dumps(row) for row in rows) + "\n]\n"
+
+
+def _key(row):
+  return tuple(row[name] for name in ("dataset", "method", "recipe", "variant", "epochs"))
+
+
+def _same_run(old, new):
+  return all(old[name] == new[name] for name in ("n", "settings"))
+
+
+def _joined(old, new):
+  """A row with the seeds of both; a seed that both have is the new one's."""
+  from imae_tf import compare
+
+  seeds = sorted({*old["seeds"], *new["seeds"]})
+  metrics = {}
+  for name in new["metrics"]:
+    found = {}
+    for row in (old, new):
+      values = row["metrics"].get(name, {}).get("values", ())
+      if len(values) == len(row["seeds"]):
+        found |= dict(zip(row["seeds"], values))
+    if len(found) == len(seeds):
+      metrics[name] = compare.statistics_of([found[seed] for seed in seeds])
+  return {**new, "seeds": seeds, "metrics": rounded(metrics, 5)}
 
 
 def _compare_command(row):
@@ -329,7 +363,9 @@ def main():
     path = HERE / f"{arguments.name}.json"
     path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
   if arguments.comparison:
-    (HERE / "comparison.json").write_text(comparison(arguments.comparison))
+    path = HERE / "comparison.json"
+    known = _read(path) if path.exists() else ()
+    path.write_text(comparison(arguments.comparison, known))
   if arguments.readme:
     for page in (README, COMPARE):
       page.write_text(made(page.read_text()))

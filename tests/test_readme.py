@@ -1,6 +1,7 @@
 """The README's figures are those of results/, and its commands exist."""
 
 import importlib.util
+import json
 import pathlib
 import re
 
@@ -13,11 +14,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_tables_are_made_from_results():
+@pytest.fixture(scope="module")
+def collect():
+  """results/collect.py as a module."""
   path = ROOT / "results" / "collect.py"
   spec = importlib.util.spec_from_file_location("collect", path)
-  collect = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(collect)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_tables_are_made_from_results(collect):
   for page in (collect.README, collect.COMPARE):
     text = page.read_text()
     assert collect.made(text) == text, "run: python results/collect.py --readme"
@@ -32,3 +39,27 @@ def test_commands_are_console_scripts():
 def test_links_resolve():
   for target in re.findall(r"\]\(([^)#]+)\)", README.read_text()):
     assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_seeds_trained_elsewhere_join_those_of_the_same_settings(collect, monkeypatch):
+  from imae_tf import compare
+
+  def row(seeds, values, **changes):
+    metrics = {"accuracy": compare.statistics_of(values)}
+    return {
+        "dataset": "mnist", "method": "imae", "recipe": "tuned", "variant": "", "epochs": 30,
+        "n": 100, "settings": {"lam": 5.0}, "seeds": seeds, "metrics": metrics, **changes,
+    }
+
+  def added(new, known):
+    monkeypatch.setattr(compare, "rows", lambda workdir: new)
+    return json.loads(collect.comparison("anywhere", known))
+
+  known = [row([0, 2], [0.5, 0.7]), row([0], [0.1], method="vae")]
+  joined, other = added([row([1, 2], [0.6, 0.9])], known)
+  assert joined["seeds"] == [0, 1, 2]
+  assert joined["metrics"]["accuracy"]["values"] == [0.5, 0.6, 0.9]
+  assert joined["metrics"]["accuracy"]["mean"] == pytest.approx(2 / 3, abs=1e-5)
+  assert "--seeds=0,1,2" in joined["command"] and other["seeds"] == [0]
+  replaced, _ = added([row([1], [0.6], settings={"lam": 6.0})], known)
+  assert replaced["seeds"] == [1]  # figures of other settings would not be comparable
