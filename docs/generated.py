@@ -1,0 +1,181 @@
+"""Parts of the site that are made from the source, so that they cannot fall behind it."""
+
+import ast
+import functools
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+_ROOMS = ("imae_tf", "trainers", "export")
+_VOICE = re.compile(r"\bexpect(ed|s)\b|; got |\bmust (lie|be|have)\b")
+_NO_MEND = "As the message says."
+
+
+# ---- errors -----------------------------------------------------------------------------------
+
+
+def messages():
+  """Every error message of the package: {room: [template]}, `<name>` where values stand.
+
+  A message is a string that says what was expected, or that one of `raised_classes` is raised
+  with.
+  """
+  found = {
+      f"{path.parent.name}/{path.name}": list(
+          dict.fromkeys(_messages_of(ast.parse(path.read_text())))
+      )
+      for path in _sources()
+  }
+  return {room: templates for room, templates in found.items() if templates}
+
+
+@functools.cache
+def raised_classes():
+  """Names of `ImaeError` and of all classes that derive from it."""
+  bases = {
+      node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+      for path in _sources()
+      for node in ast.walk(ast.parse(path.read_text()))
+      if isinstance(node, ast.ClassDef)
+  }
+  ours, size = {"ImaeError"}, 0
+  while len(ours) > size:
+    size = len(ours)
+    ours |= {name for name in bases if bases[name] & ours}
+  return ours
+
+
+def _sources():
+  return [path for folder in _ROOMS for path in sorted((ROOT / folder).glob("*.py"))]
+
+
+def _messages_of(tree):
+  skipped = _docstrings(tree)
+  constants = _constants(tree)
+  raised = {id(argument) for node in raises(tree) for argument in node.exc.args}
+  for node in ast.walk(tree):
+    if isinstance(node, ast.JoinedStr):
+      skipped |= {id(part) for part in ast.walk(node) if part is not node}
+    if id(node) in skipped or not isinstance(node, (ast.JoinedStr, ast.Constant)):
+      continue
+    if isinstance(getattr(node, "value", ""), str):
+      template = _template(node, constants)
+      if (id(node) in raised and " " in template) or _VOICE.search(template):
+        yield template
+
+
+def _docstrings(tree):
+  return {
+      id(node.body[0].value)
+      for node in ast.walk(tree)
+      if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+      and node.body
+      and isinstance(node.body[0], ast.Expr)
+  }
+
+
+def raises(tree):
+  """The `raise` statements of a module with an error of ours."""
+  return [
+      node
+      for node in ast.walk(tree)
+      if isinstance(node, ast.Raise)
+      and isinstance(node.exc, ast.Call)
+      and getattr(node.exc.func, "id", None) in raised_classes()
+  ]
+
+
+def _constants(tree):
+  """{name: text} of the module's own strings."""
+  return {
+      node.targets[0].id: node.value.value
+      for node in tree.body
+      if isinstance(node, ast.Assign)
+      and isinstance(node.targets[0], ast.Name)
+      and isinstance(node.value, ast.Constant)
+      and isinstance(node.value.value, str)
+  }
+
+
+def _template(node, constants):
+  if isinstance(node, ast.Constant):
+    return node.value.replace("{}", "<value>")
+  parts = (
+      part.value if isinstance(part, ast.Constant) else _placeholder(part.value, constants)
+      for part in node.values
+  )
+  return "".join(parts).replace("{}", "<value>")
+
+
+def _placeholder(value, constants):
+  """What a reader may call the value: the last name in its expression."""
+  if isinstance(value, ast.Name):
+    return constants.get(value.id, f"<{value.id}>")
+  attribute = isinstance(value, ast.Attribute) and not value.attr.startswith("_")
+  return f"<{value.attr}>" if attribute else "<value>"
+
+
+def error_tables():
+  """A table for each room: what the message says, and its mend."""
+  return "\n\n".join(
+      f"### {room}\n\n| Message | Mend |\n|---|---|\n"
+      + "\n".join("| " + " | ".join(map(_cell, _parts(template))) + " |" for template in templates)
+      for room, templates in messages().items()
+  )
+
+
+def _parts(template):
+  """(what was expected and what came, the mend): it follows the semicolon, or a full stop."""
+  cut = re.match(r"(.+?)(?:; |[.] (?=[A-Z]))(?!got|they)(.*)", template, re.DOTALL)
+  return cut.groups() if cut else (template, "")
+
+
+def _cell(text):
+  text = " ".join(text.split()).replace("|", r"\|")
+  return f"`{text}`" if text else _NO_MEND
+
+
+# ---- numbers ----------------------------------------------------------------------------------
+
+
+def number_list():
+  """The definitions that reports print."""
+  from imae_tf import report
+
+  return "\n\n".join(
+      f"**{_plain(d.name)}** `{key}`{_plain(d.unit and f', {d.unit}')}\n: {_plain(d.meaning)}"
+      + (f"\n\n  *When not to trust it:* {_plain(d.caution)}" if d.caution else "")
+      for key, d in report.DEFINITIONS.items()
+  )
+
+
+def _plain(text):
+  return text.replace("_k", "ₖ").replace("_2", "₂").replace("_1", "₁")
+
+
+# ---- programs ---------------------------------------------------------------------------------
+
+
+def programs():
+  """{console script: module}, of setup.py."""
+  text = (ROOT / "setup.py").read_text()
+  return dict(re.findall(r'"(imae-\w+) = ([\w.]+):cli"', text))
+
+
+def program_help():
+  """What each program says to --help."""
+  return "\n\n".join(
+      f"## {name}\n\n```text\n{_help(name, module)}\n```" for name, module in programs().items()
+  )
+
+
+def _help(name, module):
+  code = f"import sys; from {module} import cli; sys.argv = ['{name}', '--help']; cli()"
+  shown = subprocess.run(
+      [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False
+  )
+  if not shown.stdout:
+    raise RuntimeError(shown.stderr)
+  return shown.stdout.partition("\nTry --helpfull")[0].strip()
