@@ -36,6 +36,7 @@ setuptools.setup(
         "imae_tf.export": "export",
     },
     packages=["imae_tf", "imae_tf.trainers", "imae_tf.export"],
+    package_data={"imae_tf": ["py.typed"], "imae_tf.export": ["*.html", "tf_serving/*"]},
     install_requires=[
         "absl-py>=2.1,<3",
         "keras>=3.15,<3.16",
@@ -59,7 +60,17 @@ setuptools.setup(
     ],
     extras_require={
         "serving": SERVING,
-        "test": ["hypothesis>=6.100,<7", "pytest>=8.2,<10", "pytest-xdist>=3.6,<4", *SERVING],
+        "test": [
+            "hypothesis>=6.100,<7",
+            "mypy>=2.0,<3",
+            "pytest>=8.2,<10",
+            "pytest-xdist>=3.6,<4",
+            "PyYAML>=6,<7",
+            "ruff>=0.14,<1",
+            *SERVING,
+        ],
+        # sphinx-build -W -n --keep-going docs BUILD
+        "docs": ["furo>=2025.9", "myst-parser>=5.0,<6", "sphinx>=9.0,<10", *SERVING],
         # The baseline of benchmarks/step.py; the CPU wheel will do.
         "benchmarks": ["torch>=2.6"],
     },
@@ -72,6 +83,7 @@ setuptools.setup(
             "imae-evaluate = imae_tf.trainers.evaluate:cli",
             "imae-export = imae_tf.export.export:cli",
             "imae-encode = imae_tf.export.encode:cli",
+            "imae-serve = imae_tf.export.serve:cli",
         ]
     },
 )

@@ -1,12 +1,12 @@
 """Codes from a SavedModel with TensorFlow alone, and the files that keep them.
 
-Nothing here imports Keras, TensorFlow Probability or the model's code.
+Nothing here imports Keras, TensorFlow Probability or the model's code, and the files alone not
+even TensorFlow.
 """
 
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 import tqdm
 
 from imae_tf import workdir
@@ -30,6 +30,8 @@ class Encoder:
   """
 
   def __init__(self, path):
+    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+
     try:
       self._loaded = tf.saved_model.load(str(path))
     except Exception as error:  # a damaged file makes TensorFlow raise many types
@@ -37,6 +39,7 @@ class Encoder:
           f"expected a whole SavedModel in {path}, got a damaged or incomplete one"
           f" ({last_line(error)}); run imae-export again or name another version."
       ) from error
+    self._to_tensor = tf.constant
     self._encode = self._loaded.signatures.get("serving_default")
     inputs = self._encode.structured_input_signature[1] if self._encode else {}
     outputs = self._encode.structured_outputs if self._encode else {}
@@ -55,7 +58,7 @@ class Encoder:
           f" the SavedModel was trained on, got {list(images.shape[1:])}; resize them or name"
           " another --saved_model."
       )
-    codes = self._encode(x=tf.constant(images))
+    codes = self._encode(x=self._to_tensor(images))
     return {name: value.numpy() for name, value in codes.items()}
 
 
@@ -63,8 +66,9 @@ def encode_batches(encoder, batches, n):
   """The codes of all batches, joined; a progress bar counts n images on a terminal.
 
   Args:
-    encoder: an `Encoder`.
-    batches: iterable of float32 [B, H, W, C] in [0, 1], at least one.
+    encoder: an `Encoder`, or any function from a batch to codes.
+    batches: iterable of float32 [B, H, W, C] in [0, 1], or of what the function takes, at
+      least one.
     n: number of images in all.
 
   Raises:

@@ -1,20 +1,35 @@
-"""imae-encode: images to (y, z) codes with a published SavedModel.
+"""imae-encode: images to (y, z) codes with a published SavedModel, or with a server of it.
 
 The images are a .npy file or a folder of images, both taken whole, or one split of a .npz
 file or a data set. The codes go to a .npz file (arrays y, z, z_scale) or to a .csv file.
 """
 
+import mimetypes
+import pathlib
+
 from absl import flags
+import numpy as np
 
 from imae_tf import program
+from imae_tf.errors import InputError
+from imae_tf.errors import first_line
+from imae_tf.export import codes
 from imae_tf.export import versions
+
+_SERVED_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
     None,
     "Base folder of imae-export, of which the newest version is taken; or one version.",
-    required=True,
 )
+_ENDPOINT = flags.DEFINE_string(
+    "endpoint",
+    None,
+    "Instead of --saved_model: a server, http://HOST:8501 or grpc://HOST:8500. It decodes the"
+    " files of a folder, which must be PNG or JPEG.",
+)
+_MODEL_NAME = flags.DEFINE_string("model_name", "imae", "As the server calls the model.")
 _INPUT = flags.DEFINE_string(
     "input",
     None,
@@ -31,17 +46,88 @@ _BATCH_SIZE = flags.DEFINE_integer(
 
 
 def main():
+  codes.check_output(_OUTPUT.value)
+  if (_SAVED_MODEL.value is None) == (_ENDPOINT.value is None):
+    given = "neither" if _ENDPOINT.value is None else "both"
+    raise InputError(f"expected either --saved_model or --endpoint, got {given}; give one.")
+  n, name = _encode_here() if _ENDPOINT.value is None else _encode_there()
+  print(f"Wrote the codes of {n} images, encoded by {name}, to {_OUTPUT.value}.")
+
+
+def _encode_here():
+  """(number of images, the SavedModel's name) once the codes are written."""
   path = versions.find(_SAVED_MODEL.value)
   # Imported here: --help and a mistyped path should not wait for TensorFlow.
   program.import_tensorflow()
-  from imae_tf import data  # pylint: disable=g-import-not-at-top
-  from imae_tf.export import codes  # pylint: disable=g-import-not-at-top
-
-  codes.check_output(_OUTPUT.value)
   encoder = codes.Encoder(path)
-  n, batches = data.input_batches(_INPUT.value, _SPLIT.value, _BATCH_SIZE.value)
+  n, batches = _batches()
   codes.write(_OUTPUT.value, codes.encode_batches(encoder, batches, n))
-  print(f"Wrote the codes of {n} images, encoded by {path}, to {_OUTPUT.value}.")
+  return n, path
+
+
+def _encode_there():
+  """The same by a server; TensorFlow is imported only for data sets."""
+  from imae_tf.export import client as clients  # pylint: disable=g-import-not-at-top
+
+  where = _ENDPOINT.value, _MODEL_NAME.value
+  with clients.Client(*where) as client:
+    version = client.served_version()
+  with clients.Client(*where, version) as client:  # all batches by one version
+    if _INPUT.value.endswith(".npy"):
+      encode, (n, batches) = client.encode, _array_batches(_INPUT.value)
+    elif "/" in _INPUT.value and pathlib.Path(_INPUT.value).expanduser().is_dir():
+      encode, (n, batches) = client.encode_files, _file_batches(_INPUT.value)
+    else:  # a bare name may be that of a data set
+      program.import_tensorflow()
+      encode, (n, batches) = client.encode, _batches()
+    codes.write(_OUTPUT.value, codes.encode_batches(encode, batches, n))
+  return n, f"version {version} of {_MODEL_NAME.value} at {_ENDPOINT.value}"
+
+
+def _batches():
+  from imae_tf import data  # pylint: disable=g-import-not-at-top
+
+  return data.input_batches(_INPUT.value, _SPLIT.value, _BATCH_SIZE.value)
+
+
+def _array_batches(path):
+  """(n, batches [B, H, W, C]) of a .npy file, which is read as it goes."""
+  file = pathlib.Path(path).expanduser()
+  try:
+    images = np.load(file, mmap_mode="r", allow_pickle=False)
+  except FileNotFoundError:
+    raise InputError(f"expected a file at {path}, got none; correct the path.") from None
+  except (ValueError, OSError, EOFError) as error:
+    raise InputError(
+        f"expected a whole NumPy file of a plain array, got {path}, which cannot be read"
+        f" ({first_line(error)}); write it again with np.save, without pickled objects."
+    ) from error
+  if images.ndim == 3:
+    images = images[..., np.newaxis]
+  return len(images) if images.ndim else 0, _parts(images, path)
+
+
+def _file_batches(folder):
+  """(n, batches of paths) of the PNG and JPEG files of a folder, sorted by their paths."""
+  paths = sorted(
+      path
+      for path in pathlib.Path(folder).expanduser().rglob("[!.]*")
+      if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+  )
+  others = [path for path in paths if path.suffix.lower() not in _SERVED_SUFFIXES]
+  if others:
+    raise InputError(
+        f"expected PNG or JPEG files, which a server decodes, in {folder}, got {others[0]};"
+        " convert or remove it."
+    )
+  return len(paths), _parts(paths, folder)
+
+
+def _parts(images, name):
+  if not np.size(images):
+    raise InputError(f"expected images in {name}, got none; add images.")
+  size = _BATCH_SIZE.value
+  return (images[start : start + size] for start in range(0, len(images), size))
 
 
 def cli():

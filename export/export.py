@@ -2,6 +2,11 @@
 
 The version is written beside its place, loaded and compared with the model, and only then
 renamed to the next integer of --base: a server that watches the folder never sees half of it.
+
+Examples:
+  imae-export --workdir=runs/digits --base=models/digits
+  imae-export --workdir=runs/newer --base=models/digits --align_to=1 --keep=3
+  imae-export --base=models/digits --rollback=1
 """
 
 import pathlib
@@ -11,12 +16,43 @@ from absl import logging
 
 from imae_tf import program
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of imae-train.", required=True)
+_MAX_IMAGES = 10_000
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of imae-train.")
 _BASE = flags.DEFINE_string(
     "base", None, "Folder of the versions 1, 2, ...; made if it is not there.", required=True
 )
 _KEEP = flags.DEFINE_integer(
     "keep", None, "Versions to leave, the new one included; all by default.", lower_bound=1
+)
+_ALIGN_TO = flags.DEFINE_integer(
+    "align_to",
+    None,
+    "Version whose order of categories and dimensions, and whose signs, the new one takes;"
+    " matched on the training images.",
+    lower_bound=0,
+)
+_ROLLBACK = flags.DEFINE_integer(
+    "rollback",
+    None,
+    "In place of --workdir: version to publish again, as the next integer, for the largest"
+    " wins.",
+    lower_bound=0,
+)
+_TYPICAL_IMAGES = flags.DEFINE_bool(
+    "typical_images",
+    True,
+    "Put the most typical training images of each category beside the model, for people.",
+)
+flags.register_multi_flags_validator(
+    ["workdir", "rollback"],
+    lambda values: list(values.values()).count(None) == 1,
+    message="expected --workdir, or --rollback in its place; give one of them.",
+)
+flags.register_multi_flags_validator(
+    ["align_to", "rollback"],
+    lambda values: None in values.values(),
+    message="--align_to needs a model: give it with --workdir, not with --rollback.",
 )
 
 
@@ -25,17 +61,15 @@ def main():
   program.import_tensorflow()
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
 
-  from imae_tf import workdir  # pylint: disable=g-import-not-at-top
   from imae_tf.export import publish  # pylint: disable=g-import-not-at-top
 
   logging.set_verbosity(logging.ERROR)  # exporting logs each renamed input of the graph
   tf.get_logger().setLevel("ERROR")
-  model, config = workdir.load_model(_WORKDIR.value)
-  figures = pathlib.Path(_WORKDIR.value) / "metrics.json"
-  evaluation = workdir.read_json(figures) if figures.exists() else None
-  version = publish.publish(
-      model, _BASE.value, _KEEP.value, dataset=config.get("dataset"), evaluation=evaluation
-  )
+  if _ROLLBACK.value is not None:
+    version = publish.rollback(_BASE.value, _ROLLBACK.value, _KEEP.value)
+    print(f"Published {version}, a copy of version {_ROLLBACK.value} that gives the same codes.")
+    return
+  version = _publish_run()
   print(f"Published {version}, checked against the model. Its signatures:")
   for name, signature in tf.saved_model.load(str(version)).signatures.items():
     inputs = _specs(signature.structured_input_signature[1])
@@ -44,6 +78,57 @@ def main():
   base = pathlib.Path(_BASE.value).absolute()
   print(f"Serve:  tensorflow_model_server --model_name=imae --model_base_path={base}"
         " --rest_api_port=8501 --port=8500")
+
+
+def _publish_run():
+  """Publishes the model of --workdir, aligned if asked for; returns its path."""
+  from imae_tf import workdir  # pylint: disable=g-import-not-at-top
+  from imae_tf.export import align  # pylint: disable=g-import-not-at-top
+  from imae_tf.export import publish  # pylint: disable=g-import-not-at-top
+  from imae_tf.export import versions  # pylint: disable=g-import-not-at-top
+
+  model, config = workdir.load_model(_WORKDIR.value)
+  figures = pathlib.Path(_WORKDIR.value) / "metrics.json"
+  evaluation = workdir.read_json(figures) if figures.exists() else None
+  alignment = None
+  if _ALIGN_TO.value is not None:
+    versions.get(_BASE.value, _ALIGN_TO.value)  # before the images: it may not be there
+    images = _images(config, ["train", "test"])
+    alignment = align.to_version(model, _BASE.value, _ALIGN_TO.value, images)
+  else:
+    images = _images_at_hand(config) if _TYPICAL_IMAGES.value else {}
+  version = publish.publish(
+      model,
+      _BASE.value,
+      _KEEP.value,
+      alignment,
+      dataset=config.get("dataset"),
+      evaluation=evaluation,
+      images=images.get("train") if _TYPICAL_IMAGES.value else None,
+      config=config,
+  )
+  if alignment is not None:
+    print(align.summary(alignment.record))
+  return version
+
+
+def _images(config, splits):
+  """{split: images} of the run's data set, at most 10,000 of each."""
+  from imae_tf import data as data_lib  # pylint: disable=g-import-not-at-top
+
+  data = data_lib.load(config["dataset"], holdout=config["holdout"])
+  return {split: data.sample(split, _MAX_IMAGES) for split in splits}
+
+
+def _images_at_hand(config):
+  """The training images; none, and a line that says so, where the data set is not there."""
+  from imae_tf.errors import ImaeError  # pylint: disable=g-import-not-at-top
+
+  try:
+    return _images(config, ["train"])
+  except (ImaeError, OSError) as error:
+    print(f"Without typical_images.npz: {error}")
+    return {}
 
 
 def cli():

@@ -3,12 +3,15 @@
 A server polls the base folder and loads the largest integer in it, so an integer folder
 must be whole from the moment it exists. Versions are therefore written and checked in a
 hidden folder beside them, and renamed. What a killed exporter leaves is such a hidden
-folder (`.tmp-*`), which servers ignore and anyone may delete.
+folder (`.tmp-*`), which servers ignore; the next export on the same machine removes it.
 """
 
 import contextlib
+import fcntl
+import functools
 import os
 import pathlib
+import platform
 import shutil
 import tempfile
 
@@ -17,9 +20,11 @@ import tensorflow as tf
 
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
+from imae_tf.errors import first_line
 from imae_tf.export import codes
 from imae_tf.export import savedmodel
 from imae_tf.export import versions
+from imae_tf.export import warmup
 
 _CHECKED_IMAGES = 8
 _TOLERANCE = 1e-5
@@ -27,7 +32,7 @@ _TOLERANCE = 1e-5
 _HALF_PRECISION_TOLERANCE = 2e-2
 
 
-def publish(model, base, keep=None, dataset=None, evaluation=None):
+def publish(model, base, keep=None, alignment=None, **about):
   """Writes, checks and publishes a SavedModel; nothing is published if any of it fails.
 
   Several exporters may publish into one base folder at the same time: each gets an integer
@@ -38,8 +43,8 @@ def publish(model, base, keep=None, dataset=None, evaluation=None):
     model: a `HybridAutoencoder`.
     base: folder of the versions; made if it is not there.
     keep: how many versions to leave, the new one included; None for all.
-    dataset: see `savedmodel.write`.
-    evaluation: see `savedmodel.write`.
+    alignment: `align.Alignment` to build into the graph.
+    **about: what else `savedmodel.write` takes: dataset, evaluation, images, config.
 
   Returns:
     The path of the new version, `base/<integer>`.
@@ -47,15 +52,64 @@ def publish(model, base, keep=None, dataset=None, evaluation=None):
   Raises:
     InputError: `keep` is less than 1.
     ImaeError: the base folder is unwritable or full, or the written SavedModel does not
-      give the codes of `model.encode`.
+      give the codes of `model.encode` or fails at a warm-up request.
   """
+  def write(path):
+    savedmodel.write(model, path, alignment=alignment, **about)
+    check(model, path, alignment)
+
+  return _publish(write, base, keep)
+
+
+def rollback(base, number, keep=None):
+  """Publishes an old version again, as the next integer: a server takes the largest.
+
+  It is copied, so that the old one can be pruned, and the copy is loaded and compared.
+
+  Args:
+    base: folder of the versions.
+    number: the version to publish again.
+    keep: as in `publish`.
+
+  Returns:
+    The path of the new version, `base/<integer>`.
+
+  Raises:
+    InputError: there is no such version, it is damaged, or `keep` is less than 1.
+    ImaeError: the base folder is unwritable or full.
+  """
+  old = versions.get(base, number)
+  image_shape = codes.Encoder(old).image_shape
+  images = _some_images(image_shape)
+
+  def write(path):
+    shutil.copytree(old, path)
+    _check_codes(path, _serve(old, images), images, tolerance=0.0)
+
+  return _publish(write, base, keep)
+
+
+def check(model, path, alignment=None):
+  """Loads a SavedModel as a server does, compares its codes with the model's, warms it up.
+
+  Raises:
+    ImaeError: they differ by more than 1e-5 (2e-2 in half precision), or a warm-up request
+      fails, which would keep a server from loading the version.
+  """
+  images = _some_images(model.image_shape)
+  expected = savedmodel.served_codes(model, images, alignment)
+  _check_codes(path, expected, images, _tolerance(model))
+
+
+def _publish(write, base, keep):
+  """Publishes what `write(path)` writes and checks."""
   if keep is not None and keep < 1:
     raise InputError(f"keep expects 1 version or more, got {keep}; leave it out to keep all.")
   base = pathlib.Path(base).expanduser()
   with _staging(base) as staging:
     try:
-      savedmodel.write(model, staging / "model", dataset, evaluation)
-      check(model, staging / "model")
+      write(staging / "model")
+      _flush(staging / "model")
       number = _rename_to_next(staging / "model", base)
     except (OSError, tf.errors.OpError) as error:
       raise ImaeError(
@@ -63,37 +117,70 @@ def publish(model, base, keep=None, dataset=None, evaluation=None):
           " nothing was published. Free some space or give another --base."
       ) from error
   if keep is not None:
-    _prune(base, number, keep)
+    try:
+      _prune(base, number, keep)
+    except OSError as error:
+      raise ImaeError(
+          f"expected to remove the oldest versions in {base}, got: {error.strerror}; version"
+          f" {number} is published. Remove them by hand, or change their permissions."
+      ) from error
   return base / str(number)
 
 
-def check(model, path):
-  """Loads a SavedModel as a server does and compares its codes with `model.encode`.
+def _some_images(image_shape):
+  return np.random.default_rng(0).random((_CHECKED_IMAGES, *image_shape), "float32")
 
-  Raises:
-    ImaeError: they differ by more than 1e-5 (2e-2 in half precision).
-  """
-  rng = np.random.default_rng(0)
-  images = rng.random((_CHECKED_IMAGES, *model.image_shape), "float32")
-  expected = model.encode(images)
-  served = _serve(path, images)
-  tolerance = _tolerance(model)
-  for name, value in expected.items():
-    if not np.allclose(served[name], value, rtol=tolerance, atol=tolerance):
-      raise ImaeError(
-          f"expected the {name} of model.encode from the written SavedModel, got a difference"
-          f" of {np.max(np.abs(served[name] - value)):g}; nothing was published. Layers of"
-          " your own must compute the same in a graph, with training=False."
-      )
+
+def _check_codes(path, expected, images, tolerance):
+  requests = warmup.read(path)
+  with _session(path) as run:
+    served = run("serving_default", {"x": images})
+    for name, value in expected.items():
+      if not np.allclose(served[name], value, rtol=tolerance, atol=tolerance):
+        raise ImaeError(
+            f"expected the {name} of model.encode from the written SavedModel, got a difference"
+            f" of {np.max(np.abs(served[name] - value)):g}; nothing was published. Layers of"
+            " your own must compute the same in a graph, with training=False."
+        )
+    for signature, inputs in requests:
+      _check_warmup(run, signature, inputs)
+
+
+def _check_warmup(run, signature, inputs):
+  try:
+    outputs = run(signature, inputs)
+  except tf.errors.InvalidArgumentError as error:
+    raise ImaeError(
+        f"expected the warm-up request of {signature} to succeed, got: {first_line(error)};"
+        " nothing was published. A server would not load the version."
+    ) from error
+  rows = {len(value) for value in [*inputs.values(), *outputs.values()]}
+  if len(rows) > 1 or not all(np.all(np.isfinite(value)) for value in outputs.values()):
+    raise ImaeError(
+        f"expected finite outputs of {signature}, a row for each row of the warm-up request,"
+        " got others; nothing was published. The weights or your own layers are not finite."
+    )
 
 
 def _serve(path, images):
-  """The codes of `serving_default` through the session loader, TF Serving's."""
+  """The codes of `serving_default` through the session loader."""
+  with _session(path) as run:
+    return run("serving_default", {"x": images})
+
+
+@contextlib.contextmanager
+def _session(path):
+  """A SavedModel in the session loader, TF Serving's: a function (signature, inputs)."""
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
-    signature = loaded.signature_def["serving_default"]
-    outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
-    return session.run(outputs, {signature.inputs["x"].name: images})
+    signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(path)).signature_def
+
+    def run(name, inputs):
+      signature = signatures[name]
+      outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
+      fed = {signature.inputs[name].name: value for name, value in inputs.items()}
+      return session.run(outputs, fed)
+
+    yield run
 
 
 def _tolerance(model):
@@ -103,10 +190,15 @@ def _tolerance(model):
 
 @contextlib.contextmanager
 def _staging(base):
-  """A hidden folder in `base`, removed in the end with what is still in it."""
+  """A hidden folder in `base`, removed in the end with what is still in it.
+
+  Its owner holds a lock on it, which goes with the process: a folder that another can lock
+  has lost its owner.
+  """
   try:
     base.mkdir(parents=True, exist_ok=True)
-    path = pathlib.Path(tempfile.mkdtemp(prefix=".tmp-", dir=base))
+    _remove_leftovers(base)
+    path, lock = _locked_folder(base)
   except OSError as error:
     raise ImaeError(
         f"expected a folder to write to as --base, got {base} ({error.strerror}); nothing was"
@@ -116,6 +208,55 @@ def _staging(base):
     yield path
   finally:
     shutil.rmtree(path, ignore_errors=True)
+    os.close(lock)
+
+
+def _locked_folder(base):
+  """A new hidden folder and a descriptor that keeps it locked: (path, descriptor)."""
+  while True:
+    path = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(), dir=base))
+    try:
+      descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # another exporter took it for a leftover
+      continue
+    with contextlib.suppress(OSError):  # a file system without locks: nobody will remove it
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    if path.exists():
+      return path, descriptor
+    os.close(descriptor)
+
+
+def _remove_leftovers(base):
+  """Removes the hidden folders of exporters that were killed on this machine."""
+  for path in base.glob(f"{_prefix()}*"):
+    with contextlib.suppress(OSError):  # in use, gone, or on a file system without locks
+      descriptor = os.open(path, os.O_RDONLY)
+      try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+      finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _prefix():
+  """Of the hidden folders of this machine since it started: no one else's locks show here."""
+  try:
+    machine = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+  except OSError:  # not Linux
+    machine = platform.node()
+  return f".tmp-{machine}-"
+
+
+def _flush(path):
+  """Waits until files and folders are on the disk: a power cut may not undo what is public."""
+  for folder, _, files in os.walk(path):
+    for name in [*files, "."]:
+      descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
+      try:
+        os.fsync(descriptor)
+      finally:
+        os.close(descriptor)
 
 
 def _rename_to_next(path, base):
@@ -136,7 +277,7 @@ def _prune(base, number, keep):
   older = [path for n, path in versions.versions(base).items() if n < number]
   for path in older[: max(0, len(older) + 1 - keep)]:
     # Out of a server's sight first, so that it never sees half of a version.
-    hidden = base / f".tmp-{path.name}-{os.getpid()}"
+    hidden = base / f"{_prefix()}{path.name}-{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):  # another exporter was faster
       os.rename(path, hidden)
     shutil.rmtree(hidden, ignore_errors=True)

@@ -12,6 +12,9 @@ import keras
 import tensorflow as tf
 
 import imae_tf
+from imae_tf.export import card
+from imae_tf.export import typical
+from imae_tf.export import warmup
 
 FORMAT_VERSION = 1
 # Loaders ignore this folder of a SavedModel, which is meant for the files of others.
@@ -21,7 +24,9 @@ _DECODABLE_CHANNELS = (1, 3, 4)
 _ROW_SUM_TOLERANCE = 1e-3  # of probabilities that a JSON client has rounded
 
 
-def write(model, path, dataset=None, evaluation=None):
+def write(
+    model, path, dataset=None, evaluation=None, alignment=None, images=None, config=None
+):
   """Writes a SavedModel with four signatures; `serving_default` is `encode`.
 
       encode              x                         -> y, z, z_scale
@@ -34,24 +39,54 @@ def write(model, path, dataset=None, evaluation=None):
   float32, whatever the model computes in. Images of 2 or of more than 4 channels have no
   file format, hence no `encode_image_bytes`, which drops transparency.
 
+  In `assets.extra/` lie imae.json, MODEL_CARD.md, the server's warm-up requests and, where
+  `images` are given, typical_images.npz.
+
   Args:
     model: a `HybridAutoencoder`.
     path: folder to write; it should not exist.
-    dataset: name of the data it was trained on, for imae.json.
-    evaluation: the figures of metrics.json, for imae.json.
+    dataset: name of the data it was trained on.
+    evaluation: the figures of metrics.json.
+    alignment: `align.Alignment` to build into the graph.
+    images: float32 [N, H, W, C] in [0, 1], of which the most typical are kept.
+    config: the run's config.json, for the card.
   """
+  signatures = _signatures(model, alignment)
   archive = keras.export.ExportArchive()
-  for name, (function, inputs) in _signatures(model).items():
+  for name, (function, inputs) in signatures.items():
     archive.add_endpoint(name, function, input_signature=inputs)
   archive.write_out(str(path), verbose=False)
-  description = pathlib.Path(path) / DESCRIPTION
-  description.parent.mkdir()
-  text = json.dumps(describe(model, dataset, evaluation), indent=2, sort_keys=True)
-  description.write_text(text + "\n")
+  description = describe(model, dataset, evaluation, alignment)
+  file = pathlib.Path(path) / DESCRIPTION
+  file.parent.mkdir()
+  file.write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
+  warmup.write(
+      path,
+      ["serving_default", *signatures],
+      model.image_shape,
+      model.num_categories,
+      model.latent_dim,
+  )
+  if images is not None:
+    typical.write(path, served_codes(model, images, alignment)["y"], images)
+  card.write(path, description, config, None if images is None else len(images))
 
 
-def describe(model, dataset=None, evaluation=None):
-  """What imae.json holds: method, data, K1, K2, images, versions and figures, as a dict."""
+def served_codes(model, images, alignment=None):
+  """What the SavedModel is to answer: the NumPy codes of images, aligned."""
+  codes = model.encode(images)
+  if alignment is not None:
+    codes = {name: value.numpy() for name, value in alignment.served(codes).items()}
+  return codes
+
+
+def describe(model, dataset=None, evaluation=None, alignment=None):
+  """What imae.json holds: method, data, K1, K2, images, versions and figures, as a dict.
+
+  Figures of one dimension each are in the order that is served.
+  """
+  if alignment is not None and evaluation is not None:
+    evaluation = alignment.figures(evaluation)
   return {
       "format": FORMAT_VERSION,
       "method": type(model).__name__.lower(),
@@ -64,10 +99,11 @@ def describe(model, dataset=None, evaluation=None):
           module.__name__: module.__version__ for module in (imae_tf, keras, tf)
       },
       "evaluation": evaluation,
+      **({} if alignment is None else {"alignment": alignment.record}),
   }
 
 
-def _signatures(model):
+def _signatures(model, alignment):
   """{name: (function, input specs)}; the first is also `serving_default`."""
   shape = model.image_shape
   spec_x = tf.TensorSpec((None, *shape), tf.float32, name="x")
@@ -75,18 +111,23 @@ def _signatures(model):
   spec_z = tf.TensorSpec((None, model.latent_dim), tf.float32, name="z")
   spec_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
+  def codes_of(x):
+    codes = model(x)
+    return codes if alignment is None else alignment.served(codes)
+
   def encode(x):
-    return model(_checked_images(x, shape))
+    return codes_of(_checked_images(x, shape))
 
   def decode(y, z):
-    return _images(model, *_checked_codes(y, z, spec_y.shape[1], spec_z.shape[1]))
+    y, z = _checked_codes(y, z, spec_y.shape[1], spec_z.shape[1])
+    return _images(model, *((y, z) if alignment is None else alignment.of_model(y, z)))
 
   def reconstruct(x):
-    codes = encode(x)
+    codes = model(_checked_images(x, shape))
     return _images(model, codes["y"], codes["z"])
 
   def encode_image_bytes(image_bytes):
-    return model(_decoded_images(image_bytes, shape))
+    return codes_of(_decoded_images(image_bytes, shape))
 
   signatures = {
       "encode": (encode, [spec_x]),

@@ -16,6 +16,20 @@ def versions(base):
   return {number: path for number, path in numbered(base).items() if path.is_dir()}
 
 
+def get(base, number):
+  """The folder of version `number` in `base`.
+
+  Raises:
+    InputError: there is no such version.
+  """
+  base = pathlib.Path(base).expanduser()
+  found = versions(base) if base.is_dir() else {}
+  if number not in found:
+    there = ", ".join(map(str, found)) or "none"
+    raise InputError(f"expected version {number} in {base}, got {there}; name one that is there.")
+  return found[number]
+
+
 def find(path):
   """The SavedModel that `path` names: itself, or the newest version in it.
 
@@ -40,4 +54,4 @@ def find(path):
 
 
 def _is_integer(name):
-  return name.isascii() and name.isdigit()
+  return name.isascii() and name.isdigit() and int(name) < 2**63  # the server's are 64 bits

@@ -104,7 +104,7 @@ CANDIDATES = {
 }
 CHOSEN = "neighbor_mi_y"
 FRACTIONS = (0.2, 0.4)  # of the distance to the nearest image: radius of the perturbation
-NEIGHBORS = 10  # among the images of the split; docs/search.md says what the package does now
+NEIGHBORS = 10  # among the images of the split; docs/searching.md says what the package does now
 _BATCH = 500
 
 

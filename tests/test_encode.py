@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import PIL.Image
 import pytest
+import real_server
 import sklearn.datasets
 
 from imae_tf import IMAE
@@ -212,7 +213,7 @@ class TestProgram:
     )
     assert time.monotonic() - start < 3
     assert done.stdout.startswith("imae-encode: images to (y, z) codes")
-    for flag in ("--saved_model", "--input", "--output", "--split", "--batch_size"):
+    for flag in ("--saved_model", "--endpoint", "--input", "--output", "--split", "--batch_size"):
       assert flag in done.stdout
 
 
@@ -306,3 +307,115 @@ class TestWrite:
     (tmp_path / "codes.npz").mkdir()
     with pytest.raises(InputError, match="expected a file as --output, got the folder"):
       codes.write(tmp_path / "codes.npz", CODES)
+
+
+@pytest.fixture(scope="module")
+def endpoints(base):
+  """The REST and the gRPC address of a server of `base`."""
+  with real_server.served(base) as (rest, grpc, _):
+    yield {"http": rest, "grpc": grpc}
+
+
+def encode_there(folder, commands):
+  """[[exit status, stdout, stderr]] of imae-encode, without TensorFlow if no data set is asked."""
+  blocked = '"tensorflow", ' if all(c["input"] != "digits" for c in commands) else ""
+  script = _ENCODES.replace('("keras"', f'({blocked}"keras"')
+  done = subprocess.run(
+      [sys.executable, "-c", script, json.dumps(commands, default=str)],
+      capture_output=True, check=True, cwd=folder, text=True,
+  )
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def answers(endpoints, tmp_path_factory):
+  """As `runs`, by a server."""
+  folder = tmp_path_factory.mktemp("endpoint")
+  np.save(folder / "images.npy", PIXELS[..., 0])
+  np.save(folder / "large.npy", np.zeros((2, 9, 8), np.uint8))
+  np.save(folder / "empty.npy", np.zeros((0, 8, 8), np.uint8))
+  (folder / "half.npy").write_bytes((folder / "images.npy").read_bytes()[:-50])
+  for name in ("files", "bitmaps", "nothing"):
+    (folder / name).mkdir()
+  (folder / "bitmaps" / "a.bmp").write_bytes(b"BM")
+  for index, image in enumerate(PIXELS):
+    PIL.Image.fromarray(image[..., 0]).save(folder / "files" / f"{index}.png")
+
+  def command(source, output="never.npz", **flags):
+    return {"endpoint": endpoints["http"], "input": source, "output": output,
+            "model_name": "imae", "batch_size": 4, **flags}
+
+  commands = {
+      "neither": {"input": "images.npy", "output": "never.npz"},
+      "http": command("images.npy", "http.npz"),
+      "grpc": command("images.npy", "grpc.npz", endpoint=endpoints["grpc"]),
+      "files": command("./files", "files.csv"),
+      "shape": command("large.npy"),
+      "half": command("half.npy"),
+      "nowhere": command("nowhere.npy"),
+      "empty": command("empty.npy"),
+      "bitmaps": command("./bitmaps"),
+      "nothing": command("./nothing"),
+      "suffix": command("images.npy", "codes.txt"),
+      "endpoint": command("images.npy", endpoint="127.0.0.1"),
+      "model": command("images.npy", model_name="other"),
+      "both": command("images.npy", saved_model="x"),  # last: what it was given, it keeps
+  }
+  results = encode_there(folder, list(commands.values()))
+  return folder, dict(zip(commands, results, strict=True))
+
+
+class TestEndpoint:
+
+  @pytest.mark.parametrize("protocol", ["http", "grpc"])
+  def test_array(self, model, endpoints, answers, protocol):
+    folder, results = answers
+    assert results[protocol] == [
+        0,
+        "Wrote the codes of 7 images, encoded by version 10 of imae at"
+        f" {endpoints[protocol]}, to {protocol}.npz.\n",
+        "",
+    ]
+    with np.load(folder / f"{protocol}.npz") as written:
+      assert_codes_equal(written, model.encode(PIXELS.astype("float32") / 255))
+
+  def test_folder(self, model, answers):
+    folder, results = answers
+    assert results["files"][::2] == [0, ""]
+    _, written, _ = read_csv(folder / "files.csv")
+    assert_codes_equal(written, model.encode(PIXELS.astype("float32") / 255))
+
+  def test_data_set(self, model, endpoints, tmp_path):
+    command = {"endpoint": endpoints["grpc"], "input": "digits", "output": "codes.npz"}
+    assert encode_there(tmp_path, [command])[0][::2] == [0, ""]
+    digits = sklearn.datasets.load_digits().images[1437:, ..., None].astype("float32") / 16
+    with np.load(tmp_path / "codes.npz") as written:
+      assert_codes_equal(written, model.encode(digits))
+
+  @pytest.mark.parametrize(
+      "name,sentence",
+      [
+          ("neither", "expected either --saved_model or --endpoint, got neither"),
+          ("shape", "expected images x of shape [N, 8, 8, 1]"),
+          ("half", "half.npy, which cannot be read"),
+          ("nowhere", "expected a file at nowhere.npy, got none"),
+          ("empty", "expected images in empty.npy, got none"),
+          ("bitmaps", "expected PNG or JPEG files, which a server decodes, in ./bitmaps, got"),
+          ("nothing", "expected images in ./nothing, got none"),
+          ("suffix", "expected an --output that ends in .npz or .csv"),
+          ("endpoint", "expected an endpoint such as http://127.0.0.1:8501 or"),
+          ("model", "expected a model that"),
+          ("both", "expected either --saved_model or --endpoint, got both"),
+      ],
+  )
+  def test_errors_are_one_line(self, answers, name, sentence):
+    status, out, err = answers[1][name]
+    assert (status, out) == (1, "")
+    assert err.startswith("imae-encode: error: ") and sentence in err
+    assert err.count("\n") == 1
+
+  def test_only_whole_outputs_are_there(self, answers):
+    assert {path.name for path in answers[0].iterdir()} == {
+        "images.npy", "large.npy", "empty.npy", "half.npy", "files", "bitmaps", "nothing",
+        "http.npz", "grpc.npz", "files.csv",
+    }

@@ -1,4 +1,4 @@
-"""The SavedModel that `imae-export` writes, and how it is published.
+"""The SavedModel that `imae-export` writes, and the program.
 
 The server's own loader is the session loader, and a server does not compare the shapes of
 requests with the signature: `_SERVE` does both, in a process that has TensorFlow alone.
@@ -6,29 +6,33 @@ requests with the signature: `_SERVE` does both, in a process that has TensorFlo
 
 import io
 import json
-import os
 import pathlib
 import pickle
-import resource
+import re
+import shutil
 import subprocess
 import sys
-import threading
 
 import keras
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
 
-from imae_tf import IMAE
-from imae_tf import networks
-from imae_tf.errors import ImaeError
-from imae_tf.errors import InputError
+from exports import K1
+from exports import K2
+from exports import SHAPE
+from exports import encoded
+from exports import images
+from exports import make_model
+from exports import names
+from exports import strings
 from imae_tf.export import publish
 from imae_tf.export import savedmodel
+from imae_tf.export import typical
 
-SHAPE = (8, 8, 1)
-K1, K2 = 3, 5
 BATCHES = (0, 1, 7, 1000)
 
 # Runs requests (a pickled list of (signature, {input: array})) through both loaders and
@@ -73,34 +77,6 @@ done = {name: [answer(function, *request) for request in todo]
 with open(answers, "wb") as file:
   pickle.dump(done, file)
 """
-
-
-def make_model(seed=0, image_shape=SHAPE):
-  """An IMAE with random weights and batch-norm statistics, and an optimizer's state."""
-  encoder, decoder = networks.mlp(
-      image_shape, K2, K1, encoder_units=(16,), decoder_units=(16,)
-  )
-  model = IMAE(encoder, decoder, num_categories=K2, latent_dim=K1)
-  rng = np.random.default_rng(seed)
-  model.set_weights([rng.uniform(0.2, 1.0, w.shape) - (w.ndim > 1) * 0.6
-                     for w in model.get_weights()])
-  model.compile(keras.optimizers.Adam(), jit_compile=True)
-  model.optimizer.build(model.trainable_variables)
-  return model
-
-
-def images(n, seed=0):
-  return np.random.default_rng(seed).random((n, *SHAPE), "float32")
-
-
-def encoded(pixels, kind="PNG"):
-  file = io.BytesIO()
-  PIL.Image.fromarray(pixels).save(file, kind)
-  return file.getvalue()
-
-
-def strings(*values):
-  return np.array(values, object)
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +240,20 @@ class TestSignatures:
     assert set(loaded.signatures) == {"serving_default", "encode", "decode", "reconstruct"}
 
 
+@pytest.fixture(scope="module")
+def graph(path):
+  """The MetaGraphDef."""
+  content = (path / "saved_model.pb").read_bytes()
+  return saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
+
+
+def all_nodes(graph):
+  """The nodes of a MetaGraphDef and of its functions."""
+  yield from graph.graph_def.node
+  for function in graph.graph_def.library.function:
+    yield from function.node_def
+
+
 class TestContents:
 
   def test_each_weight_is_stored_once_and_no_optimizer_state(self, model, path):
@@ -275,14 +265,45 @@ class TestContents:
     size = sum(file.stat().st_size for file in (path / "variables").glob("*.data-*"))
     assert size < 4 * model.count_params() + 4096  # the rest is the object graph
 
-  def test_graph_has_neither_xla_nor_randomness(self, path):
-    from tensorflow.core.protobuf import saved_model_pb2
+  def test_no_weight_is_among_the_constants_of_the_graph(self, graph):
+    sizes = [tf.make_ndarray(node.attr["value"].tensor).nbytes
+             for node in all_nodes(graph) if node.op == "Const"]
+    assert max(sizes) < 400  # the sentences of the errors
 
-    content = (path / "saved_model.pb").read_bytes()
-    assert b"_XlaMustCompile" not in content
-    graph = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].graph_def
-    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
-    assert not [node.op for node in nodes if "Random" in node.op or "PyFunc" in node.op]
+  def test_every_operation_is_tensorflows_own(self, graph):
+    for node in all_nodes(graph):
+      assert op_def_registry.get(node.op), node.op
+      assert "Random" not in node.op and "PyFunc" not in node.op
+
+  def test_no_attribute_asks_for_xla(self, graph):
+    attributes = {name for node in all_nodes(graph) for name in node.attr}
+    attributes |= {name for f in graph.graph_def.library.function for name in f.attr}
+    assert not [name for name in attributes if "xla" in name.lower() or "compile" in name.lower()]
+
+  def test_signatures_read_variables_and_change_nothing(self, graph):
+    functions = {f.signature.name: f for f in graph.graph_def.library.function}
+    outputs = {tensor.name.split(":")[0] for signature in graph.signature_def.values()
+               for tensor in signature.outputs.values()}
+    nodes = {node.name: node for node in graph.graph_def.node}
+    todo = [nodes[name] for name in outputs]
+    stateful, seen = set(), set()
+    while todo:
+      node = todo.pop()
+      if op_def_registry.get(node.op).is_stateful:
+        stateful.add(node.op)
+      for attribute in node.attr.values():
+        for name in {attribute.func.name} - seen - {""}:
+          seen.add(name)
+          todo += functions[name].node_def
+    assert len(seen) >= 5
+    assert stateful <= {"Assert", "ReadVariableOp", "StatefulPartitionedCall", "While", "NoOp"}
+
+  def test_neither_keras_nor_tfp_is_needed_or_named(self, path, graph):
+    content = (path / "saved_model.pb").read_bytes().lower()
+    assert b"keras" not in content and b"tfp" not in content and b"probability" not in content
+    assert not (path / "keras_metadata.pb").exists()
+    kinds = {node.user_object.identifier for node in graph.object_graph_def.nodes}
+    assert kinds <= {"", "_generic_user_object", "trackable_list_wrapper", "signature_map"}
 
   def test_imae_json(self, path):
     description = json.loads((path / savedmodel.DESCRIPTION).read_text())
@@ -298,6 +319,24 @@ class TestContents:
         "evaluation": {"accuracy": 0.9},
     }
     assert versions["tensorflow"] == tf.__version__ and versions["keras"] == keras.__version__
+
+  def test_typical_images_are_the_surest_of_each_category(self, tmp_path):
+    x = images(50)
+    x = np.rint(x * 255).astype("float32") / 255
+    y = np.random.default_rng(1).dirichlet([0.3] * K2, 50).astype("float32")
+    y[y.argmax(axis=1) == 4] = np.eye(K2)[0]  # category 4 has no image
+    y[3] = [0.1, 0.1, 0.6, 0.1, 0.1]
+    typical.write(tmp_path, y, x)
+    with np.load(tmp_path / typical.IMAGES) as file:
+      found, counts = file["images"], file["counts"]
+    assert found.dtype == np.uint8 and found.shape == (K2, 8, *SHAPE)
+    assert counts[4] == 0 and not found[4].any()
+    for category in range(4):
+      members = [i for i in range(50) if y[i].argmax() == category]
+      best = sorted(members, key=lambda i: -y[i, category])[:8]
+      assert counts[category] == len(best)
+      np.testing.assert_array_equal(found[category, : len(best)], np.rint(x[best] * 255))
+      assert not found[category, len(best) :].any()
 
   def test_mixed_bfloat16_answers_in_float32(self, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -316,139 +355,17 @@ class TestContents:
     assert loaded.signatures["reconstruct"](x=tf.constant(images(7)))["x"].dtype == tf.float32
 
 
-def names(base):
-  """Everything in a base folder, hidden names included."""
-  return sorted(os.listdir(base))
-
-
-@pytest.fixture
-def stub_write(monkeypatch):
-  """Publishing of a small file in place of a SavedModel, unchecked."""
-  def write(model, path, *unused):
-    path.mkdir()
-    (path / "saved_model.pb").write_text(str(model))
-
-  monkeypatch.setattr(savedmodel, "write", write)
-  monkeypatch.setattr(publish, "check", lambda model, path: None)
-
-
-class TestPublish:
-
-  def test_versions_are_readable_by_others_and_counted_up(self, model, tmp_path):
-    assert publish.publish(model, tmp_path / "new" / "base").name == "1"
-    version = publish.publish(model, tmp_path / "new" / "base")
-    assert version == tmp_path / "new" / "base" / "2"
-    assert names(version.parent) == ["1", "2"]
-    assert tf.saved_model.contains_saved_model(str(version))
-    umask = os.umask(0)
-    os.umask(umask)
-    assert version.stat().st_mode & 0o777 == 0o777 & ~umask
-
-  def test_the_check_finds_another_models_codes(self, model, path):
-    publish.check(model, path)
-    with pytest.raises(ImaeError, match="expected the [yz].* of model.encode .* difference of"):
-      publish.check(make_model(seed=1), path)
-
-  def test_a_failing_check_leaves_nothing(self, model, tmp_path, monkeypatch):
-    other = make_model(seed=1)
-    write = savedmodel.write
-    monkeypatch.setattr(savedmodel, "write", lambda model, *args: write(other, *args))
-    with pytest.raises(ImaeError, match="nothing was published"):
-      publish.publish(model, tmp_path)
-    assert names(tmp_path) == []
-
-  @pytest.mark.parametrize("limit", [1_000, 60_000])
-  def test_a_full_disk_leaves_nothing(self, model, tmp_path, limit):
-    # Python ignores SIGXFSZ, so that a write beyond the limit fails as on a full disk.
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-      with pytest.raises(ImaeError, match="expected to write .* nothing was published. Free"):
-        publish.publish(model, tmp_path)
-    finally:
-      resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert names(tmp_path) == []
-    assert publish.publish(model, tmp_path).name == "1"
-
-  def test_an_unusable_base(self, model, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ImaeError, match="expected a folder to write to as --base, got .*file"):
-      publish.publish(model, tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "mine"
-
-  @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-  def test_an_unwritable_base(self, model, tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(ImaeError, match="Permission denied.*change its permissions"):
-      publish.publish(model, tmp_path)
-
-  def test_whatever_an_integer_names_is_left_alone(self, stub_write, tmp_path):
-    (tmp_path / "3").mkdir()
-    (tmp_path / "007").write_text("a file")
-    (tmp_path / "latest").mkdir()
-    (tmp_path / ".tmp-killed" / "model").mkdir(parents=True)
-    assert publish.publish("a", tmp_path).name == "8"
-    assert names(tmp_path) == [".tmp-killed", "007", "3", "8", "latest"]
-
-  def test_a_version_taken_meanwhile_is_not_overwritten(self, stub_write, tmp_path, monkeypatch):
-    publish.publish("first", tmp_path)
-    publish.publish("second", tmp_path)
-    monkeypatch.setattr(publish.versions, "numbered", lambda base: {})
-    assert publish.publish("third", tmp_path).name == "3"
-    contents = [(tmp_path / n / "saved_model.pb").read_text() for n in "123"]
-    assert contents == ["first", "second", "third"]
-
-  def test_many_exporters_at_once_get_a_version_each(self, stub_write, tmp_path):
-    start = threading.Barrier(16)
-    published = {}
-
-    def run(index):
-      start.wait()
-      published[index] = publish.publish(f"model {index}", tmp_path)
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(16)]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
-    assert names(tmp_path) == sorted(map(str, range(1, 17)))
-    for index, version in published.items():
-      assert (version / "saved_model.pb").read_text() == f"model {index}"
-
-  @pytest.mark.parametrize(
-      "keep,left",
-      [(None, "1 2 3 4 5"), (9, "1 2 3 4 5"), (4, "2 3 4 5"), (2, "4 5"), (1, "5")],
-  )
-  def test_keep_prunes_older_versions_alone(self, stub_write, tmp_path, keep, left):
-    for _ in range(4):
-      publish.publish("old", tmp_path)
-    (tmp_path / "notes").mkdir()
-    publish.publish("new", tmp_path, keep=keep)
-    assert names(tmp_path) == [*left.split(), "notes"]
-
-  def test_a_failed_export_prunes_nothing(self, stub_write, tmp_path, monkeypatch):
-    publish.publish("old", tmp_path)
-
-    def fail(model, path):
-      raise ImaeError("no")
-
-    monkeypatch.setattr(publish, "check", fail)
-    with pytest.raises(ImaeError, match="no"):
-      publish.publish("new", tmp_path, keep=1)
-    assert names(tmp_path) == ["1"]
-
-  def test_keep_must_leave_the_new_version(self, tmp_path):
-    with pytest.raises(InputError, match="keep expects 1 version or more, got 0"):
-      publish.publish(None, tmp_path, keep=0)
-
-
 # Runs imae-export once per command line and prints [exit status, stdout, stderr] of each.
 _EXPORTS = """
 import contextlib, io, json, sys
+from absl import flags
 from imae_tf.export import export
 assert not {"tensorflow", "keras"} & set(sys.modules)
+sys.modules["tensorflow_serving"] = None  # the extra is not needed
 results = []
 for arguments in json.loads(sys.argv[1]):
+  for name in flags.FLAGS:
+    flags.FLAGS[name].unparse()  # what the last command line gave
   sys.argv = ["imae-export", *arguments]
   out, err = io.StringIO(), io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -464,8 +381,8 @@ print(json.dumps(results))
 def results(model, tmp_path_factory):
   """Two programs at once into one base folder; the second goes on with errors."""
   folder = tmp_path_factory.mktemp("program")
-  run, broken, half = folder / "run", folder / "broken", folder / "half"
-  for workdir in (run, broken, half):
+  run, broken, half, moved = (folder / name for name in ("run", "broken", "half", "moved"))
+  for workdir in (run, broken, half, moved):
     workdir.mkdir()
     config = {
         "format": 1, "dataset": "digits", "method": "imae", "recipe": "tuned", "epochs": 1,
@@ -474,6 +391,9 @@ def results(model, tmp_path_factory):
     (workdir / "config.json").write_text(json.dumps(config))
   model.save(run / "model.keras")
   (run / "metrics.json").write_text('{"accuracy": 0.5}')
+  shutil.copy(run / "model.keras", moved)
+  gone = {**config, "dataset": str(folder / "gone.npz")}
+  (moved / "config.json").write_text(json.dumps(gone))
   (broken / "model.keras").write_bytes((run / "model.keras").read_bytes()[:5000])
   base = f"--base={folder / 'base'}"
   good = [f"--workdir={run}", base]
@@ -483,7 +403,14 @@ def results(model, tmp_path_factory):
       [f"--workdir={broken}", base],
       [f"--workdir={run}", f"--base={run / 'model.keras'}"],
   ]
-  commands = ([good], [good, *bad])
+  own = f"--base={folder / 'own'}"  # a folder of the second program alone
+  later = [
+      [f"--workdir={moved}", own],
+      [own, "--rollback=1", "--keep=1"],
+      [own, "--rollback=1"],
+      [f"--workdir={run}", own, "--align_to=1"],
+  ]
+  commands = ([good], [good, *bad, *later])
   processes = [
       subprocess.Popen(
           [sys.executable, "-c", _EXPORTS, json.dumps(command)],
@@ -518,6 +445,50 @@ class TestProgram:
     description = json.loads((folder / "base" / "1" / savedmodel.DESCRIPTION).read_text())
     assert description["dataset"] == "digits"
     assert description["evaluation"] == {"accuracy": 0.5}
+
+  def test_what_lies_beside_the_graph_without_the_serving_extra(self, results):
+    folder, _ = results
+    extra = folder / "base" / "1" / "assets.extra"
+    assert {path.name for path in extra.iterdir()} == {
+        "imae.json", "MODEL_CARD.md", "tf_serving_warmup_requests", "typical_images.npz",
+    }
+    assert "| 0.500 |" in (extra / "MODEL_CARD.md").read_text()
+    with np.load(extra / "typical_images.npz") as file:
+      assert file["images"].shape == (K2, 8, *SHAPE)
+
+  def test_without_its_data_a_model_is_published_and_the_lack_is_said(self, results):
+    status, out, err = results[1][1][5]
+    folder = results[0]
+    assert (status, err) == (0, "")
+    assert out.startswith("Without typical_images.npz: ") and "gone.npz" in out.splitlines()[0]
+    assert f"Published {folder / 'own' / '1'}, " in out
+
+  def test_rollback_publishes_again_and_prunes(self, results):
+    folder = results[0]
+    status, out, err = results[1][1][6]
+    assert (status, err) == (0, "")
+    again = f"Published {folder / 'own' / '2'}, a copy of version 1 that gives the same codes."
+    assert out == again + "\n"
+    assert names(folder / "own") == ["2"]
+    assert not (folder / "own" / "2" / "assets.extra" / "typical_images.npz").exists()
+
+  @pytest.mark.parametrize("index", [7, 8])
+  def test_a_version_that_was_pruned_cannot_be_named(self, results, index):
+    status, out, err = results[1][1][index]
+    assert (status, out) == (1, "")
+    assert re.fullmatch(r"imae-export: error: expected version 1 in \S+/own, got 2; .*\n", err)
+
+  @pytest.mark.parametrize("flags,sentence", [
+      ([], "expected --workdir, or --rollback in its place; give one of them."),
+      (["--workdir=W", "--rollback=1"], "expected --workdir, or --rollback in its place"),
+      (["--rollback=1", "--align_to=1"], "--align_to needs a model: give it with --workdir"),
+  ])
+  def test_flags_that_do_not_go_together(self, flags, sentence):
+    script = pathlib.Path(sys.executable).with_name("imae-export")
+    result = subprocess.run(
+        [script, "--base=B", *flags], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1 and sentence in result.stderr
 
   @pytest.mark.parametrize(
       "index,sentence",

@@ -22,7 +22,7 @@ from imae_tf import workdir as workdirs
 
 _ROOMS = {
     "train": "trainers", "evaluate": "trainers", "tune": "trainers", "compare": "trainers",
-    "export": "export", "encode": "export",
+    "export": "export", "encode": "export", "serve": "export",
 }
 _TIMEOUT = 240  # seconds; a machine may be busy
 

@@ -1,0 +1,211 @@
+"""Categories and dimensions of a new model in the order, and with the signs, of an old version.
+
+Nothing in the objective tells category 3 from category 5, or z_k from -z_k, so each training
+comes out in an order of its own, and whatever a team has built on the codes would break. The
+order is found on the same images encoded by both.
+"""
+
+import dataclasses
+
+import numpy as np
+import scipy.optimize
+import tensorflow as tf
+
+from imae_tf.errors import InputError
+from imae_tf.export import codes as codes_lib
+from imae_tf.export import versions
+
+_BATCH = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+  """How the codes of a model become the codes that are served.
+
+  Attributes:
+    categories: K2 integers: served category i is the model's `categories[i]`.
+    dimensions: K1 integers: served dimension k is the model's `dimensions[k]` ...
+    signs: ... times `signs[k]`, 1 or -1.
+    record: JSON-ready dict of what was found, for imae.json.
+  """
+
+  categories: tuple[int, ...]
+  dimensions: tuple[int, ...]
+  signs: tuple[int, ...]
+  record: dict = dataclasses.field(default_factory=dict)
+
+  def served(self, codes):
+    """The model's {"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]} as tensors to serve."""
+    return {
+        "y": tf.gather(codes["y"], self.categories, axis=1),
+        "z": tf.gather(codes["z"], self.dimensions, axis=1) * self._signs(codes["z"].dtype),
+        "z_scale": tf.gather(codes["z_scale"], self.dimensions, axis=1),
+    }
+
+  def of_model(self, y, z):
+    """The inverse: served y [N, K2] and z [N, K1] as the model's, (y, z)."""
+    y = tf.gather(y, np.argsort(self.categories), axis=1)
+    return y, tf.gather(z * self._signs(z.dtype), np.argsort(self.dimensions), axis=1)
+
+  def figures(self, metrics):
+    """A metrics.json in the served order: its lists of one figure for each dimension."""
+    def served(value):
+      if isinstance(value, dict):
+        return {name: served(inner) for name, inner in value.items()}
+      return [value[k] for k in self.dimensions]
+
+    return {
+        name: served(value) if name.endswith("_per_dimension") else value
+        for name, value in metrics.items()
+    }
+
+  def _signs(self, dtype):
+    return tf.constant(self.signs, dtype)
+
+
+def to_version(model, base, number, images):
+  """Aligns a model with a published version.
+
+  Args:
+    model: a `HybridAutoencoder`.
+    base: folder of the versions.
+    number: the version to align with.
+    images: {split: float32 [N, H, W, C] in [0, 1]}; the first split decides, the agreement
+      is measured on each.
+
+  Returns:
+    An `Alignment` whose record has the version, the permutations and signs, the correlation
+    of each dimension on the first split, and for each split n and three shares of images on
+    which the most probable categories are the same: `before`, `aligned`, and `best`, the
+    most that any permutation reaches on these very images.
+
+  Raises:
+    InputError: there is no such version, or its images, K1 or K2 are others.
+  """
+  encoder = codes_lib.Encoder(versions.get(base, number))
+  _check_same_sizes(model, encoder, number)
+  decisive = next(iter(images))
+  if len(images[decisive]) == 0:
+    raise InputError("expected images to align with, got none; name a data set that has some.")
+  theirs = {split: _encode(encoder, x) for split, x in images.items()}
+  ours = {split: model.encode(x) for split, x in images.items()}
+  categories = match_categories(theirs[decisive]["y"], ours[decisive]["y"])
+  dimensions, correlations = match_dimensions(theirs[decisive]["z"], ours[decisive]["z"])
+  signs = np.where(correlations < 0, -1, 1)
+  return Alignment(
+      tuple(categories.tolist()),
+      tuple(dimensions.tolist()),
+      tuple(signs.tolist()),
+      record={
+          "version": number,
+          "categories": categories.tolist(),
+          "dimensions": dimensions.tolist(),
+          "signs": signs.tolist(),
+          "correlation_per_dimension": np.abs(correlations).tolist(),
+          "decided_on": decisive,
+          "agreement": {
+              split: _agreements(theirs[split]["y"], ours[split]["y"], categories)
+              for split in images
+          },
+      },
+  )
+
+
+def match_categories(reference, y):
+  """The permutation of the columns of y under which most images agree with a reference.
+
+  Args:
+    reference: [N, K2] probabilities.
+    y: [N, K2] probabilities of the same images.
+
+  Returns:
+    [K2] integers, column i of the reference being column `result[i]` of y. Among equals, as
+    the order of empty categories, it is the one of the largest common probability.
+  """
+  counts = _counts(reference, y)
+  # The common probabilities sum to less than 1, so that no count gives way to them.
+  common = reference.astype("float64").T @ y.astype("float64") / (len(y) + 1)
+  return scipy.optimize.linear_sum_assignment(counts + common, maximize=True)[1]
+
+
+def match_dimensions(reference, z):
+  """The permutation of the columns of z of the largest sum of absolute correlations.
+
+  Args:
+    reference: [N, K1] means.
+    z: [N, K1] means of the same images.
+
+  Returns:
+    ([K1] integers, dimension k of the reference being `result[k]` of z; [K1] correlations
+    of the pairs, 0 where one of them is constant).
+  """
+  products = _standardised(reference).T @ _standardised(z)
+  rows, columns = scipy.optimize.linear_sum_assignment(np.abs(products), maximize=True)
+  return columns, products[rows, columns]
+
+
+def agreement(reference, y):
+  """The share of images whose most probable categories are the same in both, [N, K2]."""
+  return float(np.mean(reference.argmax(axis=1) == y.argmax(axis=1)))
+
+
+def summary(record):
+  """A line for the person at the keyboard, of an `Alignment.record`."""
+  others = [split for split in record["agreement"] if split != record["decided_on"]]
+  split = (others or [record["decided_on"]])[0]
+  found = record["agreement"][split]
+  correlations = record["correlation_per_dimension"]
+  return (
+      f"Aligned with version {record['version']}: categories agree on {found['aligned']:.3f} of"
+      f" {found['n']} {split} images (before: {found['before']:.3f}; the best permutation of"
+      f" them: {found['best']:.3f}); correlations of the dimensions {min(correlations):.2f} to"
+      f" {max(correlations):.2f}, mean {np.mean(correlations):.2f}."
+  )
+
+
+def _check_same_sizes(model, encoder, number):
+  if encoder.image_shape != model.image_shape:
+    raise InputError(
+        f"expected a version of images of shape {list(model.image_shape)} as --align_to, got"
+        f" version {number} of {list(encoder.image_shape)}; name another, or leave --align_to out."
+    )
+  empty = encoder(np.zeros((0, *encoder.image_shape), "float32"))
+  sizes = {
+      "num_categories": (model.num_categories, empty["y"].shape[1]),
+      "latent_dim": (model.latent_dim, empty["z"].shape[1]),
+  }
+  for name, (ours, theirs) in sizes.items():
+    if ours != theirs:
+      raise InputError(
+          f"expected a version of {name} {ours}, as the model's, as --align_to, got version"
+          f" {number} of {theirs}; name another, or train with --{name}={theirs}."
+      )
+
+
+def _encode(encoder, x):
+  parts = [encoder(x[start : start + _BATCH]) for start in range(0, len(x), _BATCH)]
+  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _counts(reference, y):
+  """[K2, K2]: how many images are most probably i in the reference and j in y."""
+  categories = np.arange(y.shape[1])
+  of_reference = reference.argmax(axis=1)[:, np.newaxis] == categories
+  return (of_reference.T.astype("float64") @ (y.argmax(axis=1)[:, np.newaxis] == categories))
+
+
+def _agreements(reference, y, categories):
+  best = match_categories(reference, y)
+  return {
+      "n": len(y),
+      "before": agreement(reference, y),
+      "aligned": agreement(reference, y[:, categories]),
+      "best": agreement(reference, y[:, best]),
+  }
+
+
+def _standardised(z):
+  """Columns of mean 0 and length 1; of 0 where they are constant."""
+  z = z.astype("float64") - z.mean(axis=0, dtype="float64")
+  length = np.linalg.norm(z, axis=0)
+  return z / np.where(length > 1e-6 * np.sqrt(len(z)), length, np.inf)

@@ -1,0 +1,221 @@
+"""Requests that wait are run together: a bounded queue, batches, deadlines.
+
+One run of a graph costs about the same for one image as for sixteen, so requests that came
+while the workers were busy go as one batch. Nothing here knows what a model or a protocol is.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import threading
+import time
+import typing
+
+import numpy as np
+
+from imae_tf.errors import ImaeError
+
+
+class ServingError(ImaeError):
+  """A request that failed.
+
+  Attributes:
+    code: canonical name of the gRPC status, such as "INVALID_ARGUMENT".
+    message: one sentence.
+  """
+
+  def __init__(self, code, message):
+    super().__init__(message)
+    self.code = code
+    self.message = message
+
+
+@dataclasses.dataclass(eq=False)
+class _Request:
+  inputs: dict
+  rows: int
+  run: typing.Callable
+  deadline: float | None
+  since: float
+  future: concurrent.futures.Future
+
+
+class _Queue(collections.deque):
+  """Requests that may be merged, and how many rows they have."""
+
+  rows = 0
+
+
+class Batcher:
+  """Workers that run requests of the same kind together.
+
+  Args:
+    max_batch_size: rows of a batch of several requests; a larger request runs alone.
+    batch_timeout_s: how long a request may wait for others while a worker is idle.
+    max_queue: requests that may wait; one more is RESOURCE_EXHAUSTED.
+    workers: batches that run at a time.
+  """
+
+  def __init__(self, max_batch_size, batch_timeout_s, max_queue, workers):
+    self._max_batch_size = max_batch_size
+    self._timeout = batch_timeout_s
+    self._max_queue = max_queue
+    self._queues = {}  # {kind: _Queue}, none of them empty
+    self._waiting = 0
+    self._closed = False
+    self._condition = threading.Condition()
+    self._workers = [
+        threading.Thread(target=self._work, name=f"batch-{i}", daemon=True)
+        for i in range(workers)
+    ]
+    for worker in self._workers:
+      worker.start()
+
+  def submit(self, kind, run, inputs, rows, deadline=None):
+    """Queues a request.
+
+    Args:
+      kind: hashable; requests of one kind have the same `run` and inputs whose first
+        dimensions can be joined.
+      run: function of {name: array} that returns {name: array}, as many rows in each.
+      inputs: {name: array}.
+      rows: the size of the first dimension; None if the request must run alone.
+      deadline: of `time.monotonic`, after which nobody waits for the answer.
+
+    Returns:
+      A future of {name: array}, or of a `ServingError`.
+
+    Raises:
+      ServingError: RESOURCE_EXHAUSTED or, once closed, UNAVAILABLE.
+    """
+    kind, rows = (object(), 1) if rows is None else (kind, rows)
+    future: concurrent.futures.Future = concurrent.futures.Future()
+    request = _Request(inputs, rows, run, deadline, time.monotonic(), future)
+    with self._condition:
+      if self._closed:
+        raise closing()
+      if self._waiting >= self._max_queue:
+        raise ServingError(
+            "RESOURCE_EXHAUSTED",
+            f"expected at most {self._max_queue} waiting requests, got one more; try again later.",
+        )
+      queue = self._queues.setdefault(kind, _Queue())
+      queue.append(request)
+      queue.rows += rows
+      self._waiting += 1
+      self._condition.notify()
+    return future
+
+  def close(self, grace):
+    """Refuses new requests and finishes those that wait, for `grace` seconds at most."""
+    until = time.monotonic() + grace
+    with self._condition:
+      self._closed = True
+      self._condition.notify_all()
+    for worker in self._workers:
+      worker.join(max(0.0, until - time.monotonic()))
+    with self._condition:
+      late = [request for queue in self._queues.values() for request in queue]
+      self._queues.clear()
+    for request in late:
+      if request.future.set_running_or_notify_cancel():
+        request.future.set_exception(closing())
+
+  def _work(self):
+    while True:
+      batch = self._take()
+      if batch is None:
+        return
+      batch = [request for request in batch if _is_wanted(request)]
+      if batch:
+        _answer(batch)
+      del batch  # else an idle worker would keep the last inputs in memory
+
+  def _take(self):
+    """The next batch; waits for one. None once closed and empty."""
+    with self._condition:
+      while True:
+        now = time.monotonic()
+        kind, due = self._next()
+        if kind is not None and (due <= now or self._closed):
+          batch = self._pop(kind)
+          if self._queues:
+            self._condition.notify()
+          return batch
+        if kind is None and self._closed:
+          return None
+        self._condition.wait(None if kind is None else due - now)
+
+  def _next(self):
+    """(kind of the queue that is due first, when it is due); (None, None) without any."""
+    found = None, None
+    for kind, queue in self._queues.items():
+      full = queue.rows >= self._max_batch_size
+      due = queue[0].since + (0.0 if full else self._timeout)
+      if found[0] is None or due < found[1]:
+        found = kind, due
+    return found
+
+  def _pop(self, kind):
+    queue = self._queues[kind]
+    batch: list[_Request] = []
+    rows = 0
+    while queue and (not batch or rows + queue[0].rows <= self._max_batch_size):
+      batch.append(queue.popleft())
+      rows += batch[-1].rows
+    queue.rows -= rows
+    self._waiting -= len(batch)
+    if not queue:
+      del self._queues[kind]
+    return batch
+
+
+def _is_wanted(request):
+  """False for a request that was cancelled, or comes too late, which it is told."""
+  if not request.future.set_running_or_notify_cancel():
+    return False
+  if request.deadline is not None and time.monotonic() > request.deadline:
+    request.future.set_exception(
+        ServingError("DEADLINE_EXCEEDED", "expected to start before the deadline, got no turn;"
+                     " allow more time or send fewer requests at once.")
+    )
+    return False
+  return True
+
+
+def _answer(batch):
+  """Runs requests together; if that fails one by one, so that one cannot harm another."""
+  try:
+    answers = _run(batch)
+  except Exception as error:  # whatever it is, somebody waits for it
+    if len(batch) == 1:
+      batch[0].future.set_exception(error)
+    else:
+      for request in batch:
+        _answer([request])
+    return
+  for request, answer in zip(batch, answers, strict=True):
+    request.future.set_result(answer)
+
+
+def _run(batch):
+  """[{name: array}], an answer for each request."""
+  if len(batch) == 1:
+    return [batch[0].run(batch[0].inputs)]
+  inputs = {
+      name: np.concatenate([request.inputs[name] for request in batch])
+      for name in batch[0].inputs
+  }
+  outputs = batch[0].run(inputs)
+  ends = np.cumsum([request.rows for request in batch])
+  if any(value.ndim == 0 or len(value) != ends[-1] for value in outputs.values()):
+    raise ValueError(f"expected outputs of {ends[-1]} rows.")  # each one alone, then
+  parts = {name: np.split(value, ends[:-1]) for name, value in outputs.items()}
+  return [{name: part[i] for name, part in parts.items()} for i in range(len(batch))]
+
+
+def closing():
+  """The error of a request that comes too late."""
+  return ServingError(
+      "UNAVAILABLE", "expected a server that runs, got one that shuts down; try another, or later."
+  )

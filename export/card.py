@@ -1,0 +1,268 @@
+"""MODEL_CARD.md: what a version is, for whom, and how well, from the run's own figures.
+
+Nothing in it is written by hand: what the run did not measure is said to be missing.
+"""
+
+import pathlib
+import shlex
+
+CARD = "assets.extra/MODEL_CARD.md"
+
+_TITLES = {
+    "imae": "IMAE", "vae": "VAE", "betavae": "beta-VAE", "infovae": "InfoVAE",
+    "jointvae": "JointVAE", "betatcvae": "beta-TCVAE",
+}
+# Of metrics.json: (key, decimals, what it is).
+_FIGURES = (
+    ("accuracy", 3, "Hungarian accuracy: each category counts as the label that suits it best"),
+    ("nmi", 3, "normalised mutual information of category and label"),
+    ("ari", 3, "adjusted Rand index of category and label"),
+    ("mi_y", 3, "I(x;y), nats"),
+    ("entropy_y", 3, "H(y), nats"),
+    ("mi_z", 2, "sum over k of I(x;z_k), nats"),
+    ("total_correlation", 2, "TC(y,z), nats"),
+    ("reconstruction", 1, "reconstruction from p(y\\|x) and the mean of z, nats per image"),
+    ("reconstruction_floor", 1, "its floor: what perfect reconstructions would cost"),
+    ("used_categories", 0, "categories that are some image's most probable one"),
+    ("active_units", 0, "dimensions of z that move with the image"),
+)
+_LABELLED = ("accuracy", "nmi", "ari")
+# Settings of a recipe that imae-train has no flag for.
+_WITHOUT_FLAG = {
+    "learning_rate_decay", "logits_stddev", "marginals", "momentum", "vat_detach", "vat_xi",
+    "weight_scale",
+}
+
+
+def write(path, description, config=None, typical_of=None):
+  """Writes the card of a SavedModel.
+
+  Args:
+    path: folder of the SavedModel.
+    description: what its imae.json holds.
+    config: the run's config.json; None if the model was not trained by imae-train.
+    typical_of: of how many images typical_images.npz shows the most typical; None without.
+  """
+  path = pathlib.Path(path) / CARD
+  path.parent.mkdir(exist_ok=True)
+  path.write_text(text(description, config, typical_of))
+
+
+def text(description, config=None, typical_of=None):
+  """The card as Markdown; the arguments are those of `write`."""
+  sections = (
+      _head(description),
+      _meaning(description, typical_of),
+      _use(description),
+      _data(description, config),
+      _figures(description["evaluation"]),
+      _dimensions(description["evaluation"]),
+      _alignment(description.get("alignment")),
+      _limits(description),
+      _training(config),
+      _versions(description),
+  )
+  return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _head(description):
+  title = _TITLES.get(description["method"], description["method"])
+  return (
+      f"# {title} on {description['dataset'] or 'data that was not recorded'}\n\n"
+      f"Images {_shape(description)} to a category of {description['num_categories']} and"
+      f" {description['latent_dim']} continuous factors, trained without labels."
+      " Written by imae-export from the run's own files."
+  )
+
+
+def _meaning(description, typical_of):
+  k1, k2 = description["latent_dim"], description["num_categories"]
+  lines = [
+      "## What y and z are",
+      "",
+      f"- `y` [N, {k2}]: probabilities p(y|x) of the categories 0 to {k2 - 1}. The numbers have no"
+      " meaning of their own; training found the groups without names.",
+      f"- `z` [N, {k1}]: means of the continuous factors p(z|x); `z_scale`: their standard"
+      " deviations. The prior is N(0, 1) for each.",
+      f"- Input: `x` [N, {', '.join(map(str, description['image_shape']))}], float32 in"
+      f" [{_range(description)}]; bytes are divided by 255.",
+  ]
+  if typical_of is not None:
+    lines.append(
+        "- `typical_images.npz` beside this card holds the most probable images of each category"
+        f" among {typical_of:,} training images: they are copies of training data."
+    )
+  return "\n".join(lines)
+
+
+def _use(description):
+  return (
+      "## Intended use\n\n"
+      "Grouping, ordering, searching and generating images like those it was trained on. For"
+      " images of another kind it still answers with a category and gives no warning. A category"
+      " is no label, and nothing in this card shows it fit for decisions about people."
+  )
+
+
+def _data(description, config):
+  if description["dataset"] is None:
+    return "## Data\n\nNot recorded."
+  holdout = (config or {}).get("holdout")
+  kept = f" {holdout:,} training images were held out of it." if holdout else ""
+  return f"## Data\n\nThe training split of `{description['dataset']}`, without its labels.{kept}"
+
+
+def _figures(evaluation):
+  if not evaluation:
+    return "## Figures\n\nNot measured: run `imae-evaluate`, then export again."
+  rows = [
+      f"| {what} | {_value(evaluation[key], decimals)} |"
+      for key, decimals, what in _FIGURES
+      if evaluation.get(key) is not None
+  ]
+  unlabelled = [key for key in _LABELLED if evaluation.get(key) is None]
+  note = "\n\nWithout labels there is no accuracy." if unlabelled == list(_LABELLED) else ""
+  return (
+      f"## Figures\n\n{_measured_on(evaluation)}\n\n| figure | value |\n|---|---|\n"
+      + "\n".join([*rows, *_baselines(evaluation)])
+      + note
+  )
+
+
+def _measured_on(evaluation):
+  n, codes = evaluation.get("n"), evaluation.get("codes")
+  if n is None:
+    return "The number of images was not recorded."
+  split = f" {evaluation['split']}" if evaluation.get("split") else ""
+  fewer = f" (estimates of z and TC: {codes:,} codes)" if codes and codes != n else ""
+  return f"n = {n:,}{split} images{fewer}."
+
+
+def _baselines(evaluation):
+  return [
+      f"| accuracy of {name.replace('_', ' ')} on the same images | {value:.3f} |"
+      for name, value in sorted((evaluation.get("baselines") or {}).items())
+  ]
+
+
+def _dimensions(evaluation):
+  mi = dict(sorted(((evaluation or {}).get("mi_z_per_dimension") or {}).items(), reverse=True))
+  if not mi:
+    return None
+  head = [f"I(x;z_k), {_estimator(name)}" for name in mi]
+  rows = zip(*mi.values(), strict=True)
+  lines = [f"| z{k} | {' | '.join(f'{value:.2f}' for value in row)} |"
+           for k, row in enumerate(rows)]
+  return "\n".join([
+      "## Information of each dimension, nats",
+      "",
+      f"| dimension | {' | '.join(head)} |",
+      "|---" * (len(head) + 1) + "|",
+      *lines,
+  ])
+
+
+def _alignment(record):
+  if record is None:
+    return None
+  rows = [
+      f"| {split} | {found['n']:,} | {found['aligned']:.3f} | {found['best']:.3f} |"
+      f" {found['before']:.3f} |"
+      for split, found in record["agreement"].items()
+  ]
+  least = min(record["correlation_per_dimension"])
+  return (
+      f"## Alignment\n\nCategories, dimensions and signs are in the order of version"
+      f" {record['version']}, matched on the {record['decided_on']} images. Share of images with"
+      " the same category in both:\n\n"
+      "| split | n | aligned | best permutation | before |\n|---|---|---|---|---|\n"
+      + "\n".join(rows)
+      + f"\n\nCorrelations of the matched dimensions: {least:.2f} or more."
+      " A weak correlation means that the old dimension has no counterpart."
+  )
+
+
+def _limits(description):
+  evaluation = description["evaluation"] or {}
+  lines = [
+      "## Limits",
+      "",
+      "- Naive estimates of information are at most ln n and err downwards; leave-one-out errs"
+      " upwards.",
+      "- High I(x;y) does not prove that the categories are the ones you have in mind: look at"
+      " typical images.",
+      "- Retrained without `--align_to`, categories and dimensions come out in another order.",
+  ]
+  used = evaluation.get("used_categories")
+  if used is not None and used < description["num_categories"]:
+    lines.append(
+        f"- {description['num_categories'] - used} of {description['num_categories']} categories"
+        " are no image's most probable one."
+    )
+  return "\n".join(lines)
+
+
+def _training(config):
+  if not config:
+    return "## Training\n\nNot recorded: the model does not come from a run of imae-train."
+  settings = config.get("settings", {})
+  listed = ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
+  rest = f"\n\nAll settings of the run: {listed}." if listed else ""
+  return f"## Training\n\n```sh\n{command(config)}\n```{rest}"
+
+
+def command(config):
+  """The imae-train command of a run's config.json, but for settings without a flag.
+
+  The settings that differ from the recipe's are flags; those that imae-train has no flag
+  for are in the list of all settings alone.
+  """
+  from imae_tf import recipes
+
+  names = ("dataset", "method", "num_categories", "latent_dim", "epochs", "seed")
+  given = {"recipe": config.get("recipe_name", config["recipe"])}
+  given |= {name: config[name] for name in names if name in config}
+  if config.get("holdout"):
+    given["holdout"] = config["holdout"]
+  recipe = recipes.get(given["recipe"], config["dataset"], config["method"])
+  usual = recipes.settings(recipe, config["method"])
+  settings = config.get("settings", {})
+  for name in settings.keys() & usual.keys() - _WITHOUT_FLAG:
+    value = settings[name]
+    if value is not None and value != _plain(usual[name]):
+      given[name] = ",".join(map(str, value)) if isinstance(value, list) else value
+  flags = [
+      f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
+      for name, value in sorted(given.items())
+  ]
+  return shlex.join(["imae-train", *flags, "--workdir=WORKDIR"])
+
+
+def _plain(value):
+  return list(value) if isinstance(value, tuple) else value
+
+
+def _versions(description):
+  rows = [f"{name} {number}" for name, number in sorted(description["versions"].items())]
+  return (
+      f"## Versions\n\nExported with {', '.join(rows)}; imae.json format {description['format']}."
+  )
+
+
+def _shape(description):
+  height, width, channels = description["image_shape"]
+  return f"of {height}x{width} pixels and {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _range(description):
+  return ", ".join(f"{bound:g}" for bound in description["image_range"])
+
+
+def _value(value, decimals):
+  if isinstance(value, dict):
+    return ", ".join(f"{v:.{decimals}f} {_estimator(name)}" for name, v in value.items())
+  return f"{value:.{decimals}f}"
+
+
+def _estimator(name):
+  return name.replace("_", "-")

@@ -1,0 +1,300 @@
+"""The JSON of TF Serving's REST API: request bodies to arrays, arrays to response bodies.
+
+    {"signature_name": ..., "instances": [row, ...]}  ->  {"predictions": [row, ...]}
+    {"signature_name": ..., "inputs": columns}        ->  {"outputs": columns}
+
+A row or the columns are a plain value where the signature has one input or output, else an
+object of them. Bytes are {"b64": base64}; NaN, Infinity and -Infinity are numbers. Numbers
+become arrays by NumPy as a whole: values are looked at one by one only to say what is wrong.
+"""
+
+import base64
+import binascii
+import json
+import reprlib
+
+import numpy as np
+import tensorflow as tf
+
+from imae_tf.export.batching import ServingError
+
+_LARGEST_FLOAT = float(np.finfo("float32").max)
+_FIRST_LOSSY = 2**24  # from here on float32 skips integers
+_JSON_TYPES = {
+    type(None): "Null", bool: "False or True", dict: "Object", list: "Array", str: "String",
+    int: "Number", float: "Number",
+}
+
+
+class Request:
+  """A request body.
+
+  Attributes:
+    signature_name: the signature that it names; "" if it names none.
+
+  Args:
+    body: bytes.
+
+  Raises:
+    ServingError: INVALID_ARGUMENT.
+  """
+
+  def __init__(self, body):
+    self.document = parse(body)
+    # NumPy would take them for 1 and 0 without a word.
+    self._may_have_bools = b"true" in body or b"false" in body
+    self.signature_name = self.document.get("signature_name", "")
+    if not isinstance(self.signature_name, str):
+      raise _invalid(
+          f"JSON Value: {_shown(self.document)} not formatted correctly. 'signature_name' key"
+          " must be a string value."
+      )
+
+  def inputs(self, signature):
+    """The arrays of the request, {name: array}, and whether it came in rows.
+
+    Args:
+      signature: the SignatureDef.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT.
+    """
+    dtypes = {name: tf.as_dtype(info.dtype) for name, info in sorted(signature.inputs.items())}
+    if "instances" in self.document and "inputs" in self.document:
+      raise _invalid(
+          "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
+      )
+    in_rows = "instances" in self.document
+    if not in_rows and "inputs" not in self.document:
+      raise _invalid("Missing 'inputs' or 'instances' key")
+    try:
+      if in_rows:
+        values = _columns_of_rows(self.document["instances"], dtypes)
+      else:
+        values = _columns(self.document["inputs"], dtypes)
+      return {name: self._array(values[name], name, dtypes[name]) for name in dtypes}, in_rows
+    except RecursionError:
+      raise _too_deep() from None
+
+  def _array(self, value, name, dtype):
+    try:
+      if dtype == tf.string:
+        return _strings(value)
+      return _numbers(value, dtype, self._may_have_bools)
+    except ServingError as error:
+      raise ServingError(
+          error.code, f"Failed to process input {name}. Error: {error.message}"
+      ) from None
+
+
+def parse(body):
+  """The JSON object of a request body (bytes).
+
+  Raises:
+    ServingError: INVALID_ARGUMENT.
+  """
+  if not body:
+    raise _invalid("JSON Parse error: The document is empty")
+  try:
+    document = json.loads(body)
+  except RecursionError:
+    raise _too_deep() from None
+  except ValueError as error:  # UnicodeDecodeError is one, too
+    raise _invalid(f"JSON Parse error: Invalid value. {str(error)[:200]}") from None
+  if not isinstance(document, dict):
+    raise _invalid(f"JSON Value: {_shown(document)} Is not object")
+  return document
+
+
+def response(outputs, in_rows):
+  """The body (bytes) of {name: array}, each with the batch first."""
+  if not in_rows:
+    columns = {name: _listed(value) for name, value in outputs.items()}
+    return _written({"outputs": columns if len(columns) > 1 else next(iter(columns.values()))})
+  if len(outputs) == 1:
+    return _written({"predictions": _listed(next(iter(outputs.values())))})
+  rows = zip(*map(_listed, outputs.values()), strict=True)
+  return _written({"predictions": [dict(zip(outputs, row)) for row in rows]})
+
+
+def _columns_of_rows(rows, dtypes):
+  """{name: list of a value for each row}."""
+  if not isinstance(rows, list):
+    raise _invalid(f"JSON Value: {_shown(rows)} Excepting 'instances' to be an list/array")
+  if not rows:
+    raise _invalid("No values in 'instances' array")
+  if not _is_object(rows[0]):
+    for i, row in enumerate(rows):
+      if _is_object(row):
+        raise _invalid(f"Expecting value/list but got object at item {i} of input list")
+    return _only_column(rows, dtypes, "instances is a plain list, but expecting list of objects")
+  for i, row in enumerate(rows):
+    if not _is_object(row):
+      raise _invalid(f"Expecting object but got list at item {i} of input list")
+    if row.keys() != dtypes.keys():
+      raise _invalid(
+          f"Failed to process element: {i} of 'instances' list. JSON object: {_shown(row)} keys"
+          f" must be equal to: {','.join(dtypes)}"
+      )
+  return {name: [row[name] for row in rows] for name in dtypes}
+
+
+def _columns(columns, dtypes):
+  if not _is_object(columns):
+    return _only_column(
+        columns, dtypes, "inputs is a plain value/list, but expecting an object"
+    )
+  for name in dtypes:
+    if name not in columns:
+      raise _invalid(f"Missing named input: {name} in 'inputs' object.")
+  return columns
+
+
+def _only_column(value, dtypes, otherwise):
+  if len(dtypes) > 1:
+    raise _invalid(
+        f"{otherwise} as multiple input tensors required as per tensorinfo_map:"
+        f" {', '.join(dtypes)}"
+    )
+  return {next(iter(dtypes)): value}
+
+
+def _numbers(value, dtype, may_have_bools):
+  """A nested list as an array of floats."""
+  if not dtype.is_floating:
+    raise ServingError(
+        "UNIMPLEMENTED", f"Conversion of JSON Value: {_shown(value)} to type: {dtype.name}"
+    )
+  try:
+    array = np.array(value)
+  except ValueError:  # lists of several lengths
+    array = np.array(None)
+  if may_have_bools or array.dtype.kind not in "fiu" or _is_large(array):
+    _check_leaves(value, dtype)
+  try:
+    return np.asarray(array if array.dtype != object else value, dtype.as_numpy_dtype)
+  except (ValueError, TypeError):
+    raise _too_deep() from None
+
+
+def _is_large(array):
+  return bool(np.any((array >= _FIRST_LOSSY) | (array <= -_FIRST_LOSSY)))
+
+
+def _strings(value):
+  """Bytes of strings and of {"b64": ...} as an array of objects."""
+  shape = _shape(value)
+  flat: list = []
+  _flatten(value, shape, 0, flat)
+  array = np.empty(len(flat), "O")
+  array[:] = [_bytes(leaf) for leaf in flat]
+  return array.reshape(shape)
+
+
+def _check_leaves(value, dtype):
+  """Raises what is wrong with a nested list of numbers, if anything is."""
+  flat: list = []
+  _flatten(value, _shape(value), 0, flat)
+  for leaf in flat:
+    if isinstance(leaf, bool) or not isinstance(leaf, (int, float)):
+      raise _type_error(leaf, dtype)
+    lossy = abs(leaf) >= _FIRST_LOSSY if isinstance(leaf, int) else (
+        np.isfinite(leaf) and abs(leaf) > _LARGEST_FLOAT
+    )
+    if lossy:
+      raise _invalid(
+          f"Cannot convert JSON value: {_shown(leaf)} to {dtype.name} without loss of precision."
+      )
+
+
+def _shape(value):
+  """Of a nested list, as its first elements have it."""
+  shape = []
+  while isinstance(value, list):
+    shape.append(len(value))
+    value = value[0] if value else None
+  return shape
+
+
+def _flatten(value, shape, level, flat):
+  """Appends the leaves of a nested list that has the same shape everywhere."""
+  if not isinstance(value, list):
+    if level != len(shape):
+      raise _ragged(f"{_shown(value)} at level {level}", shape, level)
+    flat.append(value)
+    return
+  if level >= len(shape) or len(value) != shape[level]:
+    raise _ragged(f"a list of {len(value)} at level {level}", shape, level)
+  for inner in value:
+    _flatten(inner, shape, level + 1, flat)
+
+
+def _ragged(got, shape, level):
+  if level < len(shape):
+    expected = f"Expecting tensor size: {shape[level]}"
+  else:
+    expected = "Expecting shape of a value"
+  return _invalid(f"{expected} at level {level} of shape {shape} but got: {got}")
+
+
+def _bytes(value):
+  if isinstance(value, str):
+    try:
+      return value.encode()
+    except UnicodeEncodeError:
+      raise _invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
+  if not _is_base64(value):
+    if isinstance(value, dict):
+      raise _invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+    raise _type_error(value, tf.string)
+  text = value["b64"]
+  try:
+    return base64.b64decode(text, validate=True)
+  except (binascii.Error, ValueError):
+    pass
+  text = "".join(text.split())  # broken into lines, or without padding
+  try:
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+  except (binascii.Error, ValueError):
+    raise _invalid("Unable to base64 decode") from None
+
+
+def _is_object(value):
+  return isinstance(value, dict) and not _is_base64(value)
+
+
+def _is_base64(value):
+  return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _listed(array):
+  return array.tolist() if array.dtype != object else _listed_bytes(array.tolist())
+
+
+def _listed_bytes(value):
+  if isinstance(value, list):
+    return [_listed_bytes(inner) for inner in value]
+  return {"b64": base64.b64encode(value).decode()}
+
+
+def _written(value):
+  return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _type_error(value, dtype):
+  kind = _JSON_TYPES[type(value)]
+  name = {tf.float32: "float", tf.float64: "double"}.get(dtype, dtype.name)
+  return _invalid(f"JSON Value: {_shown(value)} Type: {kind} is not of expected type: {name}")
+
+
+def _too_deep():
+  return _invalid("JSON Parse error: expected lists nested like a tensor's, got far more levels.")
+
+
+def _shown(value):
+  text = reprlib.repr(value)
+  return text if len(text) <= 100 else text[:100] + "..."
+
+
+def _invalid(message):
+  return ServingError("INVALID_ARGUMENT", message)

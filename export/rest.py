@@ -1,0 +1,218 @@
+"""TF Serving's REST API on a `serving.Server`, as an ASGI application.
+
+    POST /v1/models/NAME[/versions/N]:predict
+    GET  /v1/models/NAME[/versions/N]            the status of the versions
+    GET  /v1/models/NAME[/versions/N]/metadata   their signatures
+
+Paths, bodies, status codes and the wording of errors are TF Serving's, as far as its own
+tests fix them; every error is {"error": sentence}.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import urllib.parse
+
+from google.protobuf import json_format
+from starlette import applications
+from starlette import requests
+from starlette import responses
+from starlette import routing
+
+from imae_tf.export import json_tensors
+from imae_tf.export import page
+from imae_tf.export import serving
+from imae_tf.export.serving import ServingError
+
+_HTTP = {
+    "CANCELLED": 499, "INVALID_ARGUMENT": 400, "DEADLINE_EXCEEDED": 504, "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409, "PERMISSION_DENIED": 403, "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400, "ABORTED": 409, "OUT_OF_RANGE": 400, "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503, "UNAUTHENTICATED": 401,
+}
+_MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
+_POST = re.compile(_MODEL + ":(classify|regress|predict)", re.IGNORECASE)
+_GET = re.compile(_MODEL + "(?:/(metadata))?", re.IGNORECASE)
+_OWN = re.compile("/v1/.*|/v1", re.IGNORECASE)
+_MOST_VERSION = 2**63 - 1
+_log = logging.getLogger(__name__)
+
+
+def app(server, *, max_request_bytes=32 * 2**20, timeout_s=30.0):
+  """The application, with the page at `/`.
+
+  Args:
+    server: a `serving.Server`.
+    max_request_bytes: of a body; a larger one is answered with 413.
+    timeout_s: for a body to arrive, and again for its answer; then 504.
+  """
+  handler = _Handler(server, max_request_bytes, timeout_s)
+  methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+  everything = routing.Route("/{path:path}", handler.reply, methods=methods)
+  return applications.Starlette(
+      routes=[*page.routes(server), everything], exception_handlers={405: _unknown_method}
+  )
+
+
+class _Handler:
+  def __init__(self, server, max_request_bytes, timeout_s):
+    self._server = server
+    self._max_bytes = max_request_bytes
+    self._timeout_s = timeout_s
+
+  async def reply(self, request):
+    """The response to a request of any method and path."""
+    try:
+      response = await self._answer(request)
+    except _TooLarge as error:
+      response = _error(413, str(error))
+      response.headers["Connection"] = "close"
+    except ServingError as error:
+      response = _error(_HTTP.get(error.code, 500), error.message)
+    except requests.ClientDisconnect:
+      response = _error(499, "The client is gone.")  # so nobody reads it
+    except Exception:
+      _log.exception("%s %s failed.", request.method, request.url.path)
+      response = _error(500, "Internal error; the server's log has more.")
+    if self._server.leaving:
+      response.headers["Connection"] = "close"
+    return response
+
+  async def _answer(self, request):
+    path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
+    path = path.partition("?")[0]
+    if request.method == "POST" and (found := _POST.fullmatch(path)):
+      name, version, label, method = found.groups()
+      body = await self._body(request)
+      if method.lower() == "predict":
+        return await self._predict(_named(name, version, label), body)
+      return self._classify_or_regress(_named(name, version, label), method.lower(), body)
+    if request.method == "GET" and (found := _GET.fullmatch(path)):
+      name, version, label, metadata = found.groups()
+      version = self._server.resolve(*_named(name, version, label))
+      return _json(self._metadata(version) if metadata else self._status(version))
+    if request.method == "GET" and path.lower() == "/v1/models":
+      raise ServingError("INVALID_ARGUMENT", "Missing model name in request.")
+    code = "INVALID_ARGUMENT" if _OWN.fullmatch(path) else "NOT_FOUND"
+    raise ServingError(code, f"Malformed request: {request.method} {path[:200]}")
+
+  async def _predict(self, named, body):
+    request = json_tensors.Request(body)
+    version = self._server.resolve(*named)
+    _, signatures = self._server.metadata(version)
+    name = request.signature_name or serving.DEFAULT_SIGNATURE
+    if name not in signatures:
+      raise ServingError(
+          "INVALID_ARGUMENT", f'Serving signature name: "{name}" not found in signature def'
+      )
+    inputs, in_rows = request.inputs(signatures[name])
+    _, outputs = await self._server.answer(name, inputs, version, self._timeout_s)
+    return responses.Response(
+        json_tensors.response(outputs, in_rows), media_type="application/json"
+    )
+
+  def _classify_or_regress(self, named, method, body):
+    """What TF Serving says of a model whose signatures are all for `predict`."""
+    request = json_tensors.Request(body)
+    if not isinstance(request.document.get("examples"), list):
+      raise ServingError(
+          "INVALID_ARGUMENT",
+          "When method is classify, key 'examples' is expected and was not found, or no list",
+      )
+    self._server.metadata(self._server.resolve(*named))
+    raise ServingError(
+        "INVALID_ARGUMENT",
+        f"Expected a signature with method_name tensorflow/serving/{method}. Was:"
+        " tensorflow/serving/predict",
+    )
+
+  def _status(self, version):
+    return {
+        "model_version_status": [
+            {
+                "version": str(number),
+                "state": state,
+                "status": {"error_code": code, "error_message": message},
+            }
+            for number, state, code, message in self._server.status(version)
+        ]
+    }
+
+  def _metadata(self, version):
+    number, signatures = self._server.metadata(version)
+    spec = {"name": self._server.model_name, "signature_name": "", "version": str(number)}
+    written = {
+        name: json_format.MessageToDict(
+            signature, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        for name, signature in signatures.items()
+    }
+    return {
+        "model_spec": spec, "metadata": {"signature_def": {"signature_def": written}}
+    }
+
+  async def _body(self, request):
+    """The body, read for `timeout_s` at most.
+
+    One that is too large is read to its end all the same, and thrown away: a client that
+    still sends would not see the answer.
+    """
+    claimed = request.headers.get("content-length", "")
+    size = int(claimed) if claimed.isdigit() else 0
+    chunks: list[bytes] = []
+    too_large = size > self._max_bytes
+    waits_for_us = "expect" in request.headers  # and has not sent anything yet
+    if not (too_large and waits_for_us):
+      size = 0
+      try:
+        async with asyncio.timeout(self._timeout_s):
+          async with contextlib.aclosing(request.stream()) as stream:
+            async for chunk in stream:
+              size += len(chunk)
+              too_large = too_large or size > self._max_bytes
+              if too_large:
+                chunks.clear()
+              else:
+                chunks.append(chunk)
+      except TimeoutError:
+        if not too_large:
+          raise ServingError(
+              "DEADLINE_EXCEEDED",
+              f"expected the whole body within {self._timeout_s:.3g} s, got {size} bytes; send"
+              " it faster or in parts.",
+          ) from None
+    if too_large:
+      raise _TooLarge(
+          f"expected a body of at most {self._max_bytes} bytes, got a larger one; send fewer rows"
+          " a request."
+      )
+    return b"".join(chunks)
+
+
+class _TooLarge(Exception):
+  """A body over the limit, for which gRPC has no code of its own."""
+
+
+async def _unknown_method(request, _):
+  return _error(400, f"Malformed request: {request.method} {request.url.path[:200]}")
+
+
+def _named(name, version, label):
+  """(model's name, version, label) of a path's parts."""
+  name = urllib.parse.unquote(name)
+  if version is None:
+    return name, None, label and urllib.parse.unquote(label)
+  if len(version) > 19 or int(version) > _MOST_VERSION:
+    raise ServingError("INVALID_ARGUMENT", f"Failed to convert version: {version[:40]} to numeric.")
+  return name, int(version), None
+
+
+def _error(status, message):
+  return _json({"error": message}, status)
+
+
+def _json(value, status=200):
+  # Starlette's own JSONResponse cannot write half of a surrogate pair, which a name may hold.
+  return responses.Response(json.dumps(value), status, media_type="application/json")

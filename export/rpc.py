@@ -1,0 +1,166 @@
+"""TF Serving's gRPC API on a `serving.Server`, with the published stubs.
+
+`PredictionService.Predict` and `GetModelMetadata`, and `ModelService.GetModelStatus`; the
+other methods are UNIMPLEMENTED. Codes and the wording of errors are TF Serving's.
+"""
+
+import functools
+import logging
+import math
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import get_model_metadata_pb2
+from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import model_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from imae_tf.export import batching
+from imae_tf.export import serving
+from imae_tf.export.serving import ServingError
+
+_SIGNATURES = "signature_def"
+_MOST_DETAILS = 2000  # characters: they travel in a header, which has little room
+_log = logging.getLogger(__name__)
+
+
+def grpc_server(server, *, max_request_bytes=32 * 2**20):
+  """A `grpc.aio.Server` without a port yet; make it in the event loop that runs it.
+
+  Args:
+    server: a `serving.Server`.
+    max_request_bytes: of a message; a larger one is RESOURCE_EXHAUSTED. Also of a tensor.
+  """
+  listener = grpc.aio.server(
+      options=[
+          ("grpc.max_receive_message_length", max_request_bytes),
+          ("grpc.max_send_message_length", -1),
+          ("grpc.so_reuseport", 0),  # else two servers would share a port unawares
+      ]
+  )
+  prediction = _PredictionService(server, max_request_bytes)
+  prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, listener)
+  model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(server), listener)
+  return listener
+
+
+def _with_status(method):
+  """Turns errors of a method into the status of its call."""
+
+  @functools.wraps(method)
+  async def call(self, request, context):
+    try:
+      if self._server.leaving:  # before the listener stops, which cancels calls that just came
+        raise batching.closing()
+      return await method(self, request, context)
+    except ServingError as error:
+      code, details = grpc.StatusCode[error.code], error.message
+    except Exception:
+      _log.exception("%s failed.", method.__name__)
+      code, details = grpc.StatusCode.INTERNAL, "Internal error; the server's log has more."
+    await context.abort(code, details[:_MOST_DETAILS])
+
+  return call
+
+
+class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+
+  def __init__(self, server, max_bytes):
+    self._server = server
+    self._max_bytes = max_bytes
+
+  @_with_status
+  async def Predict(self, request, context):
+    version = _version(self._server, request)
+    name = request.model_spec.signature_name or serving.DEFAULT_SIGNATURE
+    inputs = {
+        key: _array(key, proto, self._max_bytes) for key, proto in request.inputs.items()
+    }
+    version, outputs = await self._server.answer(
+        name, inputs, version, context.time_remaining()
+    )
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.version.value = version
+    response.model_spec.signature_name = name
+    for key in _asked_for(request.output_filter, outputs):
+      response.outputs[key].CopyFrom(tf.make_tensor_proto(outputs[key]))
+    return response
+
+  @_with_status
+  async def GetModelMetadata(self, request, context):
+    if not request.metadata_field:
+      raise ServingError(
+          "INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field"
+      )
+    for field in request.metadata_field:
+      if field != _SIGNATURES:
+        raise ServingError("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
+    version, signatures = self._server.metadata(_version(self._server, request))
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.version.value = version
+    described = get_model_metadata_pb2.SignatureDefMap()
+    for name, signature in signatures.items():
+      described.signature_def[name].CopyFrom(signature)
+    response.metadata[_SIGNATURES].Pack(described)
+    return response
+
+
+class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
+
+  def __init__(self, server):
+    self._server = server
+
+  @_with_status
+  async def GetModelStatus(self, request, context):
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for number, state, code, message in self._server.status(_version(self._server, request)):
+      response.model_version_status.add(
+          version=number,
+          state=state,
+          status={"error_code": code, "error_message": message},
+      )
+    return response
+
+
+def _version(server, request):
+  """The version that a request names; None for the newest."""
+  if not request.HasField("model_spec"):
+    raise ServingError("INVALID_ARGUMENT", "Missing ModelSpec")
+  spec = request.model_spec
+  number = spec.version.value if spec.HasField("version") else None
+  return server.resolve(spec.name, number, spec.version_label)
+
+
+def _array(name, proto, max_bytes):
+  """A TensorProto as an array; its size is checked first, for one value may fill a shape."""
+  sizes = [dim.size for dim in proto.tensor_shape.dim]
+  try:
+    dtype = tf.as_dtype(proto.dtype)
+    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
+      raise ValueError(f"no shape: {sizes}")
+    if math.prod(sizes) * (dtype.size or 1) > max_bytes:
+      raise ValueError(f"the shape {sizes}, of more than {max_bytes} bytes")
+    return tf.make_ndarray(proto)
+  except Exception as error:  # make_ndarray raises many types
+    raise ServingError(
+        "INVALID_ARGUMENT",
+        f"expected a TensorProto of a type, a shape and its values as {name}, got {error}; make"
+        " it with tf.make_tensor_proto.",
+    ) from None
+
+
+def _asked_for(names, outputs):
+  """The names of the outputs to send."""
+  for i, name in enumerate(names):
+    if name not in outputs:
+      raise ServingError(
+          "INVALID_ARGUMENT",
+          f"output tensor alias not found in signature: {name} Outputs expected to be in the set"
+          f" {{{','.join(outputs)}}}.",
+      )
+    if name in names[:i]:
+      raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias: {name}")
+  return names or outputs

@@ -1,0 +1,182 @@
+"""imae-serve: (y, z) codes over HTTP and gRPC, on this machine.
+
+A stand-in for TF Serving on a laptop and in tests, with the same REST and gRPC APIs and
+without its tuning, and a page at the REST address for people. It serves the newest version
+of --base, takes over a newer one without dropping a request, and ends on SIGTERM or Ctrl-C
+once every request that has come is answered.
+
+Example:
+  imae-serve --base=models/digits
+  curl -d '{"instances": [...]}' http://127.0.0.1:8501/v1/models/imae:predict
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+
+from absl import flags
+
+from imae_tf import program
+from imae_tf.errors import InputError
+
+_LEAVING_S = 0.5  # for clients with open connections to learn that they should go
+_GRACE_S = 30.0
+
+_BASE = flags.DEFINE_string("base", None, "Folder of the versions 1, 2, ...", required=True)
+_REST_PORT = flags.DEFINE_integer(
+    "rest_port", 8501, "For HTTP; 0 takes a free one.", lower_bound=0, upper_bound=65535
+)
+_GRPC_PORT = flags.DEFINE_integer(
+    "grpc_port", 8500, "For gRPC; 0 takes a free one.", lower_bound=0, upper_bound=65535
+)
+_HOST = flags.DEFINE_string(
+    "host", "127.0.0.1", "Address to listen on. Others can reach 0.0.0.0: nobody is asked who"
+    " they are."
+)
+_MODEL_NAME = flags.DEFINE_string("model_name", "imae", "Name of the model in requests.")
+_MAX_BATCH_SIZE = flags.DEFINE_integer(
+    "max_batch_size", 128, "Rows of waiting requests to run together; 1 for each by itself.",
+    lower_bound=1,
+)
+_BATCH_TIMEOUT_MS = flags.DEFINE_float(
+    "batch_timeout_ms", 0.0, "How long a request waits for others when it could run.",
+    lower_bound=0.0,
+)
+_MAX_QUEUE = flags.DEFINE_integer(
+    "max_queue", 1000, "Requests that may wait; more are told to come later (429).",
+    lower_bound=1,
+)
+_MAX_REQUEST_MB = flags.DEFINE_float(
+    "max_request_mb", 32.0, "Largest request (413), in MiB.", lower_bound=0.001
+)
+_REST_TIMEOUT_S = flags.DEFINE_float(
+    "rest_timeout_seconds", 30.0, "For a REST request to arrive, and to be answered (504).",
+    lower_bound=0.001,
+)
+_POLL_SECONDS = flags.DEFINE_float(
+    "poll_seconds", 1.0, "Between looks for a new version.", lower_bound=0.01
+)
+
+
+def main():
+  os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its messages would hide ours
+  # Imported here: --help and a mistyped path should not wait for TensorFlow.
+  _check_extra()
+  program.import_tensorflow()
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+
+  from imae_tf.export import serving  # pylint: disable=g-import-not-at-top
+
+  tf.get_logger().setLevel("ERROR")
+  server = serving.Server(
+      _BASE.value,
+      _MODEL_NAME.value,
+      max_batch_size=_MAX_BATCH_SIZE.value,
+      batch_timeout_s=_BATCH_TIMEOUT_MS.value / 1000,
+      max_queue=_MAX_QUEUE.value,
+      poll_s=_POLL_SECONDS.value,
+  )
+  try:
+    asyncio.run(_serve(server))
+  finally:
+    server.close(0.0)
+
+
+async def _serve(server):
+  """Listens until SIGTERM or SIGINT."""
+  import uvicorn  # pylint: disable=g-import-not-at-top
+
+  from imae_tf.export import rest  # pylint: disable=g-import-not-at-top
+  from imae_tf.export import rpc  # pylint: disable=g-import-not-at-top
+
+  class Uvicorn(uvicorn.Server):
+
+    def capture_signals(self):
+      return contextlib.nullcontext()  # they are ours
+
+  max_bytes = int(_MAX_REQUEST_MB.value * 2**20)
+  application = rest.app(server, max_request_bytes=max_bytes, timeout_s=_REST_TIMEOUT_S.value)
+  listener = rpc.grpc_server(server, max_request_bytes=max_bytes)
+  config = uvicorn.Config(
+      application, lifespan="off", log_level="error", timeout_graceful_shutdown=int(_GRACE_S)
+  )
+  stop = asyncio.Event()
+  for number in (signal.SIGTERM, signal.SIGINT):
+    asyncio.get_running_loop().add_signal_handler(number, stop.set)
+  with _socket(_HOST.value, _REST_PORT.value) as sock:
+    http = Uvicorn(config)
+    serving_http = asyncio.create_task(http.serve(sockets=[sock]))
+    grpc_port = _add_port(listener, _HOST.value, _GRPC_PORT.value)
+    await listener.start()
+    while not (http.started or serving_http.done()):
+      await asyncio.sleep(0.01)
+    rest_port = sock.getsockname()[1]
+    number, _ = server.metadata()
+    print(
+        f"Serving version {number} of {_BASE.value} as {_MODEL_NAME.value}.\n"
+        f"REST  http://{_HOST.value}:{rest_port}/v1/models/{_MODEL_NAME.value}\n"
+        f"gRPC  {_HOST.value}:{grpc_port}\n"
+        f"Page  http://{_HOST.value}:{rest_port}/",
+        flush=True,
+    )
+    for failed, _, code, message in server.status():
+      if code != "OK":
+        print(f"Version {failed} cannot be loaded: {message}", file=sys.stderr, flush=True)
+    await stop.wait()
+    server.leaving = True
+    for listening in http.servers:
+      listening.close()  # open connections go on, each to the end of its next answer
+    await asyncio.sleep(_LEAVING_S)
+    http.should_exit = True
+    await asyncio.gather(serving_http, listener.stop(_GRACE_S))
+
+
+def _socket(host, port):
+  """A listening socket."""
+  family = socket.AF_INET6 if ":" in host else socket.AF_INET
+  # asyncio sends at once (TCP_NODELAY) only on sockets that say their protocol.
+  sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+  try:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+  except OSError as error:
+    sock.close()
+    raise _taken("rest_port", host, port, error.strerror) from error
+  return sock
+
+
+def _add_port(listener, host, port):
+  address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+  try:
+    return listener.add_insecure_port(address)
+  except RuntimeError as error:
+    raise _taken("grpc_port", host, port, "it cannot be bound") from error
+
+
+def _taken(flag, host, port, why):
+  return InputError(
+      f"expected a free address for --{flag}, got {host}:{port} ({why}); give another --{flag},"
+      " 0 for any free one, or another --host."
+  )
+
+
+def _check_extra():
+  try:
+    import grpc  # noqa: F401  pylint: disable=g-import-not-at-top
+    import starlette  # noqa: F401  pylint: disable=g-import-not-at-top
+    import uvicorn  # noqa: F401  pylint: disable=g-import-not-at-top
+  except ImportError as error:
+    raise InputError(
+        f"expected the serving extra, got no {error.name}; pip install 'imae_tf[serving]'."
+    ) from error
+
+
+def cli():
+  program.run(main)
+
+
+if __name__ == "__main__":
+  cli()

@@ -1,0 +1,135 @@
+"""The messages of TF Serving's gRPC API that the client sends and reads.
+
+The published classes come with tensorflow-serving-api, which imports TensorFlow. The few fields
+used are described here, with the numbers of `tensor.proto`, `model.proto`, `predict.proto` and
+`get_model_status.proto`; a reader of protobuf skips the other ones.
+"""
+
+import functools
+
+import numpy as np
+from google.protobuf import message
+
+from imae_tf.export import messages
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+
+AVAILABLE = 30  # the state of a version that answers
+_FLOAT, _STRING = 1, 7  # DataType
+
+# See `messages.classes`.
+_FIELDS = {
+    "Dim": {"size": (1, "int64")},
+    "Shape": {"dim": (2, "repeated Dim")},
+    "Tensor": {
+        "dtype": (1, "int32"),  # an enum, which is written like one
+        "tensor_shape": (2, "Shape"),
+        "tensor_content": (4, "bytes"),
+        "float_val": (5, "repeated float"),
+        "string_val": (8, "repeated bytes"),
+    },
+    "Int64Value": {"value": (1, "int64")},
+    "ModelSpec": {
+        "name": (1, "string"),
+        "version": (2, "Int64Value"),
+        "signature_name": (3, "string"),
+        "version_label": (4, "string"),
+    },
+    # An entry of a map<string, TensorProto>, which is written as repeated entries.
+    "Item": {"key": (1, "string"), "value": (2, "Tensor")},
+    "PredictRequest": {"model_spec": (1, "ModelSpec"), "inputs": (2, "repeated Item")},
+    "PredictResponse": {"outputs": (1, "repeated Item")},
+    "GetModelStatusRequest": {"model_spec": (1, "ModelSpec")},
+    "ModelVersionStatus": {"version": (1, "int64"), "state": (2, "int32")},
+    "GetModelStatusResponse": {"model_version_status": (1, "repeated ModelVersionStatus")},
+}
+
+
+def predict_request(model_name, version, signature, inputs):
+  """A serialized PredictRequest.
+
+  Args:
+    model_name: as the server calls it.
+    version: an integer, a label, or None for the newest version.
+    signature: name of the signature.
+    inputs: {name: float32 array, or list of bytes}.
+  """
+  items = [_make("Item", key=name, value=_tensor(inputs[name])) for name in sorted(inputs)]
+  spec = _model_spec(model_name, version, signature_name=signature)
+  return _make("PredictRequest", model_spec=spec, inputs=items).SerializeToString()
+
+
+def predict_outputs(serialized):
+  """{name: float32 array} of a serialized PredictResponse.
+
+  Raises:
+    ValueError: it is damaged, or holds other than floats.
+  """
+  outputs = _parse("PredictResponse", serialized).outputs
+  return {item.key: _array(item.value) for item in outputs}
+
+
+def status_request(model_name):
+  """A serialized GetModelStatusRequest."""
+  return _make("GetModelStatusRequest", model_spec=_model_spec(model_name)).SerializeToString()
+
+
+def available_versions(serialized):
+  """The versions that answer, [integer], of a serialized GetModelStatusResponse.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  statuses = _parse("GetModelStatusResponse", serialized).model_version_status
+  return [status.version for status in statuses if status.state == AVAILABLE]
+
+
+def _model_spec(name, version=None, **fields):
+  if isinstance(version, str):
+    fields["version_label"] = version
+  elif version is not None:
+    fields["version"] = _make("Int64Value", value=version)
+  return _make("ModelSpec", name=name, **fields)
+
+
+def _tensor(value):
+  if isinstance(value, np.ndarray):
+    content = np.ascontiguousarray(value, "<f4").tobytes()
+    return _make(
+        "Tensor", dtype=_FLOAT, tensor_shape=_shape(value.shape), tensor_content=content
+    )
+  return _make("Tensor", dtype=_STRING, tensor_shape=_shape([len(value)]), string_val=value)
+
+
+def _shape(sizes):
+  return _make("Shape", dim=[_make("Dim", size=size) for size in sizes])
+
+
+def _array(tensor):
+  shape = [dim.size for dim in tensor.tensor_shape.dim]
+  if tensor.dtype != _FLOAT:
+    raise ValueError(f"a tensor of DataType {tensor.dtype}")
+  if tensor.tensor_content:
+    return np.frombuffer(tensor.tensor_content, "<f4").astype(np.float32).reshape(shape)
+  values = np.array(tensor.float_val, np.float32)
+  missing = int(np.prod(shape)) - len(values)
+  if missing > 0 and len(values):  # the last value stands for those after it
+    values = np.pad(values, (0, missing), "edge")
+  return values.reshape(shape)
+
+
+def _parse(name, serialized):
+  try:
+    return _messages()[name].FromString(serialized)
+  except message.DecodeError as error:
+    raise ValueError(f"no {name}") from error
+
+
+def _make(kind, /, **fields):
+  return _messages()[kind](**fields)
+
+
+@functools.cache
+def _messages():
+  return messages.classes("imae_tf.wire", _FIELDS)

@@ -1,0 +1,47 @@
+"""A small model with random weights and images for it, for the tests of what is exported."""
+
+import io
+import os
+
+import keras
+import numpy as np
+import PIL.Image
+
+from imae_tf import IMAE
+from imae_tf import networks
+
+SHAPE = (8, 8, 1)
+K1, K2 = 3, 5
+
+
+def make_model(seed=0, image_shape=SHAPE):
+  """An IMAE with random weights and batch-norm statistics, and an optimizer's state."""
+  encoder, decoder = networks.mlp(
+      image_shape, K2, K1, encoder_units=(16,), decoder_units=(16,)
+  )
+  model = IMAE(encoder, decoder, num_categories=K2, latent_dim=K1)
+  rng = np.random.default_rng(seed)
+  model.set_weights([rng.uniform(0.2, 1.0, w.shape) - (w.ndim > 1) * 0.6
+                     for w in model.get_weights()])
+  model.compile(keras.optimizers.Adam(), jit_compile=True)
+  model.optimizer.build(model.trainable_variables)
+  return model
+
+
+def images(n, seed=0):
+  return np.random.default_rng(seed).random((n, *SHAPE), "float32")
+
+
+def encoded(pixels, kind="PNG"):
+  file = io.BytesIO()
+  PIL.Image.fromarray(pixels).save(file, kind)
+  return file.getvalue()
+
+
+def strings(*values):
+  return np.array(values, object)
+
+
+def names(base):
+  """Everything in a base folder, hidden names included."""
+  return sorted(os.listdir(base))
