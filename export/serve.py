@@ -12,6 +12,8 @@ Example:
 
 import asyncio
 import contextlib
+import gc
+import importlib.util
 import os
 import signal
 import socket
@@ -68,8 +70,14 @@ def main():
   program.import_tensorflow()
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
 
+  from imae_tf.export import rest  # noqa: F401  pylint: disable=g-import-not-at-top
+  from imae_tf.export import rpc  # noqa: F401  pylint: disable=g-import-not-at-top
   from imae_tf.export import serving  # pylint: disable=g-import-not-at-top
 
+  # What was imported is large and stays: to look through it for garbage would stop every
+  # request for half a second.
+  gc.collect()
+  gc.freeze()
   tf.get_logger().setLevel("ERROR")
   server = serving.Server(
       _BASE.value,
@@ -164,14 +172,11 @@ def _taken(flag, host, port, why):
 
 
 def _check_extra():
-  try:
-    import grpc  # noqa: F401  pylint: disable=g-import-not-at-top
-    import starlette  # noqa: F401  pylint: disable=g-import-not-at-top
-    import uvicorn  # noqa: F401  pylint: disable=g-import-not-at-top
-  except ImportError as error:
-    raise InputError(
-        f"expected the serving extra, got no {error.name}; pip install 'imae_tf[serving]'."
-    ) from error
+  for name in ("grpc", "starlette", "tensorflow_serving", "uvicorn"):
+    if importlib.util.find_spec(name) is None:
+      raise InputError(
+          f"expected the serving extra, got no {name}; pip install 'imae_tf[serving]'."
+      )
 
 
 def cli():
