@@ -69,7 +69,7 @@ def main():
     version = publish.rollback(_BASE.value, _ROLLBACK.value, _KEEP.value)
     print(f"Published {version}, a copy of version {_ROLLBACK.value} that gives the same codes.")
     return
-  version = _publish_run()
+  version = _publish_run(pathlib.Path(_WORKDIR.value or ""))
   print(f"Published {version}, checked against the model. Its signatures:")
   for name, signature in tf.saved_model.load(str(version)).signatures.items():
     inputs = _specs(signature.structured_input_signature[1])
@@ -80,15 +80,15 @@ def main():
         " --rest_api_port=8501 --port=8500")
 
 
-def _publish_run():
-  """Publishes the model of --workdir, aligned if asked for; returns its path."""
+def _publish_run(folder):
+  """Publishes the model of a run's folder, aligned if asked for; returns its path."""
   from imae_tf import workdir  # pylint: disable=g-import-not-at-top
   from imae_tf.export import align  # pylint: disable=g-import-not-at-top
   from imae_tf.export import publish  # pylint: disable=g-import-not-at-top
   from imae_tf.export import versions  # pylint: disable=g-import-not-at-top
 
-  model, config = workdir.load_model(_WORKDIR.value)
-  figures = pathlib.Path(_WORKDIR.value) / "metrics.json"
+  model, config = workdir.load_model(folder)
+  figures = folder / "metrics.json"
   evaluation = workdir.read_json(figures) if figures.exists() else None
   alignment = None
   if _ALIGN_TO.value is not None:

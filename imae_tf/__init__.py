@@ -5,13 +5,24 @@ Keras and TensorFlow Probability are imported when a name that needs them is ask
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what editors and type checkers know of the names below
+  from imae_tf import (
+      callbacks, data, errors, estimators, methods, metrics, models, networks, objective, plots,
+      posterior, recipes, report, tuning, vat,
+  )
+  from imae_tf.errors import InputError
+  from imae_tf.methods import IMAE, VAE, BetaTCVAE, BetaVAE, InfoVAE, JointVAE
+  from imae_tf.models import HybridAutoencoder
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "callbacks", "data", "errors", "estimators", "methods", "metrics", "models", "networks",
-    "objective", "plots", "posterior", "recipes", "report", "tuning", "vat",
-)
+__all__ = [
+    "BetaTCVAE", "BetaVAE", "HybridAutoencoder", "IMAE", "InfoVAE", "InputError", "JointVAE",
+    "VAE", "__version__", "callbacks", "data", "errors", "estimators", "methods", "metrics",
+    "models", "networks", "objective", "plots", "posterior", "recipes", "report", "tuning", "vat",
+]
 _CLASSES = {
     "HybridAutoencoder": "models",
     "IMAE": "methods",
@@ -23,17 +34,15 @@ _CLASSES = {
     "InputError": "errors",
 }
 
-__all__ = sorted([*_MODULES, *_CLASSES, "__version__"])
 
-
-def __getattr__(name):
-  if name in _MODULES:
-    return importlib.import_module(f"{__name__}.{name}")
+def __getattr__(name: str) -> Any:
   if name in _CLASSES:
     module = importlib.import_module(f"{__name__}.{_CLASSES[name]}")
     return getattr(module, name)
+  if name in __all__:
+    return importlib.import_module(f"{__name__}.{name}")
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return __all__

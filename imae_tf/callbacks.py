@@ -3,14 +3,22 @@
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 import tqdm
 
 from imae_tf import metrics
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import Preempted
+
+if TYPE_CHECKING:
+  import pathlib
+
+  from imae_tf.cluster import Job
 
 _GO_ON = "all is saved, and the same command goes on from here."
 
@@ -44,17 +52,17 @@ class Progress(keras.callbacks.Callback):
 
   _SHOWN = {"reconstruction_loss": "reconstruction", "mi_y": "I(x;y)", "vat_loss": "VAT"}
 
-  def __init__(self, epochs=None):
+  def __init__(self, epochs: int | None = None):
     super().__init__()
-    self._epochs = epochs
+    self._of_run = epochs
 
   def on_train_begin(self, logs=None):
-    self._epochs = self._epochs or self.params["epochs"]
-    self._first = None
+    self._epochs = self._of_run or self.params["epochs"]
+    self._first = -1  # known when it begins
     self._bar = tqdm.tqdm(disable=not sys.stderr.isatty(), unit="epoch", file=sys.stderr)
 
   def on_epoch_begin(self, epoch, logs=None):
-    if self._first is None:
+    if self._first < 0:
       self._first = epoch
       self._bar.reset(total=self._epochs - epoch)
 
@@ -84,7 +92,7 @@ class Watch(keras.callbacks.Callback):
     labels: [N] integers, or None for `seconds` alone.
   """
 
-  def __init__(self, x, labels):
+  def __init__(self, x: np.ndarray, labels: np.ndarray | None):
     super().__init__()
     self._x, self._labels = x, labels
 
@@ -120,13 +128,13 @@ class RunKeeper(keras.callbacks.Callback):
 
   def __init__(
       self,
-      folder,
-      job,
+      folder: "pathlib.Path",
+      job: "Job",
       *,
-      first_step=0,
-      log_sums=None,
-      last_epoch_alone=False,
-      stop_asked=lambda: False,
+      first_step: int = 0,
+      log_sums: dict[str, Sequence[float]] | None = None,
+      last_epoch_alone: bool = False,
+      stop_asked: Callable[[], bool] = lambda: False,
   ):
     super().__init__()
     self._folder = folder

@@ -15,6 +15,8 @@ import math
 import pathlib
 import statistics
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -40,6 +42,9 @@ PUBLISHED = {
 }
 PUBLISHED_NAMES = ("reconstruction", "mi_y", "mi_z", "total_correlation")
 
+# Folders of runs by (method, recipe, variant).
+Groups = dict[tuple[str, str, str], list[pathlib.Path]]
+
 # Of metrics.json, what says which run it is; the numbers are the rest.
 _NAMES = ("method", "recipe", "dataset", "split", "seed", "n", "epochs")
 
@@ -61,7 +66,7 @@ class Planned:
     names = (_short(run.dataset), run.method, run.recipe_name, self.variant, f"seed {run.seed}")
     return ", ".join(filter(None, names))
 
-  def folder(self, workdir):
+  def folder(self, workdir: str | pathlib.Path) -> pathlib.Path:
     """Where it lies in the folder of the comparison."""
     run = self.run
     name = "-".join(filter(None, (run.method, run.recipe_name, self.variant)))
@@ -69,8 +74,16 @@ class Planned:
 
 
 def plan(
-    methods, recipe_names, datasets, seeds, *, epochs, num_categories, latent_dim, variants=("",)
-):
+    methods: Sequence[str],
+    recipe_names: Sequence[str],
+    datasets: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    epochs: int | None,
+    num_categories: int,
+    latent_dim: int,
+    variants: Sequence[str] = ("",),
+) -> list[Planned]:
   """The runs of a comparison, seed by seed, so that all methods have one seed early.
 
   Args:
@@ -89,7 +102,7 @@ def plan(
   Raises:
     InputError: nothing to compare, an unknown name, or two data sets of one short name.
   """
-  lists = {
+  lists: dict[str, Sequence] = {
       "methods": methods, "recipes": recipe_names, "datasets": datasets, "seeds": seeds,
       "variants": variants,
   }
@@ -126,7 +139,11 @@ def _recipe(name, dataset, method, variant, epochs):
   return dataclasses.replace(recipe, epochs=epochs or recipe.epochs)
 
 
-def train_all(planned, workdir, done=lambda: None):
+def train_all(
+    planned: Sequence[Planned],
+    workdir: str | pathlib.Path,
+    done: Callable[[], Any] = lambda: None,
+) -> int:
   """Trains and evaluates all runs of a plan that are not finished yet.
 
   A run that diverges is noted in its folder as failed and not tried again. The labels of up
@@ -217,15 +234,15 @@ def _check_folder(workdir):
 # ---- what was found ------------------------------------------------------------------------
 
 
-def finished(workdir):
+def finished(workdir: str | pathlib.Path) -> list[pathlib.Path]:
   """Folders of the evaluated runs below a comparison's folder, sorted."""
   found = pathlib.Path(workdir).glob("runs/*/*/seed-*/metrics.json")
   return sorted(path.parent for path in found)
 
 
-def groups(workdir):
+def groups(workdir: str | pathlib.Path) -> dict[str, Groups]:
   """{data set: {(method, recipe, variant): folders of its finished runs, by seed}}."""
-  found = {}
+  found: dict[str, dict[tuple[str, str, str], list]] = {}
   for folder in finished(workdir):
     config = workdirs.read_config(folder)
     of_dataset = found.setdefault(_short(config["dataset"]), {})
@@ -246,13 +263,13 @@ def _variant(folder, config):
   return folder.parent.name.removeprefix(f"{config['method']}-{config['recipe']}")[1:]
 
 
-def failed(workdir):
+def failed(workdir: str | pathlib.Path) -> dict[pathlib.Path, str]:
   """{folder: reason} of the runs that diverged."""
   found = sorted(pathlib.Path(workdir).glob("runs/*/*/seed-*/failed.json"))
   return {path.parent: workdirs.read_json(path)["reason"] for path in found}
 
 
-def rows(workdir):
+def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
   """What all finished runs of a comparison found, those that differ in the seed together.
 
   Returns:
@@ -262,7 +279,7 @@ def rows(workdir):
     over seeds, None for one. "published" holds the paper's figures under the same names, None
     where there are none.
   """
-  members = {}
+  members: dict[tuple, list[tuple]] = {}
   for folder in finished(workdir):
     config = workdirs.read_config(folder)
     metrics = workdirs.read_json(folder / "metrics.json")
@@ -275,7 +292,7 @@ def rows(workdir):
 def _row(key, members):
   variant, dataset, method, recipe, n, epochs = key
   members = sorted(members, key=lambda member: member[1]["seed"])
-  values = {}
+  values: dict[str, list[float]] = {}
   for folder, _, metrics in members:
     flat = {**_flat(metrics), "train_seconds": _seconds(folder)}
     for name, value in flat.items():
@@ -298,7 +315,7 @@ def _row(key, members):
   }
 
 
-def statistics_of(values):
+def statistics_of(values: list[float]) -> dict[str, Any]:
   """{"mean", "std", "values"} of a figure's values over seeds; std is None for one."""
   std = statistics.stdev(values) if len(values) > 1 else None
   return {"mean": statistics.fmean(values), "std": std, "values": values}
@@ -313,7 +330,7 @@ def order(row):
 
 def _flat(metrics):
   """The numbers of metrics.json: {name: number}, those of a dict under "name.key"."""
-  flat = {}
+  flat: dict[str, float] = {}
   for name, value in metrics.items():
     parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {
         name: value

@@ -101,7 +101,7 @@ def confidence(groups):
   for axes, (title, (certainty, right)) in zip(grid.flat, groups.items()):
     share = np.full(len(certainty), 1 / len(certainty))
     if right is None:
-      parts, colors, labels = [certainty], [plots.BLUE], [None]
+      parts, colors, labels = [certainty], [plots.BLUE], [""]
       text = f"mean confidence {certainty.mean():.3f}"
     else:
       parts = [certainty[right], certainty[~right]]
@@ -137,7 +137,7 @@ def rate_distortion(points, floor, cap):
   figure = plots.blank((7.2, 4.4))
   axes = figure.subplots()
   plots.dress(axes, "Rate and distortion", "reconstruction loss, nats per image")
-  curves = {}
+  curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
   named = set()
   for point in points:
     color = _COLORS[point["method"]]

@@ -35,7 +35,7 @@ class Shown:
     self.codes = self.model.encode(x)
     self.categories = self.codes["y"].argmax(axis=1)
     self.labels, self.class_names = labels, class_names
-    self.matched = {}
+    self.matched: dict[int, int] = {}
     self.order = list(range(self.model.num_categories))
     if labels is not None:
       arguments = (labels, self.categories, self.model.num_categories)
@@ -44,13 +44,16 @@ class Shown:
 
   @property
   def name(self):
+    """Of the method, as people write it."""
     return plots.NAMES[self.metrics["method"]]
 
   @property
   def most_informative(self):
+    """The dimension of z with the largest I(x;z_k), naive."""
     return int(np.argmax(self.metrics["mi_z_per_dimension"]["naive"]))
 
   def category_name(self, category):
+    """The class that a category is matched to, or its own number."""
     label = self.matched.get(category)
     if label is None:
       return f"category {category}"
@@ -76,7 +79,7 @@ def of_dataset(groups):
   first = next(iter(groups.values()))[0]
   data = data_lib.load(workdirs.read_config(first)["dataset"])
   x, labels = data.arrays("test", limit=_MAX_IMAGES)
-  pictures = {}
+  pictures: dict[str, pages.Picture] = {}
   for recipe in dict.fromkeys(recipe for _, recipe, _ in groups):
     folders = {
         method: groups[method, recipe, ""]

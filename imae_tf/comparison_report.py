@@ -46,7 +46,7 @@ def write_tables(workdir):
 
 
 def write(workdir):
-  """All files of a comparison: the tables, comparison.html and figures/*.png."""
+  """All files of a comparison: the tables, `comparison.html` and `figures/*.png`."""
   workdir = pathlib.Path(workdir)
   rows = write_tables(workdir)
   groups = compare.groups(workdir)
@@ -141,8 +141,8 @@ def _means(rows):
   """Mean ± standard deviation over seeds, below each method what the paper reports of it."""
   columns = _columns(rows)
   lines = [["method", "weights", "seeds", *(title for title, _, _ in columns)]]
-  for method, of_method in itertools.groupby(rows, key=lambda row: row["method"]):
-    of_method = list(of_method)
+  for method, group in itertools.groupby(rows, key=lambda row: row["method"]):
+    of_method = list(group)
     for row in of_method:
       cells = [_mean(row, names, digits) for _, names, digits in columns]
       lines.append([_title(row), _weights(row), str(len(row["seeds"])), *cells])

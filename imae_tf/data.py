@@ -54,6 +54,8 @@ _FACTORS = {
 
 # Split name to (start, stop), in file order.
 Bounds = dict[str, tuple[int, int]]
+# The images of a split and their labels.
+Arrays = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ class ImageData(abc.ABC):
 
   @property
   def splits(self) -> tuple[str, ...]:
-    """Names of the splits: "train", "test" and, where asked for, "holdout"."""
+    """Names of the splits, "train", "test" and, where asked for, "holdout"."""
     return tuple(self.sizes)
 
   def size(self, split: str) -> int:
@@ -109,32 +111,30 @@ class ImageData(abc.ABC):
       )
     return self.sizes[split]
 
-  def arrays(
-      self, split: str, limit: int | None = None
-  ) -> tuple[np.ndarray, np.ndarray | None]:
+  def arrays(self, split: str, limit: int | None = None) -> Arrays:
     """The first `limit` images of a split (all, if None) in file order, and their labels.
 
     Returns:
       Images float32 [N, H, W, C] in [0, 1], and labels int64 [N] or None.
     """
     count = self.size(split) if limit is None else min(limit, self.size(split))
-    images, labels = [], []
+    parts, label_parts = [], []
     remaining = count
     for stored, label in self._stored_batches(split, batch_size=1000):
       if remaining <= 0:
         break
-      images.append(_to_float(stored[:remaining]).numpy())
-      labels.append(label[:remaining].numpy())
-      remaining -= len(images[-1])
-    images = np.concatenate(images) if images else np.zeros((0, *self.image_shape), np.float32)
+      parts.append(_to_float(stored[:remaining]).numpy())
+      label_parts.append(label[:remaining].numpy())
+      remaining -= len(parts[-1])
+    images = np.concatenate(parts) if parts else np.zeros((0, *self.image_shape), np.float32)
     if self.class_names is None:
       return images, None
-    labels = np.concatenate(labels) if labels else np.zeros([0], np.int64)
+    labels = np.concatenate(label_parts) if parts else np.zeros([0], np.int64)
     # TFDS writes -1 for "not labelled".
     return images, None if np.any(labels < 0) else labels
 
   def factors(self, split: str, limit: int | None = None) -> np.ndarray | None:
-    """What the images that `arrays` returns were made from.
+    """What the images that `arrays` returns for this split and limit were made from.
 
     Returns:
       int64 [N, F], a column for each of `factor_names`; None where they are unknown.
@@ -145,8 +145,8 @@ class ImageData(abc.ABC):
   def sample(self, split: str, count: int, seed: int = 0) -> np.ndarray:
     """Images of a split, float32 [N, H, W, C]: all, or `count` where there are more.
 
-    Of the training images these are drawn at random, for files are often sorted by class; of
-    another split they are the first.
+    Of the training images these are drawn at random by `seed`, for files are often sorted by
+    class; of another split they are the first.
     """
     if split != "train" or self.size(split) <= count:
       return self.arrays(split, limit=count)[0]
@@ -157,7 +157,7 @@ class ImageData(abc.ABC):
   def batches(self, split: str, batch_size: int) -> tf.data.Dataset:
     """The images of a split in file order, once: float32 [B, H, W, C] in [0, 1].
 
-    The last batch may be smaller.
+    B is `batch_size`; the last batch may be smaller.
     """
     self.size(split)
     _check_positive("batch_size", batch_size)
@@ -219,14 +219,12 @@ class ArrayData(ImageData):
   Attributes:
     arrays_by_split: For each split, images [N, H, W, C] (uint8, or float32 in [0, 1]) and
       labels int64 [N] or None.
-    factors_by_split: For each split, int64 [N, F]; None where they are unknown.
+    factors_by_split: For each split, int64 [N, F]; empty where they are unknown.
   """
 
-  arrays_by_split: dict[str, tuple[np.ndarray, np.ndarray | None]] = dataclasses.field(
-      repr=False
-  )
-  factors_by_split: dict[str, np.ndarray] | None = dataclasses.field(
-      default=None, repr=False, kw_only=True
+  arrays_by_split: dict[str, Arrays] = dataclasses.field(repr=False)
+  factors_by_split: dict[str, np.ndarray] = dataclasses.field(
+      default_factory=dict, repr=False, kw_only=True
   )
 
   @property
@@ -310,8 +308,9 @@ class StreamedData(ImageData):
     """
     try:
       arrays_by_split = {split: self._read(split) for split in self.splits}
-      factors_by_split = self.factor_names and {
-          split: self.factors(split) for split in self.splits
+      factors_by_split = {
+          split: self._stored_factors(split, self.size(split))
+          for split in self.splits if self.factor_names
       }
     except tf.errors.OpError as error:
       raise InputError(
@@ -339,7 +338,8 @@ class StreamedData(ImageData):
   def _stored_factors(self, split, count):
     batches = self.records[split].take(count).batch(1000).map(self.parse_factors)
     found = [batch.numpy() for batch in batches]
-    return np.concatenate(found) if found else np.zeros((0, len(self.factor_names)), np.int64)
+    num_factors = len(self.factor_names or ())
+    return np.concatenate(found) if found else np.zeros((0, num_factors), np.int64)
 
   def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
     def shuffled_batches(epoch):
@@ -440,8 +440,8 @@ def input_batches(
   """
   if source.endswith(".npy"):
     images = _check_images(_load_numpy(source), source)
-    whole = {"all": (images, None)}
-    data, split = ArrayData(source, images.shape[1:], None, whole), "all"
+    data: ImageData = ArrayData(source, images.shape[1:], None, {"all": (images, None)})
+    split = "all"
   elif not source.endswith(".npz") and _is_folder(source):
     data, split = _folder(source, lambda n: {"all": (0, n)}, image_size=None), "all"
   else:
@@ -543,7 +543,9 @@ def _folder(path, bounds_of, image_size):
   shape = _folder_shape(paths, image_size)
   if len(paths) * math.prod(shape) <= MEMORY_LIMIT:
     images = np.stack([_read_image(file, image_size) for file in paths])
-    parts = {split: (images[start:stop], None) for split, (start, stop) in bounds.items()}
+    parts: dict[str, Arrays] = {
+        split: (images[start:stop], None) for split, (start, stop) in bounds.items()
+    }
     return ArrayData(path, shape, None, parts)
   return _streamed_folder(path, paths, shape, bounds, image_size)
 
@@ -825,8 +827,8 @@ def _check_sizes(name, bounds):
 def _read_image(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.ndarray:
   """A file as uint8 [H, W, C], C being 1 for grey and 3 for everything else."""
   try:
-    with PIL.Image.open(path) as image:
-      image = _plain(image, path)
+    with PIL.Image.open(path) as file:
+      image = _plain(file, path)
   except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
     if isinstance(error, InputError):
       raise
@@ -846,9 +848,8 @@ def _plain(image: PIL.Image.Image, path: pathlib.Path) -> PIL.Image.Image:
   mode = _plain_mode(image)
   if not image.has_transparency_data:
     return image.convert(mode)
-  image = image.convert("RGBA")
   white = PIL.Image.new("RGBA", image.size, "white")
-  return PIL.Image.alpha_composite(white, image).convert(mode)
+  return PIL.Image.alpha_composite(white, image.convert("RGBA")).convert(mode)
 
 
 def _plain_mode(image):
@@ -903,10 +904,10 @@ def _load_numpy(path):
   if not file.is_file():
     raise InputError(f"expected a file at {path}, got none; correct the path.")
   try:
-    loaded = np.load(file, allow_pickle=False)
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-      return loaded if path.endswith(".npy") else {"(a single array)": loaded}
-    with loaded:
+    with file.open("rb") as stream:  # np.load leaves a damaged .npz open
+      loaded = np.load(stream, allow_pickle=False)
+      if not isinstance(loaded, np.lib.npyio.NpzFile):
+        return loaded if path.endswith(".npy") else {"(a single array)": loaded}
       # Other arrays are not read, only named.
       return {key: loaded[key] if key in ("x", "y") else None for key in loaded.files}
   except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:

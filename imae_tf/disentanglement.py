@@ -5,6 +5,9 @@ so it is counted, never binned or averaged. Everything here is NumPy and scikit-
 a finite set of codes and the factors of their images.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from sklearn import ensemble
 from sklearn import metrics as sk_metrics
@@ -24,7 +27,9 @@ _VOTES, _BATCH = 1000, 64  # the batch of disentanglement_lib, which takes more 
 _DEAD = 0.05
 
 
-def scores(y, z, factors, names, *, seed=0):
+def scores(
+    y: np.ndarray, z: np.ndarray, factors: np.ndarray, names: Sequence[str], *, seed: int = 0
+) -> dict[str, Any]:
   """All scores of one code.
 
   Args:
@@ -55,7 +60,7 @@ def scores(y, z, factors, names, *, seed=0):
   }
 
 
-def mig(category, z, factors):
+def mig(category: np.ndarray, z: np.ndarray, factors: np.ndarray) -> np.ndarray:
   """Mutual information gap of each factor v: (I(c1;v) - I(c2;v)) / H(v), as an array [F].
 
   c1 and c2 are the two parts of the code that tell most about v. Dimensions of z are cut
@@ -77,7 +82,9 @@ def _binned(values):
   return np.digitize(values, edges[1:-1])
 
 
-def dci(category, z, factors, *, seed=0):
+def dci(
+    category: np.ndarray, z: np.ndarray, factors: np.ndarray, *, seed: int = 0
+) -> tuple[float, float, float]:
   """(disentanglement, completeness, informativeness), each in [0, 1].
 
   A forest of extremely randomised trees predicts each factor from the whole code; its
@@ -106,10 +113,10 @@ def dci(category, z, factors, *, seed=0):
     accuracies.append(trees.score(code[unseen], factor[unseen]))
     found = trees.feature_importances_
     importance.append([found[: one_hot.shape[1]].sum(), *found[one_hot.shape[1] :]])
-  importance = np.array(importance).T  # [1 + K1, F]
+  table = np.array(importance).T  # [1 + K1, F]
   return (
-      _one_minus_entropy(importance),
-      _one_minus_entropy(importance.T),
+      _one_minus_entropy(table),
+      _one_minus_entropy(table.T),
       float(np.mean(accuracies)),
   )
 
@@ -124,7 +131,9 @@ def _one_minus_entropy(importance):
   return float(np.sum((1 - entropy / np.log(importance.shape[1])) * total) / total.sum())
 
 
-def factor_vae_score(category, z, factors, *, seed=0):
+def factor_vae_score(
+    category: np.ndarray, z: np.ndarray, factors: np.ndarray, *, seed: int = 0
+) -> float:
   """Accuracy, in [0, 1], of telling which factor was held fixed from what moved least.
 
   A vote: a factor and a value of it are drawn, then 64 of its images; the part of the code

@@ -36,7 +36,7 @@ class WorkerLostError(ImaeError, RuntimeError):
 
 
 def first_line(error):
-  """The line of another library's message that says what went wrong, or its type.
+  """The line of another library's error, or message, that says what went wrong, or its type.
 
   At most 200 characters. TensorFlow writes headings and stack frames before it, and names of
   nodes, in double braces, and of a pipeline's steps at its start.

@@ -83,7 +83,7 @@ def log_marginals(
 
   def forgetful(part):
     codes, own = part
-    of_block = tf.recompute_grad(lambda *arrays: _of_block(*arrays, own, leave_one_out))
+    of_block = tf.recompute_grad(lambda z, m, s, y: _of_block(z, m, s, y, own, leave_one_out))
     return of_block(codes, mean, log_scale, log_y)
 
   blocks = tf.map_fn(

@@ -1,6 +1,8 @@
 """A finished run measured: metrics.json, report.html and figures in its folder."""
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,12 @@ from imae_tf import workdir as workdirs
 MAX_IMAGES = 10_000
 
 
-def evaluate(workdir, split="test", baselines=None, say=print):
+def evaluate(
+    workdir: str | pathlib.Path,
+    split: str = "test",
+    baselines: dict[str, float] | None = None,
+    say: Callable[[str], Any] = print,
+) -> dict[str, Any]:
   """Measures the model of a run and writes what was found into its folder.
 
   Args:

@@ -41,15 +41,15 @@ class IMAE(HybridAutoencoder):
 
   def __init__(
       self,
-      encoder,
-      decoder,
-      num_categories=10,
-      latent_dim=10,
-      beta=5.0,
-      gamma=2.0,
-      lam=5.0,
-      beta_y=None,
-      entropy_weight=1.0,
+      encoder: keras.Model,
+      decoder: keras.Model,
+      num_categories: int = 10,
+      latent_dim: int = 10,
+      beta: float = 5.0,
+      gamma: float = 2.0,
+      lam: float = 5.0,
+      beta_y: float | None = None,
+      entropy_weight: float = 1.0,
       **kwargs,
   ):
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
@@ -112,7 +112,14 @@ class BetaVAE(HybridAutoencoder):
   """
 
   def __init__(
-      self, encoder, decoder, num_categories=10, latent_dim=10, beta=5.0, lam=5.0, **kwargs
+      self,
+      encoder: keras.Model,
+      decoder: keras.Model,
+      num_categories: int = 10,
+      latent_dim: int = 10,
+      beta: float = 5.0,
+      lam: float = 5.0,
+      **kwargs,
   ):
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
     self.beta = _weight("beta", beta)
@@ -150,13 +157,13 @@ class InfoVAE(HybridAutoencoder):
 
   def __init__(
       self,
-      encoder,
-      decoder,
-      num_categories=10,
-      latent_dim=10,
-      beta=5.0,
-      lam=5.0,
-      alpha=1.0,
+      encoder: keras.Model,
+      decoder: keras.Model,
+      num_categories: int = 10,
+      latent_dim: int = 10,
+      beta: float = 5.0,
+      lam: float = 5.0,
+      alpha: float = 1.0,
       **kwargs,
   ):
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
@@ -200,15 +207,15 @@ class JointVAE(HybridAutoencoder):
 
   def __init__(
       self,
-      encoder,
-      decoder,
-      num_categories=10,
-      latent_dim=10,
-      beta=5.0,
-      lam=5.0,
-      capacity_y=5.0,
-      capacity_z=5.0,
-      capacity_steps=25_000,
+      encoder: keras.Model,
+      decoder: keras.Model,
+      num_categories: int = 10,
+      latent_dim: int = 10,
+      beta: float = 5.0,
+      lam: float = 5.0,
+      capacity_y: float = 5.0,
+      capacity_z: float = 5.0,
+      capacity_steps: int = 25_000,
       **kwargs,
   ):
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
@@ -261,7 +268,14 @@ class BetaTCVAE(HybridAutoencoder):
   """
 
   def __init__(
-      self, encoder, decoder, num_categories=10, latent_dim=10, beta=5.0, lam=5.0, **kwargs
+      self,
+      encoder: keras.Model,
+      decoder: keras.Model,
+      num_categories: int = 10,
+      latent_dim: int = 10,
+      beta: float = 5.0,
+      lam: float = 5.0,
+      **kwargs,
   ):
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
     self.beta = _weight("beta", beta)
@@ -273,7 +287,7 @@ class BetaTCVAE(HybridAutoencoder):
     return {**super().get_config(), "beta": self.beta}
 
 
-METHODS = {
+METHODS: dict[str, type[HybridAutoencoder]] = {
     "imae": IMAE,
     "vae": VAE,
     "betavae": BetaVAE,

@@ -5,6 +5,9 @@ The estimates that compare each code with all others come in two versions, becau
 is the truth: see `evaluate`.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
@@ -19,6 +22,10 @@ from imae_tf import estimators
 from imae_tf import objective
 from imae_tf.errors import InputError
 
+if TYPE_CHECKING:
+  from imae_tf.data import ImageData
+  from imae_tf.models import HybridAutoencoder
+
 # The baselines look at no more training images than this, so that all three together stay
 # under a minute on MNIST.
 MAX_BASELINE_IMAGES = 10_000
@@ -29,7 +36,7 @@ MAX_MIXTURE_COMPONENTS = 20
 # Codes compared with the posteriors of all images; the aggregate is never cut short.
 MAX_CODES = 10_000
 # Images among which the nearest of MAX_CODES of them are sought: the denser, the surer they are
-# of the same class (docs/search.md).
+# of the same class (docs/searching.md).
 MAX_NEIGHBORS_AMONG = 60_000
 _MOST_NEIGHBORS = 10
 _NEIGHBOR_PAIRS = 20_000  # more neighbours each where images are few: fewer pairs are noisy
@@ -44,7 +51,9 @@ _log_marginals = tf.function(estimators.log_marginals)
 # --- categories against labels ----------------------------------------------------------
 
 
-def hungarian(labels, categories, num_categories):
+def hungarian(
+    labels: np.ndarray, categories: np.ndarray, num_categories: int
+) -> tuple[dict[int, int], np.ndarray]:
   """The one-to-one matching of categories to classes under which most images agree.
 
   The classes are the distinct labels, sorted. With more categories than classes the
@@ -80,7 +89,7 @@ def hungarian(labels, categories, num_categories):
   return mapping, table
 
 
-def clustering_accuracy(labels, categories):
+def clustering_accuracy(labels: np.ndarray, categories: np.ndarray) -> float:
   """Share of images, in [0, 1], whose category is matched to their class by `hungarian`.
 
   Do not trust it across different numbers of categories: every category beyond the number
@@ -92,17 +101,22 @@ def clustering_accuracy(labels, categories):
   return float(np.mean([mapping.get(c) == label for label, c in zip(labels, categories)]))
 
 
-def column_order(labels, categories, num_categories):
+def column_order(
+    labels: np.ndarray, categories: np.ndarray, num_categories: int
+) -> list[int]:
   """The categories in the order of the columns of `confusion_matrix`, as a list.
 
   Matched categories come first, in the order of their labels; unmatched ones follow.
+  Arguments and errors as in `hungarian`.
   """
   mapping, _ = hungarian(labels, categories, num_categories)
   unmatched = [c for c in range(num_categories) if c not in mapping]
-  return sorted(mapping, key=mapping.get) + unmatched
+  return sorted(mapping, key=mapping.__getitem__) + unmatched
 
 
-def confusion_matrix(labels, categories, num_categories):
+def confusion_matrix(
+    labels: np.ndarray, categories: np.ndarray, num_categories: int
+) -> np.ndarray:
   """Counts [number of classes, K2] with matched categories on the diagonal.
 
   Rows are the distinct labels, sorted; columns are in `column_order`. With fewer
@@ -113,27 +127,31 @@ def confusion_matrix(labels, categories, num_categories):
   return table[:, column_order(labels, categories, num_categories)]
 
 
-def nmi(labels, categories):
+def nmi(labels: np.ndarray, categories: np.ndarray) -> float:
   """Normalised mutual information in [0, 1]: I(category; label) over the mean of the entropies.
 
-  It is not adjusted for chance: many small categories score high by luck; see `ari`.
+  It is not adjusted for chance: many small categories score high by luck; see `ari`. Arguments
+  and errors as in `hungarian`.
   """
   return float(sk_metrics.normalized_mutual_info_score(*_check_pair(labels, categories)))
 
 
-def ari(labels, categories):
+def ari(labels: np.ndarray, categories: np.ndarray) -> float:
   """Adjusted Rand index, at most 1; random categories score 0 on average.
+
+  Arguments and errors as in `hungarian`.
 
   Reference: Hubert and Arabie, "Comparing partitions", 1985.
   """
   return float(sk_metrics.adjusted_rand_score(*_check_pair(labels, categories)))
 
 
-def mi_y_label(labels, categories):
+def mi_y_label(labels: np.ndarray, categories: np.ndarray) -> float:
   """I(category; label) in nats, at most ln(number of classes), from the table of counts.
 
   The category is argmax p(y|x), so this can exceed I(x;y) of an undecided posterior. With
-  few images per cell of the table the figure is too high.
+  few images per cell of the table the figure is too high. Arguments and errors as in
+  `hungarian`.
   """
   return float(sk_metrics.mutual_info_score(*_check_pair(labels, categories)))
 
@@ -141,7 +159,7 @@ def mi_y_label(labels, categories):
 # --- categories without labels ----------------------------------------------------------
 
 
-def neighbor_information(categories, neighbors):
+def neighbor_information(categories: np.ndarray, neighbors: np.ndarray) -> float:
   """I(c;c'), c the category of an image and c' that of one of its nearest, in nats.
 
   High when categories are used evenly and follow the regions in which images lie close
@@ -156,7 +174,9 @@ def neighbor_information(categories, neighbors):
   return mi_y_label(own, categories[neighbors].ravel())
 
 
-def nearest_images(x, first=MAX_CODES, count=None):
+def nearest_images(
+    x: np.ndarray, first: int = MAX_CODES, count: int | None = None
+) -> np.ndarray:
   """[M, k] rows of the nearest others of the first M images, by distance of pixels.
 
   Args:
@@ -176,7 +196,9 @@ def nearest_images(x, first=MAX_CODES, count=None):
   return found[~own].reshape(first, count)
 
 
-def neighborhood(data, split, seed=0):
+def neighborhood(
+    data: "ImageData", split: str, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
   """Images on which runs are ranked without labels, and the nearest others of the first.
 
   Args:
@@ -207,7 +229,7 @@ def _most_neighbors_among(image_shape):
   return max(min(fitting, MAX_NEIGHBORS_AMONG), MAX_CODES)
 
 
-def used_categories(categories, num_categories, share=0.01):
+def used_categories(categories: np.ndarray, num_categories: int, share: float = 0.01) -> int:
   """How many categories have at least `share` x N / K2 images, and one at least.
 
   Args:
@@ -222,7 +244,7 @@ def used_categories(categories, num_categories, share=0.01):
 # --- continuous codes and pixels --------------------------------------------------------
 
 
-def active_units(mean, threshold=0.01):
+def active_units(mean: np.ndarray, threshold: float = 0.01) -> int:
   """Number of dimensions of z whose posterior mean moves with the image.
 
   Dimension k is active if Var_x[mu_k] > threshold. A variance says nothing of the noise:
@@ -237,7 +259,7 @@ def active_units(mean, threshold=0.01):
   return int(np.sum(np.var(mean, axis=0, dtype=np.float64) > threshold))
 
 
-def reconstruction_floor(x, likelihood):
+def reconstruction_floor(x: np.ndarray, likelihood: str) -> float:
   """The lowest mean reconstruction loss that any model can reach on x, nats per image.
 
   For "bernoulli" it is the entropy of the grey pixels themselves, the mean over images of
@@ -275,7 +297,13 @@ def _pixel_entropy(x):
 # --- drawn images -----------------------------------------------------------------------
 
 
-def category_traversals(model, y, z, dimension, positions):
+def category_traversals(
+    model: "HybridAutoencoder",
+    y: np.ndarray,
+    z: np.ndarray,
+    dimension: int,
+    positions: Sequence[float] | np.ndarray,
+) -> tuple[list[int], np.ndarray]:
   """Each category drawn from the mean z of its images, one dimension moved: figure 4.
 
   Args:
@@ -299,7 +327,9 @@ def category_traversals(model, y, z, dimension, positions):
   return categories, drawn.reshape(len(categories), len(positions), *drawn.shape[1:])
 
 
-def category_overlap(model, y, z, dimension, count=41):
+def category_overlap(
+    model: "HybridAutoencoder", y: np.ndarray, z: np.ndarray, dimension: int, count: int = 41
+) -> float:
   """Share, in [0, 1], of the drawn images whose own category is not the one drawn.
 
   The images are `category_traversals` with z_k at `count` positions in [-2, 2]; the category
@@ -314,7 +344,9 @@ def category_overlap(model, y, z, dimension, count=41):
 # --- the whole of metrics.json ----------------------------------------------------------
 
 
-def evaluate(model, x, labels=None, *, seed=0):
+def evaluate(
+    model: "HybridAutoencoder", x: np.ndarray, labels: np.ndarray | None = None, *, seed: int = 0
+) -> dict[str, Any]:
   """All figures of one model over all n images, ready for JSON.
 
   I(x;y) = H(y) - H(y|x), eq (7), is exact on the n images. The three figures that need the
@@ -410,7 +442,9 @@ def _codes(model, x):
   return y, z_mean, z_scale
 
 
-def information(y, z_mean, z_scale, *, seed=0):
+def information(
+    y: np.ndarray, z_mean: np.ndarray, z_scale: np.ndarray, *, seed: int = 0
+) -> dict[str, Any]:
   """The information terms of `evaluate`, from posteriors alone.
 
   Args:
@@ -427,7 +461,7 @@ def information(y, z_mean, z_scale, *, seed=0):
   z = (z_mean + z_scale * noise).astype("float32")
   # A float32 softmax may underflow to 0, whose logarithm would spoil the sums.
   log_y = np.log(np.maximum(y, np.finfo(np.float32).tiny))
-  code = (z, z_mean, np.log(z_scale), log_y)
+  code: tuple[np.ndarray, ...] = (z, z_mean, np.log(z_scale), log_y)
   if len(z) > MAX_CODES:  # in random order, for files are often sorted by class
     order = rng.permutation(len(z))
     code = tuple(part[order] for part in code)
@@ -437,7 +471,9 @@ def information(y, z_mean, z_scale, *, seed=0):
   return {**_information_y(log_y), "kl_z": naive["kl_z"], **pairs}
 
 
-def independent_total_correlation(y, z_mean, z_scale, *, seed=0):
+def independent_total_correlation(
+    y: np.ndarray, z_mean: np.ndarray, z_scale: np.ndarray, *, seed: int = 0
+) -> dict[str, float]:
   """The estimates of TC(y,z) for the same factors made independent: their bias at this n.
 
   y and each dimension's (mean, scale) are shuffled among the images, each on its own. That
@@ -496,7 +532,14 @@ def _clustering(labels, categories):
 # --- baselines --------------------------------------------------------------------------
 
 
-def baselines(x_train, x_test, labels_test, num_categories, *, seed=0):
+def baselines(
+    x_train: np.ndarray,
+    x_test: np.ndarray,
+    labels_test: np.ndarray,
+    num_categories: int,
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
   """Clustering accuracy of three classical methods on the test images, in [0, 1].
 
   Each is fitted on raw training pixels, without labels, and then assigns the test images:

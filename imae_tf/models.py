@@ -3,6 +3,8 @@
 import copy
 import functools
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,12 +17,13 @@ from imae_tf import posterior
 from imae_tf import replicas
 from imae_tf import vat
 from imae_tf.errors import InputError
+from imae_tf.posterior import Posterior
 
 _RECONSTRUCTION = {
     "bernoulli": objective.bernoulli_reconstruction,
     "gaussian": objective.gaussian_reconstruction,
 }
-_MARGINALS = {
+_MARGINALS: dict[str, Callable[..., estimators.LogMarginals]] = {
     "batch": estimators.log_marginals,
     "leave_one_out": functools.partial(estimators.log_marginals, leave_one_out=True),
     "second_batch": estimators.log_marginals_of_other_half,
@@ -81,22 +84,22 @@ class HybridAutoencoder(keras.Model):
 
   def __init__(
       self,
-      encoder,
-      decoder,
-      num_categories=10,
-      latent_dim=10,
-      lam=5.0,
-      likelihood="bernoulli",
-      temperature=0.67,
-      detach_y=False,
-      vat_radius=1.0,
-      neighbor_fraction=0.2,
-      vat_xi=5.0,
-      vat_detach=True,
-      marginals="batch",
-      max_log_scale=3.0,
-      logits_initializer="glorot_uniform",
-      seed=0,
+      encoder: keras.Model,
+      decoder: keras.Model,
+      num_categories: int = 10,
+      latent_dim: int = 10,
+      lam: float = 5.0,
+      likelihood: str = "bernoulli",
+      temperature: float = 0.67,
+      detach_y: bool = False,
+      vat_radius: float | str = 1.0,
+      neighbor_fraction: float = 0.2,
+      vat_xi: float = 5.0,
+      vat_detach: bool = True,
+      marginals: str = "batch",
+      max_log_scale: float = 3.0,
+      logits_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+      seed: int = 0,
       **kwargs,
   ):
     super().__init__(**kwargs)
@@ -119,7 +122,7 @@ class HybridAutoencoder(keras.Model):
     self._check_arguments()
     # NumPy integers pass, but Keras's layers refuse them.
     self.num_categories, self.latent_dim = int(num_categories), int(latent_dim)
-    self.image_shape = tuple(encoder.input_shape[1:])
+    self.image_shape: tuple[int, int, int] = tuple(encoder.input_shape[1:])
     self.head = posterior.HybridPosterior(
         self.num_categories,
         self.latent_dim,
@@ -138,23 +141,23 @@ class HybridAutoencoder(keras.Model):
 
   # ---- codes and images -------------------------------------------------------------
 
-  def call(self, x, training=None):
+  def call(self, x, training: bool | None = None) -> dict[str, tf.Tensor]:
     """Images [B, H, W, C] to {"y", "z", "z_scale"}; `training` changes nothing."""
     _check_floating(x)
     return _codes(self._parameters(x, training=False))
 
-  def encoder_model(self):
+  def encoder_model(self) -> keras.Model:
     """A plain `keras.Model`, images -> {"y", "z", "z_scale"}, sharing these weights."""
     image = keras.Input(self.image_shape, name="x")
     codes = _Codes(self.encoder, self.head)(image)
     return keras.Model(image, codes, name=f"{self.name}_encoder_model")
 
-  def posterior(self, x):
+  def posterior(self, x: np.ndarray | tf.Tensor) -> Posterior:
     """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
     x = x if tf.is_tensor(x) else tf.constant(self._check_images(x))
     return posterior.distributions(self._parameters(x, training=False), self.temperature)
 
-  def encode(self, x):
+  def encode(self, x: np.ndarray | tf.data.Dataset) -> dict[str, np.ndarray]:
     """Images (an array [N, H, W, C] or a tf.data.Dataset) to NumPy codes.
 
     Returns:
@@ -167,7 +170,7 @@ class HybridAutoencoder(keras.Model):
       return self.predict(x.map(_images_of), verbose=0)
     return _in_batches(self, self._check_images(x))
 
-  def decode(self, y, z):
+  def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""
     y, z = np.asarray(y, "float32"), np.asarray(z, "float32")
     expected = ((len(y), self.num_categories), (len(y), self.latent_dim))
@@ -178,12 +181,14 @@ class HybridAutoencoder(keras.Model):
       )
     return _in_batches(lambda y, z: tf.sigmoid(self._logits(y, z)), y, z)
 
-  def reconstruct(self, x):
+  def reconstruct(self, x: np.ndarray | tf.data.Dataset) -> np.ndarray:
     """Images to their reconstructions from p(y|x) and the mean of z, in [0, 1]."""
     codes = self.encode(x)
     return self.decode(codes["y"], codes["z"])
 
-  def generate(self, n, y=None, seed=0):
+  def generate(
+      self, n: int, y: int | Sequence[int] | np.ndarray | None = None, seed: int = 0
+  ) -> np.ndarray:
     """n images from the prior: z ~ N(0, I), and y uniform or the given category.
 
     Args:
@@ -206,7 +211,7 @@ class HybridAutoencoder(keras.Model):
     categories = np.broadcast_to(categories, (n,))
     return self.decode(np.eye(self.num_categories)[categories], z)
 
-  def reconstruction_loss(self, x):
+  def reconstruction_loss(self, x: np.ndarray) -> np.ndarray:
     """-log q(x|y,z) from p(y|x) and the mean of z: [N] NumPy, nats per image."""
     x = self._check_images(x)
 
@@ -218,7 +223,7 @@ class HybridAutoencoder(keras.Model):
 
   # ---- training -----------------------------------------------------------------------
 
-  def terms(self, x, step, training):
+  def terms(self, x: tf.Tensor, step: int | tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
     """The information terms of a batch, {name: [B]} in nats.
 
     In training y and z are samples and batch normalisation uses the batch; otherwise the
@@ -233,7 +238,9 @@ class HybridAutoencoder(keras.Model):
     """
     return self._terms(x, replicas.GlobalBatch(x), step, training)
 
-  def objective(self, terms, mean):
+  def objective(
+      self, terms: dict[str, tf.Tensor], mean: Callable[[tf.Tensor], tf.Tensor]
+  ) -> tf.Tensor:
     """The weighted sum that is minimised: {name: [B]} -> [B], in nats.
 
     Args:
@@ -244,6 +251,7 @@ class HybridAutoencoder(keras.Model):
     raise NotImplementedError
 
   def train_step(self, data):
+    """One optimizer step on images, or (images, label); returns the logs of the epoch so far."""
     x = self._batch_of(data)
     batch = replicas.GlobalBatch(x)
     usable = batch.size > 1
@@ -264,6 +272,7 @@ class HybridAutoencoder(keras.Model):
     return self._log(terms, batch)
 
   def test_step(self, data):
+    """The same terms without a step, from p(y|x) and the mean of z; returns the logs so far."""
     x = self._batch_of(data)
     batch = replicas.GlobalBatch(x)
     terms = self._terms(x, batch, step=0, training=False)
@@ -274,7 +283,7 @@ class HybridAutoencoder(keras.Model):
   def metrics(self):
     return list(self._trackers.values())
 
-  def log_sums(self):
+  def log_sums(self) -> dict[str, tuple[float, float]]:
     """{name: (sum, weight)} of the logs of the current epoch, for `restore_log_sums`.
 
     Every worker of a distributed job must call it.
@@ -285,14 +294,16 @@ class HybridAutoencoder(keras.Model):
         for name, t in self._trackers.items()
     }
 
-  def restore_log_sums(self, log_sums):
-    """Goes on with the logs of an epoch that was interrupted."""
+  def restore_log_sums(self, log_sums: dict[str, tuple[float, float]]) -> None:
+    """Goes on with the logs of an epoch that was interrupted, `log_sums` being those of then."""
     replicas = self.distribute_strategy.num_replicas_in_sync
     for name, (total, count) in log_sums.items():
       self._trackers[name].total.assign(total * replicas)
       self._trackers[name].count.assign(count * replicas)
 
-  def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+  def fit(
+      self, x=None, y=None, batch_size: int | None = None, *args, **kwargs
+  ) -> keras.callbacks.History:
     """`keras.Model.fit`; x is an array [N, H, W, C] or yields images or (images, label).
 
     Raises:
@@ -307,9 +318,15 @@ class HybridAutoencoder(keras.Model):
     return super().fit(x, y, batch_size, *args, **kwargs)
 
   def evaluate(
-      self, x=None, y=None, batch_size=None, verbose="auto", return_dict=True, **kwargs
-  ):
-    """`keras.Model.evaluate`, with the keys of training (`return_dict` is True here)."""
+      self,
+      x=None,
+      y=None,
+      batch_size: int | None = None,
+      verbose: str | int = "auto",
+      return_dict: bool = True,
+      **kwargs,
+  ) -> dict[str, float] | list[float]:
+    """As `keras.Model.evaluate`, with the keys of training (`return_dict` is True here)."""
     self._check_fit_data(x, batch_size)
     return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
 
@@ -322,7 +339,7 @@ class HybridAutoencoder(keras.Model):
       with self._distribute_strategy.scope():
         self.optimizer.build(self.trainable_variables)
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {
         **super().get_config(),
         "encoder": keras.saving.serialize_keras_object(self.encoder),

@@ -6,6 +6,7 @@ features to (mean, log-scale, logits). A decoder maps the concatenation (y, z),
 """
 
 import math
+from collections.abc import Sequence
 
 import keras
 
@@ -17,13 +18,13 @@ _BATCH_NORM = {"momentum": 0.9, "synchronized": True}
 
 
 def mlp(
-    image_shape,
-    num_categories=10,
-    latent_dim=10,
-    encoder_units=(500, 1000),
-    decoder_units=(500, 500),
-    weight_scale=None,
-):
+    image_shape: Sequence[int],
+    num_categories: int = 10,
+    latent_dim: int = 10,
+    encoder_units: Sequence[int] = (500, 1000),
+    decoder_units: Sequence[int] = (500, 500),
+    weight_scale: float | None = None,
+) -> tuple[keras.Model, keras.Model]:
   """Fully connected networks, Table 1: encoder FC 500 BN ReLU, FC 2x500 BN ReLU.
 
   Args:
@@ -57,7 +58,9 @@ def mlp(
   return encoder, keras.Model(code, logits, name="decoder")
 
 
-def conv(image_shape=(64, 64, 3), num_categories=10, latent_dim=10):
+def conv(
+    image_shape: Sequence[int] = (64, 64, 3), num_categories: int = 10, latent_dim: int = 10
+) -> tuple[keras.Model, keras.Model]:
   """Convolutional networks for images whose sides are multiples of 16, such as CelebA's.
 
   Four 4x4 convolutions of stride 2 and a layer of 256 units, mirrored in the decoder:

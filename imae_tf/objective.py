@@ -2,7 +2,9 @@
 
 Every term is a vector [B], one value per image in nats, whose mean over the batch is the
 estimate. Shapes: z, mean, log_scale [B, K1]; log_y = log p(y|x) [B, K2]; `marginals` is
-`estimators.LogMarginals`, the densities under the encoder averaged over the batch, eq (35).
+`estimators.LogMarginals`, the densities under the encoder averaged over the batch, eq (35), of
+which log_p_z = log p(z_k) [B, K1] and log_p_y = log p(y) [B, K2] are parts; log_z_given_x =
+log p(z_k|x) [B, K1].
 
 The methods are weighted sums of these terms and nothing else, Figure 1:
 

@@ -127,6 +127,7 @@ def subscripts(text):
 
 
 def escape(text):
+  """Any value as text for HTML."""
   return html.escape(str(text))
 
 

@@ -60,7 +60,7 @@ _CURVES = (
 # --- grids of images ----------------------------------------------------------------------
 
 
-def image_grid(rows, title, *, row_labels=None, column_labels=None, empty=""):
+def image_grid(rows, title, *, row_labels=None, column_labels=None, empty="") -> Figure:
   """A grid of images, one row each, row lengths free.
 
   Args:
@@ -101,7 +101,7 @@ def image_grid(rows, title, *, row_labels=None, column_labels=None, empty=""):
   return figure
 
 
-def reconstructions(x, reconstructed, *, columns=20):
+def reconstructions(x, reconstructed, *, columns=20) -> Figure:
   """Originals, each above its reconstruction.
 
   Args:
@@ -116,7 +116,7 @@ def reconstructions(x, reconstructed, *, columns=20):
   return image_grid(rows, "Originals and reconstructions", row_labels=labels)
 
 
-def generated(images, names):
+def generated(images, names) -> Figure:
   """Images drawn from the prior z ~ N(0, I), one row per category.
 
   Args:
@@ -126,7 +126,7 @@ def generated(images, names):
   return image_grid(list(images), "Generated", row_labels=names)
 
 
-def typical(rows, names):
+def typical(rows, names) -> Figure:
   """The most certain images of each category, one row per category, best first.
 
   Args:
@@ -136,7 +136,7 @@ def typical(rows, names):
   return image_grid(rows, "Most certain", row_labels=names, empty="no image")
 
 
-def traversal(originals, moved, positions, dimension, information):
+def traversal(originals, moved, positions, dimension, information) -> Figure:
   """What one dimension of z does: each row an image, each column a position of z_k.
 
   Args:
@@ -214,7 +214,7 @@ def shorten(text):
 # --- charts -------------------------------------------------------------------------------
 
 
-def information(mi_z, var_mean, mean_variance, *, columns=2):
+def information(mi_z, var_mean, mean_variance, *, columns=2) -> Figure:
   """The paper's figure 2: I(x;z_k) per dimension with Var[mu_k] and E[sigma_k^2].
 
   Dimensions are sorted by the naive I(x;z_k). A dimension that says nothing has
@@ -254,7 +254,7 @@ def information(mi_z, var_mean, mean_variance, *, columns=2):
   return figure
 
 
-def confusion(counts, class_names, categories):
+def confusion(counts, class_names, categories) -> Figure:
   """The confusion matrix after matching; colour is the share of the true class.
 
   Args:
@@ -287,7 +287,7 @@ def confusion(counts, class_names, categories):
   return figure
 
 
-def accuracy(method, value, baselines):
+def accuracy(method, value, baselines) -> Figure:
   """Accuracy of the model beside that of the classical baselines.
 
   Args:
@@ -315,7 +315,7 @@ def accuracy(method, value, baselines):
   return figure
 
 
-def training(history, *, num_categories=None, floor=None, columns=3):
+def training(history, *, num_categories=None, floor=None, columns=3) -> Figure:
   """Training curves, one panel per kind of quantity; held-out values are dashed.
 
   Args:
@@ -363,13 +363,13 @@ def _draw_curves(axes, history, epochs, names):
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def blank(size):
-  """A figure without axes, (width, height) in inches, in the style of all charts."""
+def blank(size) -> Figure:
+  """A figure without axes, of size (width, height) in inches, in the style of all charts."""
   return Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
 
 
 def dress(axes, title, ylabel):
-  """Title, label and lines of a chart's axes, in the style of all charts."""
+  """Gives axes their title, the label of y (ylabel) and lines, in the style of all charts."""
   axes.set_title(title, loc="left", size=_FONT + 1, weight="bold", color=INK)
   axes.set_ylabel(ylabel, color=MUTED, size=_FONT)
   axes.tick_params(colors=MUTED, labelsize=_FONT - 1, length=3)

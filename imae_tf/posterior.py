@@ -4,9 +4,7 @@ import typing
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
-
-tfd = tfp.distributions
+from tensorflow_probability import distributions as tfd
 
 
 class Posterior(typing.NamedTuple):
@@ -23,7 +21,7 @@ class Posterior(typing.NamedTuple):
   y: tfd.Categorical
   y_relaxed: tfd.RelaxedOneHotCategorical
 
-  def sample(self, seed):
+  def sample(self, seed: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws (relaxed y [B, K2], z [B, K1]), reparameterised.
 
     Args:
@@ -53,10 +51,10 @@ class HybridPosterior(keras.layers.Layer):
 
   def __init__(
       self,
-      num_categories,
-      latent_dim,
-      max_log_scale=3.0,
-      logits_initializer="glorot_uniform",
+      num_categories: int,
+      latent_dim: int,
+      max_log_scale: float = 3.0,
+      logits_initializer: str | keras.initializers.Initializer = "glorot_uniform",
       **kwargs,
   ):
     kwargs["dtype"] = "float32"  # sums of B x B log densities need it under mixed precision
@@ -97,7 +95,7 @@ class HybridPosterior(keras.layers.Layer):
     }
 
 
-def distributions(parameters, temperature):
+def distributions(parameters: dict[str, tf.Tensor], temperature: float) -> Posterior:
   """The TFP distributions of `HybridPosterior`'s output.
 
   Args:

@@ -5,11 +5,16 @@
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from imae_tf.errors import InputError
 
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
+
 # The ids of the methods, and the weights that each has beside `lam`, VAT's.
-METHODS = {
+METHODS: dict[str, tuple[str, ...]] = {
     "imae": ("beta", "gamma", "beta_y", "entropy_weight"),
     "vae": (),
     "betavae": ("beta",),
@@ -127,10 +132,10 @@ DEFAULT = _MNIST
 # What the siblings take of a data set's recipe: all but the weights, and but `detach_y`, which
 # is a departure from IMAE's objective. Theirs are the paper's until a search has found others.
 _SIBLING = {"beta": PAPER.beta, "lam": PAPER.lam, "detach_y": PAPER.detach_y}
-SIBLINGS = {}
+SIBLINGS: dict[tuple[str, str], dict[str, Any]] = {}
 
 
-def get(name, dataset, method="imae"):
+def get(name: str, dataset: str, method: str = "imae") -> Recipe:
   """The recipe `paper` or `tuned` for a data set and a method.
 
   Args:
@@ -159,15 +164,20 @@ def get(name, dataset, method="imae"):
   return dataclasses.replace(recipe, **{**others, **_SIBLING, **own})
 
 
-def settings(recipe, method):
+def settings(recipe: Recipe, method: str) -> dict[str, Any]:
   """The fields of a recipe that count for a method, {name: value}."""
   foreign = {weight for weights in METHODS.values() for weight in weights}
   foreign -= set(METHODS[method])
   return {k: v for k, v in dataclasses.asdict(recipe).items() if k not in foreign}
 
 
-def with_change(recipe, method, change):
-  """A recipe with one setting changed, from text: "lam=0", "vat_radius=neighbor".
+def with_change(recipe: Recipe, method: str, change: str) -> Recipe:
+  """A recipe with one setting changed, from text.
+
+  Args:
+    recipe: what is changed.
+    method: of `METHODS`.
+    change: "lam=0", "vat_radius=neighbor".
 
   Raises:
     InputError: no setting of the method, or a value that cannot be read.
@@ -189,7 +199,7 @@ _FIELDS = {
     field.name: field.type.__name__ if isinstance(field.type, type) else str(field.type)
     for field in dataclasses.fields(Recipe)
 }
-_READERS = {
+_READERS: dict[str, Callable[[str], Any]] = {
     "int": int,
     "str": str,
     "bool": {"true": True, "false": False}.__getitem__,
@@ -201,8 +211,15 @@ _READERS = {
 
 
 def build(
-    recipe, image_shape, *, num_categories, latent_dim, seed, steps_per_epoch, method="imae"
-):
+    recipe: Recipe,
+    image_shape: Sequence[int],
+    *,
+    num_categories: int,
+    latent_dim: int,
+    seed: int,
+    steps_per_epoch: int,
+    method: str = "imae",
+) -> "HybridAutoencoder":
   """A compiled model from a recipe.
 
   Args:

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from imae_tf import pages
 from imae_tf import plots
 from imae_tf import workdir
 from imae_tf.errors import InputError
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
 
 POSITIONS = np.linspace(-2.0, 2.0, 9)
 _GRID_COLUMNS = 10
@@ -200,7 +205,16 @@ FIGURES = (
 _PER_DIMENSION = ("mi_z_per_dimension", "var_mean_per_dimension", "mean_variance_per_dimension")
 
 
-def write(path, *, model, history, metrics, x, labels=None, class_names=None):
+def write(
+    path: str | pathlib.Path,
+    *,
+    model: "HybridAutoencoder",
+    history: list[dict[str, float]],
+    metrics: dict[str, Any],
+    x: np.ndarray,
+    labels: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
   """Writes the report and its figures, each file atomically, the page last.
 
   Args:
@@ -243,8 +257,9 @@ class _Run:
     self.categories = self.codes["y"].argmax(axis=1)
     self.labels = None if labels is None else np.asarray(labels)
     self.class_names = class_names
-    self.order, self.matched = list(range(self.num_categories)), {}
-    if labels is not None:
+    self.order = list(range(self.num_categories))
+    self.matched: dict[int, int] = {}
+    if self.labels is not None:
       arguments = (self.labels, self.categories, self.num_categories)
       self.order = metrics_lib.column_order(*arguments)
       self.matched, _ = metrics_lib.hungarian(*arguments)
@@ -354,7 +369,7 @@ def _traversals(run):
   mi = run.metrics["mi_z_per_dimension"]["naive"]
   order = np.argsort(-np.asarray(mi), kind="stable")
   # With K1 = 1 or 2 some of the three are the same dimension; the first role is shown.
-  roles = {}
+  roles: dict[int, str] = {}
   for role, place in (("most", 0), ("least", -1), ("middle", len(order) // 2)):
     roles.setdefault(int(order[place]), role)
   used = [members[0] for c in run.order if len(members := run.members(c))]
@@ -499,7 +514,7 @@ def _accuracy_tile(metrics):
   values = {k: v for k, v in (metrics.get("baselines") or {}).items() if v is not None}
   text = "no baseline was computed"
   if values:
-    best = max(values, key=values.get)
+    best = max(values, key=values.__getitem__)
     text = f"best baseline {values[best]:.3f} ({plots.NAMES.get(best, best)})"
   return _tile("Accuracy", f"{metrics['accuracy']:.3f}", text, metrics["accuracy"])
 
@@ -543,8 +558,8 @@ def _against_labels(run, pictures):
   elif not run.metrics.get("baselines"):
     notes.append("The baselines were not computed for this run.")
   shown = [name for name in ("confusion", "accuracy") if name in pictures]
-  notes = "".join(f'<p class="note">{note}</p>' for note in notes)
-  return notes + (pages.figures(pictures, *shown) if shown else "")
+  text = "".join(f'<p class="note">{note}</p>' for note in notes)
+  return text + (pages.figures(pictures, *shown) if shown else "")
 
 
 def _training_section(run, pictures):

@@ -6,9 +6,9 @@ import hashlib
 import importlib.metadata
 import json
 import pathlib
-import typing
 import zlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -22,6 +22,9 @@ from imae_tf import recipes
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +52,16 @@ class _Session:
   job: cluster.Job
   stop_asked: Callable[[], bool]
   progress: bool
-  watched: tuple | None
+  watched: data_lib.Arrays | None
 
 
-def train(run, workdir, job=None, progress=True, watched=None):
+def train(
+    run: Run,
+    workdir: str | pathlib.Path,
+    job: cluster.Job | None = None,
+    progress: bool = True,
+    watched: data_lib.Arrays | None = None,
+) -> "HybridAutoencoder":
   """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
 
   The order of the images, the noise and the first weights are functions of the seed and
@@ -148,7 +157,7 @@ def _choose_start(session):
   """Trains short starts, makes the best the run's checkpoint; the model and its `_Done`."""
   run, workdir, job = session.run, session.workdir, session.job
   starts = [workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
-  scores = [None] * len(starts)  # null: diverged
+  scores: list[float | None] = [None] * len(starts)  # null: diverged
   # The chief's files, and its choice; the others only see which starts diverged.
   score_of = _start_scorer(session) if job.is_chief else lambda folder: 0.0
   for index, start in enumerate(starts):
@@ -213,7 +222,7 @@ def _start_seed(seed, index):
 # ---- models and their checkpoints ------------------------------------------------------------
 
 
-class _Done(typing.NamedTuple):
+class _Done(NamedTuple):
   """How far a folder's newest checkpoint is: finished epochs, and steps of the next."""
 
   epochs: int
@@ -337,13 +346,13 @@ def _keeper(session, model, start, folder, last_epoch_alone):
   )
 
 
-def versions():
+def versions() -> dict[str, str]:
   """The versions that decide the figures: {package: version}."""
   names = ("imae_tf", "tensorflow", "keras", "tensorflow-probability", "numpy")
   return {name: importlib.metadata.version(name) for name in names}
 
 
-def config_of(run, data):
+def config_of(run: Run, data: data_lib.ImageData) -> dict[str, Any]:
   """What config.json says of a `Run` on its `data_lib.ImageData`, the format apart."""
   config = dataclasses.asdict(run)
   config.pop("recipe")

@@ -19,6 +19,7 @@ import statistics
 import sys
 import threading
 import time
+from typing import Any
 
 import grpc
 import keras
@@ -60,12 +61,14 @@ class Search:
   """
 
   run: runs.Run
-  space: dict[str, tuning.Range | tuning.Choice]
+  space: tuning.Space
   tuner: str
   executions_per_trial: int
 
 
-def search(search, workdir, trials, command):
+def search(
+    search: Search, workdir: str | pathlib.Path, trials: int, command: str
+) -> dict[str, Any] | None:
   """Searches until there are `trials` trials, or goes on with the search in a folder.
 
   With KERASTUNER_TUNER_ID, _ORACLE_IP and _ORACLE_PORT set it is keras-tuner's chief, which
@@ -256,7 +259,7 @@ def _write(oracle, search, data, workdir, trials, command):
   }
   workdirs.write_json(workdir / "trials.json", found)
   if best:
-    _point(workdir / "best", _best_run(workdir, best))
+    _point(workdir / "best", _best_run(best))
   search_report.write(workdir / "report.html", found)
   return found
 
@@ -296,7 +299,7 @@ def _mean(rows):
   return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
 
 
-def _best_run(workdir, row):
+def _best_run(row):
   """The folder, relative to the search's, of the best trial's best run."""
   scores = [figures[tuning.OBJECTIVE] for figures in row["executions"]]
   return pathlib.Path(row["folder"]) / f"run-{scores.index(max(scores))}"
@@ -329,7 +332,7 @@ def _say(text):
 # ---- keras-tuner ----------------------------------------------------------------------------
 
 
-class _Durable:
+class _Durable(keras_tuner.Oracle):
   """An oracle whose files are never half written, and whose lost workers are noticed.
 
   keras-tuner writes a trial's file, then its own; a kill in between leaves a trial that it
@@ -340,6 +343,7 @@ class _Durable:
   worker_lives = None  # function of a worker's id; None where there are no workers
   failures = 0  # in a row, in this process's life
   broken = None  # what keeps the oracle from going on, a full disk for example
+  _retry_queue: list[str]  # keras-tuner's: ids of the trials to be taken up again
 
   def populate_space(self, trial_id):
     if not self.trials and not isinstance(self, keras_tuner.oracles.HyperbandOracle):

@@ -228,7 +228,7 @@ def _trade_off(search, x, y):
   optimal = ", ".join(t["id"] for t in trials if t["id"] in search.front)
   alt = (
       f"Scatter chart of {pages.count(len(trials), 'trial')}: {_FIGURES[y]} against"
-      f" {_FIGURES[x].lower()}. Pareto-optimal: {optimal}.{_best_alt(search, points)}"
+      f" {_FIGURES[x].lower()}. Pareto-optimal: {optimal}.{_best_alt(points)}"
   )
   x_axis = _axis(_AXES[x], [p.x for p in points])
   y_axis = _axis(_AXES[y], [p.y for p in points])
@@ -264,7 +264,7 @@ def _relation(search, name, spec):
   )
   alt = (
       f"Scatter chart of {len(points)} trials: {search.objective.name} against {name}."
-      f"{_best_alt(search, points)}"
+      f"{_best_alt(points)}"
   )
   return _chart(points, x_axis, y_axis, alt, _SMALL)
 
@@ -279,7 +279,7 @@ def _point(search, trial, x, y, deviation=None):
   )
 
 
-def _best_alt(search, points):
+def _best_alt(points):
   return "".join(
       f" The best by the objective, {p.id}, is at {_number(p.x)} and {_number(p.y)}."
       for p in points if p.best

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras_tuner
 import numpy as np
@@ -11,14 +13,17 @@ from imae_tf import metrics
 from imae_tf import recipes
 from imae_tf.errors import InputError
 
-# The figure of `measure` that ranks runs best without labels (docs/search.md).
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
+
+# The figure of `measure` that ranks runs best without labels (docs/searching.md).
 OBJECTIVE = "neighbor_mi_y"
 
 _MOST_IMAGES = 10_000
 _MOST_CODES = 2_000  # the pairwise figures cost n^2, and rank runs as well on fewer
 
 
-def objective():
+def objective() -> keras_tuner.Objective:
   """`OBJECTIVE` as keras-tuner wants it: `keras_tuner.RandomSearch(..., objective=objective())`."""
   return keras_tuner.Objective(OBJECTIVE, "max")
 
@@ -43,8 +48,9 @@ class Choice:
 
 
 _WIDTHS = Choice(("250-250", "500-500", "500-1000", "1200-1200"))
+Space = dict[str, Range | Choice]
 # What may be searched, and where.
-SPACE = {
+SPACE: Space = {
     "beta": Range(0.5, 20.0),
     "gamma": Range(0.5, 20.0),
     "lam": Range(1.0, 50.0),
@@ -62,7 +68,7 @@ SPACE = {
 }
 
 
-def space(search=(), method="imae"):
+def space(search: Sequence[str] = (), method: str = "imae") -> Space:
   """The part of `SPACE` that is searched: {name: Range or Choice}.
 
   Args:
@@ -87,7 +93,7 @@ def space(search=(), method="imae"):
   return found
 
 
-def default_search(method):
+def default_search(method: str) -> list[str]:
   """The names of the weights of a method that are searched when nothing is said."""
   own = recipes.METHODS[method]
   return [name for name in ("beta", "gamma", "capacity_z") if name in own] + ["lam"]
@@ -110,7 +116,7 @@ def _part(name, text):
   return Range(low, high, usual.integer)
 
 
-def declare(hp, space, start):
+def declare(hp: keras_tuner.HyperParameters, space: Space, start: dict[str, Any]) -> None:
   """Declares a space to keras-tuner.
 
   Args:
@@ -130,8 +136,8 @@ def declare(hp, space, start):
     number(name, part.low, part.high, sampling="log", default=value)
 
 
-def start_of(recipe, num_categories, latent_dim):
-  """{name of `SPACE`: value} of a recipe, so that a search can begin with it."""
+def start_of(recipe: recipes.Recipe, num_categories: int, latent_dim: int) -> dict[str, Any]:
+  """{name of `SPACE`: value} of a recipe, num_categories and latent_dim, to begin a search with."""
   settings = dataclasses.asdict(recipe)
   settings["beta_y"] = recipe.beta if recipe.beta_y is None else recipe.beta_y
   for name in ("encoder_units", "decoder_units"):
@@ -140,7 +146,9 @@ def start_of(recipe, num_categories, latent_dim):
   return {name: settings[name] for name in SPACE}
 
 
-def chosen(values, recipe, num_categories, latent_dim):
+def chosen(
+    values: dict[str, Any], recipe: recipes.Recipe, num_categories: int, latent_dim: int
+) -> tuple[recipes.Recipe, int, int]:
   """What a trial trains: (recipe, num_categories, latent_dim).
 
   Args:
@@ -193,14 +201,14 @@ class IMAEHyperModel(keras_tuner.HyperModel):
 
   def __init__(
       self,
-      image_shape,
-      recipe=None,
-      search=(),
-      num_categories=10,
-      latent_dim=10,
-      seed=0,
-      steps_per_epoch=1000,
-      method="imae",
+      image_shape: Sequence[int],
+      recipe: recipes.Recipe | None = None,
+      search: Sequence[str] = (),
+      num_categories: int = 10,
+      latent_dim: int = 10,
+      seed: int = 0,
+      steps_per_epoch: int = 1000,
+      method: str = "imae",
       **kwargs,
   ):
     super().__init__(**kwargs)
@@ -213,7 +221,7 @@ class IMAEHyperModel(keras_tuner.HyperModel):
     self.seed = seed
     self.steps_per_epoch = steps_per_epoch
 
-  def build(self, hp):
+  def build(self, hp: keras_tuner.HyperParameters) -> "HybridAutoencoder":
     """A compiled model with the weights of hp."""
     sizes = (self.num_categories, self.latent_dim)
     declare(hp, self.space, start_of(self.recipe, *sizes))
@@ -228,8 +236,11 @@ class IMAEHyperModel(keras_tuner.HyperModel):
         method=self.method,
     )
 
-  def fit(self, hp, model, x, *args, **kwargs):
-    """Fits the model, and returns what `measure` finds on (up to 10,000 of) the images x."""
+  def fit(self, hp, model, x, *args, **kwargs) -> dict[str, float]:
+    """Fits the model, and returns what `measure` finds on (up to 10,000 of) the images x.
+
+    Arguments as in `keras_tuner.HyperModel.fit`.
+    """
     model.fit(x, *args, **kwargs)
     return measure(model, _some_images(x))
 
@@ -251,7 +262,13 @@ def _some_images(x):
 # ---- what is seen of a run without labels ---------------------------------------------------
 
 
-def measure(model, x, neighbors=None, *, seed=0):
+def measure(
+    model: "HybridAutoencoder",
+    x: np.ndarray,
+    neighbors: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
   """All that ranks and describes a run without labels, in inference, over the images x.
 
   Every figure is taken in the same way whatever weights, radius or batch size a run was

@@ -36,7 +36,13 @@ def direction(log_p_y, x, target_log_y, noise, xi):
 
 
 def cross_entropy(target_log_y, log_y, detach=True):
-  """H(p, q) = -sum_y p(y) log q(y), the target p detached if asked; [B], in nats."""
+  """H(p, q) = -sum_y p(y) log q(y); [B], in nats.
+
+  Args:
+    target_log_y: [B, K2], log p.
+    log_y: [B, K2], log q.
+    detach: keep the gradient from the target p.
+  """
   target = tf.exp(target_log_y)
   return -tf.reduce_sum((tf.stop_gradient(target) if detach else target) * log_y, axis=1)
 

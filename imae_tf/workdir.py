@@ -15,11 +15,15 @@ import os
 import pathlib
 import re
 import tempfile
-import typing
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
 from imae_tf.errors import first_line
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
 
 FORMAT_VERSION = 1
 # What the programs read of a config.json.
@@ -30,7 +34,7 @@ _KEPT_CHECKPOINTS = 2
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a temporary path beside `path`, renamed onto it on success, else removed."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,13 +48,13 @@ def replacing(path):
     pathlib.Path(temporary).unlink(missing_ok=True)
 
 
-def write_json(path, value):
+def write_json(path: str | pathlib.Path, value: Any) -> None:
   """Writes JSON with sorted keys, atomically."""
   with replacing(path) as temporary:
     temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def read_json(path):
+def read_json(path: str | pathlib.Path) -> Any:
   """Reads JSON.
 
   Raises:
@@ -65,7 +69,7 @@ def read_json(path):
     raise InputError(f"expected JSON in {path}, got: {error}; restore or delete it.") from None
 
 
-def check(workdir, config):
+def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
   """Checks that a folder is free for a run, or holds the same run; changes nothing.
 
   Args:
@@ -116,7 +120,7 @@ def _flat(config):
 
 
 @contextlib.contextmanager
-def locked(workdir):
+def locked(workdir: str | pathlib.Path) -> Iterator[None]:
   """Keeps other programs from training in the same folder; made if it is not there.
 
   Raises:
@@ -135,7 +139,7 @@ def locked(workdir):
     yield  # the lock goes with the file, also when the process is killed
 
 
-def start(workdir, config):
+def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
   """Claims a folder that passes `check` for a run, or gives the run in it more epochs.
 
   Args:
@@ -160,7 +164,7 @@ def start(workdir, config):
     path.unlink()
 
 
-def read_config(workdir):
+def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
   """The run's config.json as a dict.
 
   Raises:
@@ -185,7 +189,7 @@ def read_config(workdir):
   return config
 
 
-def load_model(workdir):
+def load_model(workdir: str | pathlib.Path) -> tuple["HybridAutoencoder", dict[str, Any]]:
   """The trained model of a run and its configuration: (model, config).
 
   Raises:
@@ -199,7 +203,7 @@ def load_model(workdir):
   return load_keras(path), config
 
 
-def load_keras(path):
+def load_keras(path: str | pathlib.Path) -> "HybridAutoencoder":
   """`keras.models.load_model` with one clear error for a damaged file."""
   import keras
 
@@ -222,7 +226,7 @@ def save_keras(model, path):
     model.save(temporary)
 
 
-class Checkpoint(typing.NamedTuple):
+class Checkpoint(NamedTuple):
   """A saved model, its optimizer included.
 
   Attributes:
@@ -240,7 +244,7 @@ class Checkpoint(typing.NamedTuple):
     return read_json(self.path.with_suffix(".json")) if self.steps else {}
 
 
-def checkpoints(workdir):
+def checkpoints(workdir: str | pathlib.Path) -> dict[int, pathlib.Path]:
   """Whole epochs saved so far: {number of finished epochs: path}, ascending."""
   found = {int(m.group(1)): path for m, path in _matching(workdir, _CHECKPOINT)}
   return dict(sorted(found.items()))
@@ -285,7 +289,7 @@ def _forget_partial_checkpoints(workdir, before):
       path.unlink()
 
 
-def read_history(workdir):
+def read_history(workdir: str | pathlib.Path) -> list[dict[str, float]]:
   """history.csv as a list of dicts, one per finished epoch; empty when there is none.
 
   Raises:
@@ -308,7 +312,7 @@ def read_history(workdir):
   return rows
 
 
-def write_history(workdir, rows):
+def write_history(workdir: str | pathlib.Path, rows: list[dict[str, float]]) -> None:
   """Writes history.csv anew, atomically."""
   with replacing(pathlib.Path(workdir) / "history.csv") as temporary:
     with temporary.open("w", newline="") as file:
@@ -317,7 +321,7 @@ def write_history(workdir, rows):
       writer.writerows(rows)
 
 
-def summary(metrics, workdir):
+def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
   """The few lines of metrics.json that a person wants to read."""
   lines = []
   if metrics["accuracy"] is not None:

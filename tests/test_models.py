@@ -208,7 +208,8 @@ def test_labels_change_nothing(tiny_model, digits):
     model.fit(*data, batch_size=32, shuffle=False, verbose=0)
     weights.append(model.get_weights())
   model = _compiled(tiny_model())
-  model.fit(tf.data.Dataset.from_tensor_slices((x, labels)).batch(32), verbose=0)
+  batches = tf.data.Dataset.from_tensor_slices((x, labels)).batch(32)
+  model.fit(batches, shuffle=False, verbose=0)
   weights.append(model.get_weights())
   for one, other, third in zip(*weights):  # float32 sums may differ with memory alignment
     np.testing.assert_allclose(one, other, atol=1e-6)

@@ -1,6 +1,7 @@
 """The flags that say what is trained, shared by the programs that train."""
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -70,7 +71,9 @@ def _recipe():
   """The recipe with the flags that were given in its place."""
   recipe = recipes.get(FLAGS.recipe, FLAGS.dataset, FLAGS.method)
   names = [field.name for field in dataclasses.fields(recipe) if field.name in FLAGS]
-  given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+  given: dict[str, Any] = {
+      name: FLAGS[name].value for name in names if FLAGS[name].value is not None
+  }
   foreign = given.keys() - recipes.settings(recipe, FLAGS.method).keys()
   if foreign:
     own = ", ".join(f"--{name}" for name in (*recipes.METHODS[FLAGS.method], "lam"))
