@@ -49,18 +49,24 @@ def app(server, *, max_request_bytes=32 * 2**20, timeout_s=30.0):
     timeout_s: for a body to arrive, and again for its answer; then 504.
   """
   handler = _Handler(server, max_request_bytes, timeout_s)
-  methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
-  everything = routing.Route("/{path:path}", handler.reply, methods=methods)
-  return applications.Starlette(
-      routes=[*page.routes(server), everything], exception_handlers={405: _unknown_method}
-  )
+  everything = routing.Route("/{path:path}", handler)
+  application = applications.Starlette(routes=[*page.routes(server), everything])
+  # A path may hold a line break, which no route matches and a redirect would answer.
+  application.router.default = handler
+  application.router.redirect_slashes = False
+  return application
 
 
 class _Handler:
+
   def __init__(self, server, max_request_bytes, timeout_s):
     self._server = server
     self._max_bytes = max_request_bytes
     self._timeout_s = timeout_s
+
+  async def __call__(self, scope, receive, send):
+    response = await self.reply(requests.Request(scope, receive))
+    await response(scope, receive, send)
 
   async def reply(self, request):
     """The response to a request of any method and path."""
@@ -193,10 +199,6 @@ class _Handler:
 
 class _TooLarge(Exception):
   """A body over the limit, for which gRPC has no code of its own."""
-
-
-async def _unknown_method(request, _):
-  return _error(400, f"Malformed request: {request.method} {request.url.path[:200]}")
 
 
 def _named(name, version, label):

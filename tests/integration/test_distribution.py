@@ -39,7 +39,7 @@ GOLDEN = {
     "last batch of 10": (dict(vat_radius=1.0), 64, (2, 1), sgd),
     "last batch of 1": (
         dict(vat_radius="neighbor", detach_y=True, entropy_weight=4.0, beta_y=20.0), 59,
-        (4, 2, 1), sgd,
+        (4, 1), sgd,
     ),
     "Adam": (dict(vat_radius=1.0), 64, (2, 1), optimizers.Adam),
 }

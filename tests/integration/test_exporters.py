@@ -90,7 +90,7 @@ def kill_after(seconds, program):
 @pytest.mark.parametrize(
     "how,kills",
     [
-        ("rollback", 6),
+        ("rollback", 4),
         pytest.param("rollback", 50, marks=pytest.mark.slow),
         pytest.param("workdir", 50, marks=pytest.mark.slow),
     ],
