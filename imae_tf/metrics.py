@@ -174,6 +174,21 @@ def neighbor_information(categories: np.ndarray, neighbors: np.ndarray) -> float
   return mi_y_label(own, categories[neighbors].ravel())
 
 
+def agreement(runs: Sequence[np.ndarray]) -> list[float]:
+  """Mean normalised mutual information of each run's categories with those of the others.
+
+  High for the run that most others repeat: chance merges different classes in each, and they
+  share what the images themselves suggest. It takes three runs to tell any apart.
+
+  Args:
+    runs: [N] integers each, argmax p(y|x) of the same images. A single one has 1.
+  """
+  if len(runs) == 1:
+    return [1.0]
+  table = np.array([[nmi(one, other) for other in runs] for one in runs])
+  return ((table.sum(axis=1) - 1.0) / (len(runs) - 1)).tolist()
+
+
 def nearest_images(
     x: np.ndarray, first: int = MAX_CODES, count: int | None = None
 ) -> np.ndarray:

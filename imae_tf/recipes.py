@@ -63,6 +63,7 @@ class Recipe:
   # Starts with different seeds, of which the best without labels goes on
   restarts: int = 1
   restart_epochs: int = 0
+  restart_score: str = "neighbors"  # or "agreement", with the other starts (`metrics`)
 
 
 PAPER = Recipe()
@@ -104,7 +105,8 @@ TUNED = {
         beta=3.0,  # looser than on MNIST: more of these images is texture that z must carry
         gamma=3.0,
         restarts=6,  # the first epochs decide which classes part, and two starts in five do well
-        restart_epochs=6,  # when the starts can be told without labels (experiment 50)
+        restart_epochs=6,  # what a start is like then it stays (experiment 51)
+        restart_score="agreement",  # neighbours do not tell these starts apart (experiment 52)
     ),
     "digits": dataclasses.replace(
         _MNIST,

@@ -90,6 +90,10 @@ def train(
         f"expected restart_epochs of 1 or more for {run.recipe.restarts} restarts, got"
         f" {run.recipe.restart_epochs}; give --restart_epochs, 25 for example."
     )
+  if run.recipe.restart_score not in _SCORES:
+    raise InputError(
+        f"expected restart_score among {', '.join(_SCORES)}, got {run.recipe.restart_score!r}."
+    )
   job = job or cluster.Job()
   if run.deterministic:
     tf.config.experimental.enable_op_determinism()
@@ -157,9 +161,9 @@ def _choose_start(session):
   """Trains short starts, makes the best the run's checkpoint; the model and its `_Done`."""
   run, workdir, job = session.run, session.workdir, session.job
   starts = [workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
-  scores: list[float | None] = [None] * len(starts)  # null: diverged
   # The chief's files, and its choice; the others only see which starts diverged.
-  score_of = _start_scorer(session) if job.is_chief else lambda folder: 0.0
+  categories_of, scores_of = _start_ranker(session) if job.is_chief else _NO_RANKER
+  found = {}
   for index, start in enumerate(starts):
     try:
       _train_start(session, index, start)
@@ -167,33 +171,50 @@ def _choose_start(session):
       diverged = error
       job.say(f"Start {index + 1} diverged: {error}")
       continue
-    scores[index] = score_of(start)
-  finite = [(score, index) for index, score in enumerate(scores) if score is not None]
-  if not finite:
+    found[index] = categories_of(start)
+  if not found:
     raise diverged
-  score, chosen = max(finite)
-  chosen = int(job.from_chief([np.int64(chosen)])[0])
-  job.say(f"Start {chosen + 1} goes on: neighbours share {score:.3f} nats of y.")
+  scores = scores_of(found)
+  chosen = int(job.from_chief([np.int64(max(scores, key=scores.__getitem__))])[0])
+  job.say(f"Start {chosen + 1} goes on: {_SCORES[run.recipe.restart_score](scores[chosen])}.")
   done = _progress(job, starts[chosen])
   model = _model_after(session, starts[chosen], run.seed, done)
   if job.is_chief:
+    listed = [scores.get(index) for index in range(len(starts))]  # null: diverged
     workdirs.write_json(
-        workdir / "restarts" / "scores.json", {"scores": scores, "chosen": chosen}
+        workdir / "restarts" / "scores.json", {"scores": listed, "chosen": chosen}
     )
     workdirs.write_history(workdir, workdirs.read_history(starts[chosen]))
     workdirs.save_checkpoint(model, workdir, done.epochs)
   return model, done
 
 
-def _start_scorer(session):
-  """A function: a start's folder to what ranks it without labels, `neighbor_information`."""
+# What ranks starts without labels, and how it is said.
+_SCORES = {
+    "neighbors": lambda score: f"neighbours share {score:.3f} nats of y",
+    "agreement": lambda score: f"its NMI with the other starts is {score:.3f} on average",
+}
+_NO_RANKER = (lambda folder: None), (lambda found: dict.fromkeys(found, 0.0))
+
+
+def _start_ranker(session):
+  """Two functions: a start's folder to its categories of some images, and these to scores.
+
+  Scores are `metrics.neighbor_information` or, with the recipe's restart_score "agreement",
+  `metrics.agreement`.
+  """
   x, neighbors = metrics.neighborhood(session.data, "train", session.run.seed)
 
-  def score_of(folder):
+  def categories_of(folder):
     model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
-    return metrics.neighbor_information(model.encode(x)["y"].argmax(axis=1), neighbors)
+    return model.encode(x)["y"].argmax(axis=1)
 
-  return score_of
+  def scores_of(found):
+    if session.run.recipe.restart_score == "agreement":
+      return dict(zip(found, metrics.agreement(list(found.values()))))
+    return {i: metrics.neighbor_information(c, neighbors) for i, c in found.items()}
+
+  return categories_of, scores_of
 
 
 def _train_start(session, index, folder):

@@ -226,6 +226,16 @@ def test_a_neighborhood_is_of_the_split_among_training_images(monkeypatch):
   assert len(x) == len(nearest) == 100
 
 
+def test_agreement_is_the_mean_nmi_with_the_others():
+  one = np.array([0, 0, 1, 1, 2, 2])
+  renamed, merged = np.array([2, 2, 0, 0, 1, 1]), np.array([0, 0, 0, 0, 1, 1])
+  mutual = np.log(3) - 2 / 3 * np.log(2)  # I(one; merged) = H(merged)
+  share = mutual / ((np.log(3) + mutual) / 2)
+  expected = [(1 + share) / 2, (1 + share) / 2, share]
+  assert metrics.agreement([one, renamed, merged]) == pytest.approx(expected)
+  assert metrics.agreement([one]) == [1.0]
+
+
 @pytest.mark.parametrize("among", [300, 60_000])
 def test_images_sorted_by_class_are_looked_at_in_random_order(tmp_path, monkeypatch, among, digits):
   monkeypatch.setattr(metrics, "MAX_CODES", 100)

@@ -7,6 +7,7 @@ import signal
 import keras
 import numpy as np
 import pytest
+from sklearn import metrics as sk_metrics
 
 from imae_tf import callbacks
 from imae_tf import data as data_lib
@@ -247,6 +248,30 @@ def test_a_diverging_start_does_not_end_the_run(tmp_path, images, monkeypatch):
   runs.train(make_run(images, epochs=1, restarts=2, restart_epochs=1), tmp_path / "run")
   scores = workdirs.read_json(tmp_path / "run/restarts/scores.json")
   assert scores["chosen"] == 1 and scores["scores"][0] is None
+
+
+def test_the_start_that_the_others_agree_with_goes_on(tmp_path, images):
+  run = make_run(
+      images, epochs=1, restarts=3, restart_epochs=1, restart_score="agreement", lam=0.0
+  )
+  runs.train(run, tmp_path / "run")
+  x, _ = data_lib.load(str(images)).arrays("train")
+  categories = []
+  for i in range(3):
+    folder = tmp_path / f"run/restarts/start-{i}"
+    model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
+    categories.append(model.encode(x)["y"].argmax(axis=1))
+  pair = lambda i, j: sk_metrics.normalized_mutual_info_score(categories[i], categories[j])
+  expected = [(pair(i, (i + 1) % 3) + pair(i, (i + 2) % 3)) / 2 for i in range(3)]
+  scores = workdirs.read_json(tmp_path / "run/restarts/scores.json")
+  assert scores["scores"] == pytest.approx(expected, abs=1e-6)
+  assert scores["chosen"] == int(np.argmax(expected))
+
+
+def test_an_unknown_score_of_starts_is_refused(tmp_path, images):
+  with pytest.raises(InputError, match="restart_score among neighbors, agreement, got 'luck'"):
+    runs.train(make_run(images, restart_score="luck"), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
 
 
 def test_restarts_need_epochs(tmp_path, images):

@@ -18,6 +18,10 @@ flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
 flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
 flags.DEFINE_enum(
+    "restart_score", None, ["neighbors", "agreement"],
+    "The best start: of what neighbours share of y, or of agreement with the other starts.",
+)
+flags.DEFINE_enum(
     "strategy",
     "auto",
     ["auto", "none", "mirrored", "multi_worker"],

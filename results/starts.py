@@ -1,0 +1,83 @@
+"""Which label-free figure tells the good starts of runs with restarts?
+
+    python results/starts.py fashion_mnist RUN...     # writes results/starts_fashion_mnist.json
+
+Each RUN is a workdir of imae-train whose restarts are still there. Labels of training images
+score the starts; they choose nothing here.
+"""
+
+import json
+import pathlib
+import statistics
+import sys
+
+import collect
+import keras
+import scipy.stats
+
+from imae_tf import data as data_lib
+from imae_tf import metrics
+from imae_tf import workdir as workdirs
+
+FIGURES = ("neighbors", "agreement")
+
+
+def starts_of(run):
+  """{"seed", "accuracy": [...], "neighbors": [...], "agreement": [...]} of a run's starts."""
+  config = workdirs.read_config(run)
+  data = data_lib.load(config["dataset"])
+  x, labels = data.arrays("train", limit=10_000)
+  near, neighbors = metrics.neighborhood(data, "train", config["seed"])
+  found, shared = [], []
+  for folder in sorted((run / "restarts").glob("start-*")):
+    keras.backend.clear_session()
+    model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
+    found.append(model.encode(x)["y"].argmax(axis=1))
+    categories = model.encode(near)["y"].argmax(axis=1)
+    shared.append(metrics.neighbor_information(categories, neighbors))
+  return {
+      "seed": config["seed"],
+      "accuracy": [metrics.clustering_accuracy(labels, categories) for categories in found],
+      "neighbors": shared,
+      "agreement": metrics.agreement(found),
+  }
+
+
+def summary(runs):
+  """Rank correlations with the accuracy, and the accuracy of what each figure picks."""
+  correlation = lambda xs, ys: float(scipy.stats.spearmanr(xs, ys).statistic)
+  joined = {name: [v for run in runs for v in run[name]] for name in ("accuracy", *FIGURES)}
+  return {
+      "starts": len(joined["accuracy"]),
+      "mean accuracy": statistics.fmean(joined["accuracy"]),
+      **{
+          figure: {
+              "spearman": correlation(joined["accuracy"], joined[figure]),
+              "spearman within a run": statistics.fmean(
+                  correlation(run["accuracy"], run[figure]) for run in runs
+              ),
+              "mean accuracy of the picked": statistics.fmean(
+                  run["accuracy"][run[figure].index(max(run[figure]))] for run in runs
+              ),
+          }
+          for figure in FIGURES
+      },
+  }
+
+
+def main():
+  name, *folders = sys.argv[1:]
+  runs = [starts_of(pathlib.Path(folder)) for folder in folders]
+  config = workdirs.read_config(folders[0])
+  head = {
+      "command": f"python results/starts.py {name} RUN...",
+      "versions": config["versions"], "settings": config["settings"],
+      **collect.rounded(summary(runs), 4),
+  }
+  path = pathlib.Path(__file__).with_name(f"starts_{name}.json")
+  path.write_text(collect.text_of(head, "runs", collect.rounded(runs, 5)))
+  print(json.dumps(head, indent=1))
+
+
+if __name__ == "__main__":
+  main()
