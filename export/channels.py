@@ -78,7 +78,8 @@ _KINDS = {
 }
 _EXPECTED = {
     RefusedError: "expected a request that {} accepts, got {}: {}",
-    NotFoundError: "expected a model that {} serves, got {}: {}",
+    NotFoundError: "expected a model that {} serves, got {}: {}; correct the model's name or"
+    " version, or start again where a newer version has taken its place.",
     UnavailableError: "expected a server with free capacity at {}, got {}: {}; try again later,"
     " or correct the endpoint.",
     DeadlineError: "expected an answer of {} in time, got {}: {}; raise timeout_s, or send less"
@@ -116,7 +117,10 @@ class RestChannel:
 
     self._errors = httpx
     kind = httpx.Client if blocking else httpx.AsyncClient
-    self._http = kind(base_url=endpoint, timeout=timeout_s)
+    try:
+      self._http = kind(base_url=endpoint, timeout=timeout_s)
+    except httpx.InvalidURL:
+      raise _bad_endpoint(endpoint) from None
     self._endpoint, self._timeout_s = endpoint, timeout_s
     self._path = f"/v1/models/{urllib.parse.quote(model_name, safe='')}"
 
@@ -155,6 +159,8 @@ class RestChannel:
   async def _exchange(self, method, path, **kwargs):
     try:
       response = await awaited(self._http.request(method, path, **kwargs))
+    except (self._errors.ConnectTimeout, self._errors.PoolTimeout) as error:
+      raise _failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
     except self._errors.TimeoutException as error:
       raise _failure("DEADLINE_EXCEEDED", self._endpoint, _late(self._timeout_s)) from error
     except self._errors.TransportError as error:
@@ -224,6 +230,8 @@ class GrpcChannel:
     except self._grpc.RpcError as error:
       code = error.code().name
       details = _late(self._timeout_s) if code == "DEADLINE_EXCEEDED" else error.details()
+      if code == "RESOURCE_EXHAUSTED" and "larger than max" in (details or ""):
+        code, details = "INVALID_ARGUMENT", f"{details}; lower chunk_size"
       raise _failure(code, self._endpoint, first_line(details or "no reason")) from error
 
   def _open(self):
@@ -257,18 +265,22 @@ def _reading(endpoint):
 
 
 def _parsed(endpoint):
-  parts = urllib.parse.urlsplit(endpoint)
   try:
+    parts = urllib.parse.urlsplit(endpoint)
     whole = parts.scheme in ("http", "https", "grpc", "grpcs") and parts.hostname
     whole = whole and (parts.port or parts.scheme.startswith("http"))
-  except ValueError:  # a port that is no port
-    whole = False
+  except ValueError:  # a port or an address that is none
+    raise _bad_endpoint(endpoint) from None
   if not whole or (parts.scheme.startswith("grpc") and parts.path.strip("/")) or parts.query:
-    raise InputError(
-        f"expected an endpoint such as http://127.0.0.1:8501 or grpc://127.0.0.1:8500, got"
-        f" {endpoint!r}; correct it."
-    )
+    raise _bad_endpoint(endpoint)
   return parts
+
+
+def _bad_endpoint(endpoint):
+  return InputError(
+      f"expected an endpoint such as http://127.0.0.1:8501 or grpc://127.0.0.1:8500, got"
+      f" {endpoint!r}; correct it."
+  )
 
 
 def _version_path(version):

@@ -41,8 +41,6 @@ class Request:
 
   def __init__(self, body):
     self.document = parse(body)
-    # NumPy would take them for 1 and 0 without a word.
-    self._may_have_bools = b"true" in body or b"false" in body
     self.signature_name = self.document.get("signature_name", "")
     if not isinstance(self.signature_name, str):
       raise _invalid(
@@ -80,7 +78,7 @@ class Request:
     try:
       if dtype == tf.string:
         return _strings(value)
-      return _numbers(value, dtype, self._may_have_bools)
+      return _numbers(value, dtype)
     except ServingError as error:
       raise ServingError(
           error.code, f"Failed to process input {name}. Error: {error.message}"
@@ -96,7 +94,7 @@ def parse(body):
   if not body:
     raise _invalid("JSON Parse error: The document is empty")
   try:
-    document = json.loads(body)
+    document = json.loads(str(body, "utf-8"))
   except RecursionError:
     raise _too_deep() from None
   except ValueError as error:  # UnicodeDecodeError is one, too
@@ -159,22 +157,23 @@ def _only_column(value, dtypes, otherwise):
   return {next(iter(dtypes)): value}
 
 
-def _numbers(value, dtype, may_have_bools):
+def _numbers(value, dtype):
   """A nested list as an array of floats."""
   if not dtype.is_floating:
     raise ServingError(
         "UNIMPLEMENTED", f"Conversion of JSON Value: {_shown(value)} to type: {dtype.name}"
     )
   try:
-    array = np.array(value)
-  except ValueError:  # lists of several lengths
-    array = np.array(None)
-  if may_have_bools or array.dtype.kind not in "fiu" or _is_large(array):
+    # Without `object` a text among the numbers makes each as wide as the text.
+    array = np.array(value, object)
+    floats = array.astype(np.float64)
+  except (ValueError, TypeError, OverflowError):  # lists of several lengths, other things
     _check_leaves(value, dtype)
-  try:
-    return np.asarray(array if array.dtype != object else value, dtype.as_numpy_dtype)
-  except (ValueError, TypeError):
     raise _too_deep() from None
+  # NumPy takes true for 1 without a word.
+  if not set(map(type, array.ravel().tolist())) <= {int, float} or _is_large(floats):
+    _check_leaves(value, dtype)
+  return floats.astype(dtype.as_numpy_dtype)
 
 
 def _is_large(array):

@@ -25,7 +25,7 @@ _MODES = (1, 3, 4)  # channels of the images that a PNG, and a browser, can show
 _HEADERS = {
     # Nothing from elsewhere; what comes from a model's files is text and pictures.
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline';"
-    " style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'",
+    " style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",  # a new version may be another model
 }

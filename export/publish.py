@@ -8,6 +8,7 @@ folder (`.tmp-*`), which servers ignore; the next export on the same machine rem
 
 import contextlib
 import fcntl
+import filecmp
 import functools
 import os
 import pathlib
@@ -84,9 +85,19 @@ def rollback(base, number, keep=None):
 
   def write(path):
     shutil.copytree(old, path)
-    _check_codes(path, _serve(old, images), images, tolerance=0.0)
+    _check_copy(path, old)
+    # Not to the bit: a GPU may choose another algorithm in another session.
+    _check_codes(path, _serve(old, images), images, _HALF_PRECISION_TOLERANCE)
 
   return _publish(write, base, keep)
+
+
+def _check_copy(path, old):
+  for file in (file for file in old.rglob("*") if file.is_file()):
+    if not filecmp.cmp(file, path / file.relative_to(old), shallow=False):
+      raise ImaeError(
+          f"expected an exact copy of {file}, got another; nothing was published. Try again."
+      )
 
 
 def check(model, path, alignment=None):
@@ -111,6 +122,8 @@ def _publish(write, base, keep):
       write(staging / "model")
       _flush(staging / "model")
       number = _rename_to_next(staging / "model", base)
+      with contextlib.suppress(OSError):  # the version is there, whatever a power cut does
+        _sync(base)
     except (OSError, tf.errors.OpError) as error:
       raise ImaeError(
           f"expected to write and load a SavedModel in {base}, got: {codes.last_line(error)};"
@@ -252,11 +265,15 @@ def _flush(path):
   """Waits until files and folders are on the disk: a power cut may not undo what is public."""
   for folder, _, files in os.walk(path):
     for name in [*files, "."]:
-      descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
-      try:
-        os.fsync(descriptor)
-      finally:
-        os.close(descriptor)
+      _sync(os.path.join(folder, name))
+
+
+def _sync(path):
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def _rename_to_next(path, base):

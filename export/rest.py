@@ -20,6 +20,7 @@ from starlette import applications
 from starlette import requests
 from starlette import responses
 from starlette import routing
+from starlette.middleware import trustedhost
 
 from imae_tf.export import json_tensors
 from imae_tf.export import page
@@ -37,20 +38,28 @@ _POST = re.compile(_MODEL + ":(classify|regress|predict)", re.IGNORECASE)
 _GET = re.compile(_MODEL + "(?:/(metadata))?", re.IGNORECASE)
 _OWN = re.compile("/v1/.*|/v1", re.IGNORECASE)
 _MOST_VERSION = 2**63 - 1
+_LARGE = 2**18  # bytes; to or from JSON some milliseconds
 _log = logging.getLogger(__name__)
 
 
-def app(server, *, max_request_bytes=32 * 2**20, timeout_s=30.0):
+def app(server, *, max_request_bytes=32 * 2**20, timeout_s=30.0, hosts=None):
   """The application, with the page at `/`.
 
   Args:
     server: a `serving.Server`.
     max_request_bytes: of a body; a larger one is answered with 413.
     timeout_s: for a body to arrive, and again for its answer; then 504.
+    hosts: the names under which browsers may ask; None for any. On loopback others come from
+      sites that have given their own name this machine's address.
   """
   handler = _Handler(server, max_request_bytes, timeout_s)
   everything = routing.Route("/{path:path}", handler)
   application = applications.Starlette(routes=[*page.routes(server), everything])
+  if hosts:
+    allowed = [f"[{host}]" if ":" in host else host for host in hosts]
+    application.add_middleware(
+        trustedhost.TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False
+    )
   # A path may hold a line break, which no route matches and a redirect would answer.
   application.router.default = handler
   application.router.redirect_slashes = False
@@ -80,14 +89,14 @@ class _Handler:
     except requests.ClientDisconnect:
       response = _error(499, "The client is gone.")  # so nobody reads it
     except Exception:
-      _log.exception("%s %s failed.", request.method, request.url.path)
+      _log.exception("%s %s failed.", request.method, request.scope["path"])
       response = _error(500, "Internal error; the server's log has more.")
     if self._server.leaving:
       response.headers["Connection"] = "close"
     return response
 
   async def _answer(self, request):
-    path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
+    path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1")
     path = path.partition("?")[0]
     if request.method == "POST" and (found := _POST.fullmatch(path)):
       name, version, label, method = found.groups()
@@ -105,7 +114,7 @@ class _Handler:
     raise ServingError(code, f"Malformed request: {request.method} {path[:200]}")
 
   async def _predict(self, named, body):
-    request = json_tensors.Request(body)
+    request = await _apart(len(body), json_tensors.Request, body)
     version = self._server.resolve(*named)
     _, signatures = self._server.metadata(version)
     name = request.signature_name or serving.DEFAULT_SIGNATURE
@@ -113,11 +122,11 @@ class _Handler:
       raise ServingError(
           "INVALID_ARGUMENT", f'Serving signature name: "{name}" not found in signature def'
       )
-    inputs, in_rows = request.inputs(signatures[name])
+    inputs, in_rows = await _apart(len(body), request.inputs, signatures[name])
     _, outputs = await self._server.answer(name, inputs, version, self._timeout_s)
-    return responses.Response(
-        json_tensors.response(outputs, in_rows), media_type="application/json"
-    )
+    size = sum(value.nbytes for value in outputs.values())
+    content = await _apart(size, json_tensors.response, outputs, in_rows)
+    return responses.Response(content, media_type="application/json")
 
   def _classify_or_regress(self, named, method, body):
     """What TF Serving says of a model whose signatures are all for `predict`."""
@@ -195,6 +204,13 @@ class _Handler:
           " a request."
       )
     return b"".join(chunks)
+
+
+async def _apart(size, function, *arguments):
+  """The function's result; of many bytes, in a thread, so that others are answered meanwhile."""
+  if size > _LARGE:
+    return await asyncio.to_thread(function, *arguments)
+  return function(*arguments)
 
 
 class _TooLarge(Exception):

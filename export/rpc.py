@@ -143,6 +143,8 @@ def _array(name, proto, max_bytes):
       raise ValueError(f"no shape: {sizes}")
     if math.prod(sizes) * (dtype.size or 1) > max_bytes:
       raise ValueError(f"the shape {sizes}, of more than {max_bytes} bytes")
+    if dtype == tf.string and len(proto.string_val) != math.prod(sizes):
+      raise ValueError(f"{len(proto.string_val)} strings for the shape {sizes}")
     return tf.make_ndarray(proto)
   except Exception as error:  # make_ndarray raises many types
     raise ServingError(

@@ -26,6 +26,7 @@ from imae_tf.errors import InputError
 
 _LEAVING_S = 0.5  # for clients with open connections to learn that they should go
 _GRACE_S = 30.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _BASE = flags.DEFINE_string("base", None, "Folder of the versions 1, 2, ...", required=True)
 _REST_PORT = flags.DEFINE_integer(
@@ -106,10 +107,16 @@ async def _serve(server):
       return contextlib.nullcontext()  # they are ours
 
   max_bytes = int(_MAX_REQUEST_MB.value * 2**20)
-  application = rest.app(server, max_request_bytes=max_bytes, timeout_s=_REST_TIMEOUT_S.value)
+  application = rest.app(
+      server,
+      max_request_bytes=max_bytes,
+      timeout_s=_REST_TIMEOUT_S.value,
+      hosts=_LOOPBACK if _HOST.value in _LOOPBACK else None,
+  )
   listener = rpc.grpc_server(server, max_request_bytes=max_bytes)
   config = uvicorn.Config(
-      application, lifespan="off", log_level="error", timeout_graceful_shutdown=int(_GRACE_S)
+      application, lifespan="off", ws="none", log_level="error",
+      timeout_graceful_shutdown=int(_GRACE_S),
   )
   stop = asyncio.Event()
   for number in (signal.SIGTERM, signal.SIGINT):

@@ -42,6 +42,7 @@ class Server:
       request runs alone.
     batch_timeout_s: how long a request waits for others although a worker is idle.
     max_queue: requests that may wait.
+    max_rows: of a request: a few bytes may ask for many images.
     poll_s: seconds between looks at the base folder; 0 for none but `refresh`.
     version_limit: how many versions to serve, the newest ones.
     workers: batches that run at a time; None for as many as there are cores.
@@ -62,6 +63,7 @@ class Server:
       max_batch_size=128,
       batch_timeout_s=0.0,
       max_queue=1000,
+      max_rows=4096,
       poll_s=1.0,
       version_limit=1,
       workers=None,
@@ -69,6 +71,7 @@ class Server:
     self.model_name = model_name
     self._base = pathlib.Path(base).expanduser()
     self._limit = version_limit
+    self._max_rows = max_rows
     self._lock = threading.Lock()
     self._served = {}  # {number: _Version}
     self._states = {}  # {number: (state, error code, error message)}
@@ -106,12 +109,18 @@ class Server:
     served = self._acquire(version)
     try:
       inputs = served.checked(signature, inputs)
+      rows = _rows(inputs)
+      if rows is not None and rows > self._max_rows:
+        raise ServingError(
+            "INVALID_ARGUMENT",
+            f"expected at most {self._max_rows} rows in a request, got {rows}; send them in parts.",
+        )
       shapes = tuple(value.shape[1:] for value in inputs.values())
       future = self._batcher.submit(
           (served.number, signature, shapes),
           lambda batch: served.run(signature, batch),
           inputs,
-          _rows(inputs),
+          rows,
           deadline,
       )
     except BaseException:
@@ -275,7 +284,9 @@ class Server:
       done = served.retired and not served.users
     if done:
       served.close()
-      self._set_state(served.number, "END")
+      with self._lock:
+        if served.number not in self._served:  # it may have come back in the meantime
+          self._states[served.number] = ("END", "OK", "")
 
   def _set_state(self, number, state, code="OK", message=""):
     with self._lock:

@@ -532,7 +532,8 @@ class TestBadInput:
       "endpoint",
       [
           "", "localhost:8501", "ftp://host:1", "grpc://host", "http://", "http://host:99999999",
-          "grpc://host:8500/path", "http://host:1?x=2",
+          "grpc://host:8500/path", "http://host:1?x=2", "http://[::1:8501", "http://ä..b:1",
+          "http://host:1\n",
       ],
   )
   def test_endpoint(self, endpoint):

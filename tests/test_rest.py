@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import tracemalloc
 
 import bad_requests
 import exports
@@ -381,6 +382,43 @@ class TestFuzz:
     assert_in_protocol(
         response, {"predictions"}, {"model_version_status"}, {"model_spec", "metadata"}
     )
+
+
+def test_a_text_among_numbers_takes_no_memory(client):
+  body = rows([[0.5] * 20_000 + ["a" * 10_000]])  # 800 MB as an array of texts
+  tracemalloc.start()
+  try:
+    response = client.post(PREDICT, content=body)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert response.status_code == 400 and "is not of expected type" in response.json()["error"]
+  assert peak < 50e6
+
+
+def test_another_encoding_than_utf_8_is_refused(client):
+  body = json.dumps({"instances": [[True, 0.5]]}).encode("utf-16")
+  response = client.post(PREDICT, content=body)
+  assert response.status_code == 400 and "JSON Parse error" in response.json()["error"]
+
+
+def test_large_bodies_are_read_and_written_alike(server, reference):
+  x = exports.images(300)  # JSON of more than 256 KiB, which threads read and write
+  client = Client(rest.app(server))
+  answer = client.post(PREDICT, content=rows(x.tolist())).json()["predictions"]
+  expected = reference("encode", x=x)["y"]
+  np.testing.assert_allclose([row["y"] for row in answer], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "host,status",
+    [("127.0.0.1:8501", 200), ("localhost", 200), ("[::1]:8501", 200), ("rebound.example", 400)],
+)
+def test_on_loopback_other_names_are_refused(server, host, status):
+  application = rest.app(server, hosts=("127.0.0.1", "localhost", "::1"))
+  for path in ("/", "/page/model", MODEL):
+    response = Client(application).request("GET", path, headers={"Host": host})
+    assert response.status_code == status, path
 
 
 def test_a_vanished_client_harms_nobody(server, client):

@@ -213,6 +213,9 @@ BAD = [
      Code.INVALID_ARGUMENT, "expected a TensorProto"),
     ("a tensor bomb", request(x=tensor(**shape(2**40, 8, 8, 1), float_val=[0.5])),
      Code.INVALID_ARGUMENT, f"of more than {MAX_BYTES} bytes"),
+    ("one string for a large shape", request("encode_image_bytes", image_bytes=tensor().__class__(
+        dtype=types_pb2.DT_STRING, string_val=[b"a"], **shape(1000))),
+     Code.INVALID_ARGUMENT, "1 strings for the shape [1000]"),
     ("an image bomb", request("encode_image_bytes", image_bytes=[
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0"]), Code.INVALID_ARGUMENT,
      "expected images of [8, 8] (height, width) pixels, got [65536, 65536]"),

@@ -383,6 +383,15 @@ class TestImages:
     whole = sizes.index(shape[:2])
     assert set(sizes[:whole]) == {None} and set(sizes[whole:]) == {shape[:2]}
 
+  def test_a_frame_behind_a_stuffed_byte_is_seen(self):
+    """libjpeg skips FF 00 and reads on: what follows is no segment to be skipped."""
+    hidden, shown = (
+        b"\xff\xc0\0\x0b\x08" + struct.pack(">HH", side, side) + b"\1\1\x11\0"
+        for side in (20_000, 8)
+    )
+    content = b"\xff\xd8\xff\0" + struct.pack(">H", len(hidden) + 2) + hidden + shown
+    assert image_header.size(content) == (20_000, 20_000)
+
   @hypothesis.given(
       st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b""]), st.binary(max_size=200)
   )
@@ -561,3 +570,24 @@ def _damage(path, how):
     path.mkdir()
   else:
     warmup.write(path, ["encode"], (4, 4, 1), 5, 3)
+
+
+def test_a_request_of_too_many_rows_is_refused(serve):
+  server = serve(max_rows=3)
+  y, z = np.eye(5, dtype="float32")[[0] * 4], np.zeros((4, 3), "float32")
+  error = failure(server.predict, "decode", {"y": y, "z": z})
+  assert error.code == "INVALID_ARGUMENT" and "at most 3 rows in a request, got 4" in error.message
+  assert server.predict("decode", {"y": y[:3], "z": z[:3]}).result(_TIMEOUT)["x"].shape[0] == 3
+
+
+def test_a_version_that_comes_back_stays_available(serve, models, base):
+  """Its former self ends only when its last answer is given, and says nothing of the new one."""
+  server = serve()
+  former = server._acquire(None)
+  second = publish(models[1], base, 2)
+  server.refresh()
+  shutil.rmtree(second)
+  server.refresh()
+  assert server.status(1) == [(1, "AVAILABLE", "OK", "")]
+  server._release(former)
+  assert server.status(1) == [(1, "AVAILABLE", "OK", "")]

@@ -257,7 +257,7 @@ class TestBadRequests:
     assert "expected a body of at most 33554432 bytes" in response.json()["error"]
     # A client that asks first is told before it sends anything.
     with socket.create_connection(server.address, _TIMEOUT) as sock:
-      sock.sendall(b"POST /v1/models/imae:predict HTTP/1.1\r\nHost: a\r\n"
+      sock.sendall(b"POST /v1/models/imae:predict HTTP/1.1\r\nHost: localhost\r\n"
                    b"Content-Length: 50000000\r\nExpect: 100-continue\r\n\r\n")
       assert sock.recv(1000).startswith(b"HTTP/1.1 413 ")
 
@@ -265,7 +265,7 @@ class TestBadRequests:
 class TestFaults:
 
   def test_slow_clients_hold_nobody_up(self, client, server):
-    head = b"POST /v1/models/imae:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n"
+    head = b"POST /v1/models/imae:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
     with contextlib.ExitStack() as stack:
       for i in range(100):
         sock = stack.enter_context(socket.create_connection(server.address, _TIMEOUT))
@@ -275,7 +275,7 @@ class TestFaults:
 
   def test_vanished_clients_harm_nobody(self, client, server, stubs):
     body = bad_requests.rows(bad_requests.X * 50).encode()
-    head = b"POST /v1/models/imae:predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /v1/models/imae:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     for i in range(60):
       with socket.create_connection(server.address, _TIMEOUT) as sock:
         if i % 3 == 0:  # no polite goodbye either
