@@ -633,7 +633,7 @@ class TestImports:
   def test_works_without_tensorflow(self, fake):
     servers = [kind(fake) for kind in fake_servers.SERVERS.values()]
     done = subprocess.run(
-        [sys.executable, "-c", _CLEAN, *(server.endpoint for server in servers)],
+        [sys.executable, "-P", "-c", _CLEAN, *(server.endpoint for server in servers)],
         capture_output=True, check=False, text=True,
     )
     for server in servers:

@@ -225,7 +225,8 @@ class TestPublish:
 class TestRollback:
 
   @pytest.fixture(scope="class")
-  def base(self, model, tmp_path_factory):
+  @classmethod
+  def base(cls, model, tmp_path_factory):
     base = tmp_path_factory.mktemp("rollback")
     for each in (model, make_model(seed=1)):
       publish.publish(each, base, images=images(20))
