@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 import scipy.optimize
 import tensorflow as tf
+from sklearn import metrics as sk_metrics
 
 from imae_tf.errors import InputError
 from imae_tf.export import codes as codes_lib
@@ -87,7 +88,9 @@ def to_version(model, base, number, images):
   decisive = next(iter(images))
   if len(images[decisive]) == 0:
     raise InputError("expected images to align with, got none; name a data set that has some.")
-  theirs = {split: _encode(encoder, x) for split, x in images.items()}
+  theirs = {
+      split: codes_lib.encode_batches(encoder, _batches(x), len(x)) for split, x in images.items()
+  }
   ours = {split: model.encode(x) for split, x in images.items()}
   categories = match_categories(theirs[decisive]["y"], ours[decisive]["y"])
   dimensions, correlations = match_dimensions(theirs[decisive]["z"], ours[decisive]["z"])
@@ -122,7 +125,9 @@ def match_categories(reference, y):
     [K2] integers, column i of the reference being column `result[i]` of y. Among equals, as
     the order of empty categories, it is the one of the largest common probability.
   """
-  counts = _counts(reference, y)
+  counts = sk_metrics.confusion_matrix(
+      reference.argmax(axis=1), y.argmax(axis=1), labels=range(y.shape[1])
+  )
   # The common probabilities sum to less than 1, so that no count gives way to them.
   common = reference.astype("float64").T @ y.astype("float64") / (len(y) + 1)
   return scipy.optimize.linear_sum_assignment(counts + common, maximize=True)[1]
@@ -182,16 +187,8 @@ def _check_same_sizes(model, encoder, number):
       )
 
 
-def _encode(encoder, x):
-  parts = [encoder(x[start : start + _BATCH]) for start in range(0, len(x), _BATCH)]
-  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _counts(reference, y):
-  """[K2, K2]: how many images are most probably i in the reference and j in y."""
-  categories = np.arange(y.shape[1])
-  of_reference = reference.argmax(axis=1)[:, np.newaxis] == categories
-  return (of_reference.T.astype("float64") @ (y.argmax(axis=1)[:, np.newaxis] == categories))
+def _batches(x):
+  return (x[start : start + _BATCH] for start in range(0, len(x), _BATCH))
 
 
 def _agreements(reference, y, categories):

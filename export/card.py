@@ -4,14 +4,12 @@ Nothing in it is written by hand: what the run did not measure is said to be mis
 """
 
 import pathlib
-import shlex
+
+from imae_tf import plots
+from imae_tf import workdir as workdirs
 
 CARD = "assets.extra/MODEL_CARD.md"
 
-_TITLES = {
-    "imae": "IMAE", "vae": "VAE", "betavae": "beta-VAE", "infovae": "InfoVAE",
-    "jointvae": "JointVAE", "betatcvae": "beta-TCVAE",
-}
 # Of metrics.json: (key, decimals, what it is).
 _FIGURES = (
     ("accuracy", 3, "Hungarian accuracy: each category counts as the label that suits it best"),
@@ -23,15 +21,10 @@ _FIGURES = (
     ("total_correlation", 2, "TC(y,z), nats"),
     ("reconstruction", 1, "reconstruction from p(y\\|x) and the mean of z, nats per image"),
     ("reconstruction_floor", 1, "its floor: what perfect reconstructions would cost"),
-    ("used_categories", 0, "categories that are some image's most probable one"),
+    ("used_categories", 0, "categories with 1% of an even share of the images, or more"),
     ("active_units", 0, "dimensions of z that move with the image"),
 )
 _LABELLED = ("accuracy", "nmi", "ari")
-# Settings of a recipe that imae-train has no flag for.
-_WITHOUT_FLAG = {
-    "learning_rate_decay", "logits_stddev", "marginals", "momentum", "vat_detach", "vat_xi",
-    "weight_scale",
-}
 
 
 def write(path, description, config=None, typical_of=None):
@@ -66,7 +59,7 @@ def text(description, config=None, typical_of=None):
 
 
 def _head(description):
-  title = _TITLES.get(description["method"], description["method"])
+  title = plots.NAMES.get(description["method"], description["method"])
   return (
       f"# {title} on {description['dataset'] or 'data that was not recorded'}\n\n"
       f"Images {_shape(description)} to a category of {description['num_categories']} and"
@@ -197,7 +190,7 @@ def _limits(description):
   if used is not None and used < description["num_categories"]:
     lines.append(
         f"- {description['num_categories'] - used} of {description['num_categories']} categories"
-        " are no image's most probable one."
+        " have no images, or hardly any."
     )
   return "\n".join(lines)
 
@@ -208,38 +201,7 @@ def _training(config):
   settings = config.get("settings", {})
   listed = ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
   rest = f"\n\nAll settings of the run: {listed}." if listed else ""
-  return f"## Training\n\n```sh\n{command(config)}\n```{rest}"
-
-
-def command(config):
-  """The imae-train command of a run's config.json, but for settings without a flag.
-
-  The settings that differ from the recipe's are flags; those that imae-train has no flag
-  for are in the list of all settings alone.
-  """
-  from imae_tf import recipes
-
-  names = ("dataset", "method", "num_categories", "latent_dim", "epochs", "seed")
-  given = {"recipe": config.get("recipe_name", config["recipe"])}
-  given |= {name: config[name] for name in names if name in config}
-  if config.get("holdout"):
-    given["holdout"] = config["holdout"]
-  recipe = recipes.get(given["recipe"], config["dataset"], config["method"])
-  usual = recipes.settings(recipe, config["method"])
-  settings = config.get("settings", {})
-  for name in settings.keys() & usual.keys() - _WITHOUT_FLAG:
-    value = settings[name]
-    if value is not None and value != _plain(usual[name]):
-      given[name] = ",".join(map(str, value)) if isinstance(value, list) else value
-  flags = [
-      f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
-      for name, value in sorted(given.items())
-  ]
-  return shlex.join(["imae-train", *flags, "--workdir=WORKDIR"])
-
-
-def _plain(value):
-  return list(value) if isinstance(value, tuple) else value
+  return f"## Training\n\n```sh\n{workdirs.command(config)}\n```{rest}"
 
 
 def _versions(description):

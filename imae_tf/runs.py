@@ -203,14 +203,18 @@ def _start_ranker(session):
   Scores are `metrics.neighbor_information` or, with the recipe's restart_score "agreement",
   `metrics.agreement`.
   """
-  x, neighbors = metrics.neighborhood(session.data, "train", session.run.seed)
+  run, data = session.run, session.data
+  if run.recipe.restart_score == "agreement":
+    x, neighbors = data.sample("train", metrics.MAX_CODES, run.seed), None
+  else:
+    x, neighbors = metrics.neighborhood(data, "train", run.seed)
 
   def categories_of(folder):
     model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
     return model.encode(x)["y"].argmax(axis=1)
 
   def scores_of(found):
-    if session.run.recipe.restart_score == "agreement":
+    if neighbors is None:
       return dict(zip(found, metrics.agreement(list(found.values()))))
     return {i: metrics.neighbor_information(c, neighbors) for i, c in found.items()}
 

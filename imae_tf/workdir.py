@@ -14,10 +14,12 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imae_tf import recipes
 from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
 from imae_tf.errors import first_line
@@ -31,6 +33,11 @@ _NEEDED = {"dataset", "method", "recipe", "epochs", "seed", "holdout", "num_cate
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
 _PARTIAL_CHECKPOINT = re.compile(r"epoch-(\d+)-step-(\d+)\.(keras|json)")
 _KEPT_CHECKPOINTS = 2
+# Settings of a recipe that imae-train has no flag for.
+_WITHOUT_FLAG = {
+    "learning_rate_decay", "logits_stddev", "marginals", "momentum", "vat_detach", "vat_xi",
+    "weight_scale",
+}
 
 
 @contextlib.contextmanager
@@ -337,6 +344,30 @@ def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
       f"report          {pathlib.Path(workdir) / 'report.html'}",
   ]
   return "\n".join(lines)
+
+
+def command(config: dict[str, Any]) -> str:
+  """The imae-train command of a run's config.json, but for settings without a flag.
+
+  The settings that differ from the recipe's are flags; those that imae-train has no flag
+  for are in the list of all settings alone.
+  """
+  names = ("dataset", "method", "num_categories", "latent_dim", "epochs", "seed")
+  given = {name: config[name] for name in (*names, "recipe") if name in config}
+  if config.get("holdout"):
+    given["holdout"] = config["holdout"]
+  recipe = recipes.get(given["recipe"], config["dataset"], config["method"])
+  usual = json.loads(json.dumps(recipes.settings(recipe, config["method"])))  # as in a file
+  settings = config.get("settings", {})
+  for name in settings.keys() & usual.keys() - _WITHOUT_FLAG:
+    value = settings[name]
+    if value is not None and value != usual[name]:
+      given[name] = ",".join(map(str, value)) if isinstance(value, list) else value
+  flags = [
+      f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
+      for name, value in sorted(given.items())
+  ]
+  return shlex.join(["imae-train", *flags, "--workdir=WORKDIR"])
 
 
 def _damaged_history(path, what):

@@ -9,7 +9,6 @@ results/benchmark_NAME.json are the outputs of `python -m benchmarks.NAME`.
 """
 
 import argparse
-import dataclasses
 import functools
 import json
 import pathlib
@@ -35,10 +34,12 @@ OTHERS = ("digits_5_categories", "digits_20_categories")
 PUBLISHED = "| MNIST, as the paper reports IMAE (Table 4a) | | | | 1.8 | 117.9 | 7.2 | 0.8 |"
 
 
-def collect(workdirs):
+def collect(folders):
   """{"command", "versions", "settings", "runs", "mean", "std"} of runs that differ in the seed."""
-  configs = [_read(w / "config.json") for w in workdirs]
-  runs = [_read(w / "metrics.json") for w in workdirs]
+  from imae_tf import workdir as workdirs
+
+  configs = [_read(folder / "config.json") for folder in folders]
+  runs = [_read(folder / "metrics.json") for folder in folders]
   config = configs[0]
   for other in configs:
     if any(other[key] != config[key] for key in config if key not in ("seed", "versions")):
@@ -46,8 +47,8 @@ def collect(workdirs):
   names = [name for name in runs[0] if isinstance(runs[0][name], float)]
   values = {name: [run[name] for run in runs] for name in names}
   return {
-      "command": f"imae-train{_flags(config)} --seed=SEED --workdir=W"
-      " && imae-evaluate --workdir=W",
+      "command": f"{workdirs.command({**config, 'seed': 'SEED'})}"
+      " && imae-evaluate --workdir=WORKDIR",
       "versions": config["versions"],
       "settings": {"epochs": config["epochs"], **config["settings"]},
       "seeds": [c["seed"] for c in configs],
@@ -55,19 +56,6 @@ def collect(workdirs):
       "mean": {name: statistics.fmean(v) for name, v in values.items()},
       "std": {name: statistics.stdev(v) for name, v in values.items() if len(v) > 1},
   }
-
-
-def _flags(config):
-  """The flags that give this configuration: those that differ from the recipe's values."""
-  from imae_tf import recipes
-
-  recipe = recipes.get(config["recipe"], config["dataset"], config["method"])
-  usual = {"method": "imae", "recipe": "tuned", "holdout": 0}
-  usual |= {"num_categories": 10, "latent_dim": 10, **dataclasses.asdict(recipe)}
-  usual = json.loads(json.dumps(usual))
-  given = {**{name: config[name] for name in usual if name in config}, **config["settings"]}
-  changed = {name: value for name, value in given.items() if value != usual[name]}
-  return "".join(f" --{n}={v}" for n, v in {"dataset": config["dataset"], **changed}.items())
 
 
 def search(workdir):

@@ -1,6 +1,7 @@
 """Shared fixtures: real digits, tiny models, and where the real MNIST lies."""
 
 import os
+import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -45,3 +46,46 @@ def tiny_model():
 @pytest.fixture
 def rng():
   return np.random.default_rng(0)
+
+
+# ---- served models ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+  """Two SavedModels of different weights."""
+  import exports
+
+  from imae_tf.export import savedmodel
+
+  folder = tmp_path_factory.mktemp("models")
+  for seed in (0, 1):
+    savedmodel.write(exports.make_model(seed), folder / str(seed), dataset="digits")
+  return [folder / "0", folder / "1"]
+
+
+@pytest.fixture(scope="module")
+def base(models, tmp_path_factory):
+  """A base folder whose version 1 is the first of `models`."""
+  base = tmp_path_factory.mktemp("served") / "base"
+  base.mkdir()
+  shutil.copytree(models[0], base / "1")
+  return base
+
+
+@pytest.fixture(scope="module")
+def server(base):
+  """The core of a server on `base`; it looks for versions only when told."""
+  from imae_tf.export import serving
+
+  server = serving.Server(base, poll_s=0)
+  yield server
+  server.close(0)
+
+
+@pytest.fixture(scope="module")
+def reference(base):
+  """See `exports.reference`; of version 1."""
+  import exports
+
+  return exports.reference(base / "1")

@@ -6,6 +6,7 @@ import os
 import keras
 import numpy as np
 import PIL.Image
+import tensorflow as tf
 
 from imae_tf import IMAE
 from imae_tf import networks
@@ -26,6 +27,17 @@ def make_model(seed=0, image_shape=SHAPE):
   model.compile(keras.optimizers.Adam(), jit_compile=True)
   model.optimizer.build(model.trainable_variables)
   return model
+
+
+def reference(path):
+  """A SavedModel through TensorFlow's other loader: (signature, inputs) -> {output: array}."""
+  loaded = tf.saved_model.load(str(path))
+
+  def call(signature, **inputs):
+    tensors = {name: tf.constant(value) for name, value in inputs.items()}
+    return {k: v.numpy() for k, v in loaded.signatures[signature](**tensors).items()}
+
+  return call
 
 
 def images(n, seed=0):

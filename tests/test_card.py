@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 
 from imae_tf import recipes
+from imae_tf import workdir as workdirs
 from imae_tf.export import card
 
 EVALUATION = {
@@ -53,7 +54,7 @@ def test_the_figures_are_those_of_the_run_with_n():
       "accuracy of k means on the same images | 0.736 |",
       "| z0 | 1.50 | 1.75 |",
       "| z1 | 0.25 | 0.26 |",
-      "1 of 5 categories are no image's most probable one",
+      "1 of 5 categories have no images, or hardly any",
   ):
     assert row in text, row
 
@@ -130,7 +131,7 @@ def test_the_command_trains_the_same_run(method, recipe, changes):
   from imae_tf.trainers import run_flags
 
   expected = config(method, recipe, **changes)
-  program, *arguments = shlex.split(card.command(expected))
+  program, *arguments = shlex.split(workdirs.command(expected))
   assert program == "imae-train" and arguments[-1] == "--workdir=WORKDIR"
   flags.FLAGS(["imae-train", *arguments])
   try:
@@ -151,4 +152,4 @@ def test_settings_without_a_flag_are_named_as_such():
   from imae_tf.trainers import train  # noqa: F401
 
   names = {field.name for field in dataclasses.fields(recipes.Recipe)}
-  assert card._WITHOUT_FLAG == {name for name in names if name not in flags.FLAGS}
+  assert workdirs._WITHOUT_FLAG == {name for name in names if name not in flags.FLAGS}

@@ -14,32 +14,15 @@ import httpx
 import hypothesis
 import numpy as np
 import pytest
-import tensorflow as tf
 from bad_requests import MODEL, PIXELS, PREDICT, X, Y, Z, b64, image, rows
 from hypothesis import strategies as st
 
 from imae_tf.export import json_tensors
 from imae_tf.export import rest
-from imae_tf.export import savedmodel
 from imae_tf.export import serving
 from imae_tf.export.serving import ServingError
 
 MAX_BYTES = 200_000
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-  base = tmp_path_factory.mktemp("rest") / "base"
-  base.mkdir()
-  savedmodel.write(exports.make_model(), base / "1", dataset="digits")
-  return base
-
-
-@pytest.fixture(scope="module")
-def server(base):
-  server = serving.Server(base, poll_s=0)
-  yield server
-  server.close(0)
 
 
 class Client:
@@ -72,18 +55,6 @@ class Client:
 @pytest.fixture(scope="module")
 def client(server):
   return Client(rest.app(server, max_request_bytes=MAX_BYTES))
-
-
-@pytest.fixture(scope="module")
-def reference(base):
-  """The SavedModel through TensorFlow's other loader: (signature, inputs) -> outputs."""
-  loaded = tf.saved_model.load(str(base / "1"))
-
-  def call(signature, **inputs):
-    tensors = {name: tf.constant(value) for name, value in inputs.items()}
-    return {k: v.numpy() for k, v in loaded.signatures[signature](**tensors).items()}
-
-  return call
 
 
 def predict(client, **document):

@@ -19,7 +19,6 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from imae_tf.export import rpc
-from imae_tf.export import savedmodel
 from imae_tf.export import serving
 
 MAX_BYTES = 1_000_000
@@ -58,37 +57,10 @@ class Endpoint:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-  base = tmp_path_factory.mktemp("rpc") / "base"
-  base.mkdir()
-  savedmodel.write(exports.make_model(), base / "1", dataset="digits")
-  return base
-
-
-@pytest.fixture(scope="module")
-def server(base):
-  server = serving.Server(base, poll_s=0)
-  yield server
-  server.close(0)
-
-
-@pytest.fixture(scope="module")
 def endpoint(server):
   endpoint = Endpoint(server)
   yield endpoint
   endpoint.close()
-
-
-@pytest.fixture(scope="module")
-def reference(base):
-  """The SavedModel through TensorFlow's other loader: (signature, inputs) -> outputs."""
-  loaded = tf.saved_model.load(str(base / "1"))
-
-  def call(signature, **inputs):
-    tensors = {name: tf.constant(value) for name, value in inputs.items()}
-    return {k: v.numpy() for k, v in loaded.signatures[signature](**tensors).items()}
-
-  return call
 
 
 def request(signature="", outputs=(), model="imae", version=None, label="", **inputs):

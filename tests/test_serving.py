@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from imae_tf.errors import InputError
 from imae_tf.export import batching
 from imae_tf.export import image_header
-from imae_tf.export import savedmodel
 from imae_tf.export import serving
 from imae_tf.export import warmup
 from imae_tf.export.serving import ServingError
@@ -29,25 +28,8 @@ _TIMEOUT = 30  # seconds; a machine may be busy
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-  """Two SavedModels of different weights."""
-  folder = tmp_path_factory.mktemp("models")
-  for seed in (0, 1):
-    savedmodel.write(exports.make_model(seed), folder / str(seed), dataset="digits")
-  return [folder / "0", folder / "1"]
-
-
-@pytest.fixture(scope="module")
 def references(models):
-  """The SavedModels as TensorFlow's other loader has them: (signature, inputs) -> outputs."""
-  def reference(loaded):
-    def call(signature, **inputs):
-      tensors = {name: tf.constant(value) for name, value in inputs.items()}
-      return {k: v.numpy() for k, v in loaded.signatures[signature](**tensors).items()}
-
-    return call
-
-  return [reference(tf.saved_model.load(str(path))) for path in models]
+  return [exports.reference(path) for path in models]
 
 
 def publish(model, base, number):

@@ -32,7 +32,6 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from imae_tf.export import savedmodel
 
 TF_MODEL_SERVER = os.environ.get("TF_MODEL_SERVER")
 PREDICT = "/v1/models/imae:predict"
@@ -40,22 +39,6 @@ STATUS = "/v1/models/imae"
 _TIMEOUT = 120  # seconds; a machine may be busy
 
 ours_alone = pytest.mark.skipif(bool(TF_MODEL_SERVER), reason="a promise of imae-serve")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-  """Two SavedModels of different weights."""
-  folder = tmp_path_factory.mktemp("models")
-  for seed in (0, 1):
-    savedmodel.write(exports.make_model(seed), folder / str(seed), dataset="digits")
-  return [folder / "0", folder / "1"]
-
-
-def reference(model, signature, **inputs):
-  """What a SavedModel answers through TensorFlow's other loader."""
-  tensors = {name: tf.constant(value) for name, value in inputs.items()}
-  outputs = tf.saved_model.load(str(model)).signatures[signature](**tensors)
-  return {name: value.numpy() for name, value in outputs.items()}
 
 
 def publish(model, base, number):
@@ -176,7 +159,7 @@ class TestCodes:
   @pytest.mark.parametrize("n", [1, 7])
   def test_rest(self, client, models, n):
     x = exports.images(n)
-    expected = reference(models[0], "encode", x=x)
+    expected = exports.reference(models[0])("encode", x=x)
     answer = client.post(PREDICT, json={"inputs": x.tolist()})
     assert answer.status_code == 200, answer.text
     assert_outputs_equal(answer.json()["outputs"], expected)
@@ -189,18 +172,19 @@ class TestCodes:
     files = [{"b64": base64.b64encode(exports.encoded(p)).decode()} for p in pixels]
     document = {"signature_name": "encode_image_bytes", "inputs": files}
     answer = client.post(PREDICT, json=document)
-    expected = reference(models[0], "encode", x=pixels[..., None].astype("float32") / 255)
+    expected = exports.reference(models[0])("encode", x=pixels[..., None].astype("float32") / 255)
     assert_outputs_equal(answer.json()["outputs"], expected)
 
   @pytest.mark.parametrize("n", [0, 1, 7])
   def test_grpc(self, stubs, models, n):
     x = exports.images(n)
-    codes = reference(models[0], "encode", x=x)
+    codes = exports.reference(models[0])("encode", x=x)
     decoded = {"y": codes["y"], "z": codes["z"]}
     for signature, inputs in (("", {"x": x}), ("decode", decoded), ("reconstruct", {"x": x})):
       answer = stubs[0].Predict(predict_request(signature, inputs), timeout=_TIMEOUT)
       outputs = {name: tf.make_ndarray(proto) for name, proto in answer.outputs.items()}
-      assert_outputs_equal(outputs, reference(models[0], signature or "serving_default", **inputs))
+      expected = exports.reference(models[0])(signature or "serving_default", **inputs)
+      assert_outputs_equal(outputs, expected)
       assert answer.model_spec.version.value == 1
 
   def test_status_and_metadata(self, client, stubs):
@@ -304,7 +288,7 @@ def test_versions_come_damaged_and_whole(models, tmp_path):
 
     def assert_codes_of(model):
       answer = client.post(PREDICT, json={"inputs": x.tolist()}).json()["outputs"]
-      assert_outputs_equal(answer, reference(model, "encode", x=x))
+      assert_outputs_equal(answer, exports.reference(model)("encode", x=x))
 
     def states():
       listed = client.get(STATUS).json()["model_version_status"]
