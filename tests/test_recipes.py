@@ -32,7 +32,8 @@ def test_paper_weights_are_the_constructor_defaults(method):
       for cls in (imae_tf.models.HybridAutoencoder, imae_tf.methods.METHODS[method])
       for name, parameter in inspect.signature(cls.__init__).parameters.items()
   }
-  names = {*_COMMON, *recipes.METHODS[method]}
+  # A run of the recipe is shorter than JointVAE's own.
+  names = {*_COMMON, *recipes.METHODS[method]} - {"capacity_steps"}
   paper = recipes.settings(recipes.get("paper", "mnist", method), method)
   assert {name: paper[name] for name in names} == {name: defaults[name] for name in names}
 

@@ -117,7 +117,7 @@ def test_what_never_varies_is_no_factor():
 
 def test_a_part_gets_the_recipe_of_the_whole():
   assert recipes.get("tuned", SMALL) == recipes.get("tuned", "shapes")
-  assert recipes.get("tuned", "shapes").network == "conv"
+  assert recipes.get("tuned", "dsprites:2.0.0").network == "conv"
 
 
 @pytest.mark.parametrize(
