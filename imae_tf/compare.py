@@ -274,7 +274,8 @@ def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
 
   Returns:
     A list of {"method", "recipe", "variant", "dataset", "seeds", "n", "epochs", "settings",
-    "versions", "published", "metrics": {name: {"mean", "std", "values"}}}. Names are those of
+    "num_categories", "latent_dim", "versions", "published", "metrics": {name: {"mean", "std",
+    "values"}}}. Names are those of
     metrics.json, pairs flattened ("mi_z.naive"), and `train_seconds`, wall-clock; `std` is
     over seeds, None for one. "published" holds the paper's figures under the same names, None
     where there are none.
@@ -309,6 +310,8 @@ def _row(key, members):
       "n": n,
       "epochs": epochs,
       "settings": config["settings"],
+      "num_categories": config["num_categories"],
+      "latent_dim": config["latent_dim"],
       "versions": config["versions"],
       "published": published and dict(zip(PUBLISHED_NAMES, published)),
       "metrics": {name: statistics_of(found) for name, found in values.items()},

@@ -25,7 +25,7 @@ ROWS = {
     "digits": "`digits`, tuned",
     "mnist": "`mnist`, tuned",
     "fashion_mnist": "`fashion_mnist`, tuned",
-    "mnist_paper": "`mnist`, `--recipe=paper`",
+    "mnist_paper": "`mnist`, `--recipe=paper --epochs=50`",
 }
 
 DATASETS = ("mnist", "fashion_mnist", "shapes", "noise")  # of the comparison
@@ -125,7 +125,8 @@ def _key(row):
 
 
 def _same_run(old, new):
-  return all(old[name] == new[name] for name in ("n", "settings"))
+  names = ("n", "settings", "num_categories", "latent_dim")
+  return all(old[name] == new[name] for name in names)
 
 
 def _joined(old, new):
@@ -149,8 +150,10 @@ def _compare_command(row):
   from imae_tf import recipes
 
   flags = {
-      "methods": row["method"], "recipes": row["recipe"], "datasets": row["dataset"],
+      "methods": row["method"], "recipes": row["recipe"],
+      "datasets": "noise.npz" if row["dataset"] == "noise" else row["dataset"],
       "seeds": ",".join(map(str, row["seeds"])), "variants": row["variant"],
+      **{name: row[name] for name in ("num_categories", "latent_dim") if row[name] != 10},
   }
   usual = recipes.get(row["recipe"], row["dataset"], row["method"]).epochs
   flags["epochs"] = row["epochs"] if row["epochs"] != usual else ""

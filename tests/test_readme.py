@@ -48,7 +48,8 @@ def test_seeds_trained_elsewhere_join_those_of_the_same_settings(collect, monkey
     metrics = {"accuracy": compare.statistics_of(values)}
     return {
         "dataset": "mnist", "method": "imae", "recipe": "tuned", "variant": "", "epochs": 30,
-        "n": 100, "settings": {"lam": 5.0}, "seeds": seeds, "metrics": metrics, **changes,
+        "n": 100, "settings": {"lam": 5.0}, "num_categories": 10, "latent_dim": 6, "seeds": seeds,
+        "metrics": metrics, **changes,
     }
 
   def added(new, known):
@@ -60,6 +61,7 @@ def test_seeds_trained_elsewhere_join_those_of_the_same_settings(collect, monkey
   assert joined["seeds"] == [0, 1, 2]
   assert joined["metrics"]["accuracy"]["values"] == [0.5, 0.6, 0.9]
   assert joined["metrics"]["accuracy"]["mean"] == pytest.approx(2 / 3, abs=1e-5)
-  assert "--seeds=0,1,2" in joined["command"] and other["seeds"] == [0]
+  assert joined["command"].endswith("--datasets=mnist --seeds=0,1,2 --latent_dim=6")
+  assert other["seeds"] == [0]
   replaced, _ = added([row([1], [0.6], settings={"lam": 6.0})], known)
   assert replaced["seeds"] == [1]  # figures of other settings would not be comparable
