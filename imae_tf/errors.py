@@ -35,6 +35,11 @@ class WorkerLostError(ImaeError, RuntimeError):
   """Another process of a distributed run has ended; this one cannot go on without it."""
 
 
+def listing(names):
+  """Names as a message tells them: in quotes, with commas, or that there is none."""
+  return ", ".join(map(repr, names)) or "nothing"
+
+
 def first_line(error):
   """The line of another library's error, or message, that says what went wrong, or its type.
 

@@ -23,7 +23,7 @@ from imae_tf import objective
 from imae_tf.errors import InputError
 
 if TYPE_CHECKING:
-  from imae_tf.data import ImageData
+  from imae_tf.pipelines import ImageData
   from imae_tf.models import HybridAutoencoder
 
 # The baselines look at no more training images than this, so that all three together stay
@@ -217,7 +217,7 @@ def neighborhood(
   """Images on which runs are ranked without labels, and the nearest others of the first.
 
   Args:
-    data: `data.ImageData`.
+    data: `pipelines.ImageData`.
     split: whose images come first, up to MAX_CODES of them; training images follow, up to
       MAX_NEIGHBORS_AMONG in all. Where these would take more than 256 MB, as many as fit in it,
       and MAX_CODES at least.

@@ -18,6 +18,7 @@ from imae_tf import callbacks
 from imae_tf import cluster
 from imae_tf import data as data_lib
 from imae_tf import metrics
+from imae_tf import pipelines
 from imae_tf import recipes
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
@@ -47,12 +48,12 @@ class _Session:
   """What the functions below share while a run trains."""
 
   run: Run
-  data: data_lib.ImageData
+  data: pipelines.ImageData
   workdir: pathlib.Path
   job: cluster.Job
   stop_asked: Callable[[], bool]
   progress: bool
-  watched: data_lib.Arrays | None
+  watched: pipelines.Arrays | None
 
 
 def train(
@@ -60,7 +61,7 @@ def train(
     workdir: str | pathlib.Path,
     job: cluster.Job | None = None,
     progress: bool = True,
-    watched: data_lib.Arrays | None = None,
+    watched: pipelines.Arrays | None = None,
 ) -> "HybridAutoencoder":
   """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
 
@@ -377,8 +378,8 @@ def versions() -> dict[str, str]:
   return {name: importlib.metadata.version(name) for name in names}
 
 
-def config_of(run: Run, data: data_lib.ImageData) -> dict[str, Any]:
-  """What config.json says of a `Run` on its `data_lib.ImageData`, the format apart."""
+def config_of(run: Run, data: pipelines.ImageData) -> dict[str, Any]:
+  """What config.json says of a `Run` on its `pipelines.ImageData`, the format apart."""
   config = dataclasses.asdict(run)
   config.pop("recipe")
   recipe = recipes.settings(run.recipe, run.method)
