@@ -18,7 +18,7 @@ from imae_tf import splits
 from imae_tf import tfds_images
 from imae_tf.errors import InputError
 from imae_tf.errors import first_line
-# What `load` returns, under the names that users have.
+# Names that users have; in this package each is imported from where it lives.
 from imae_tf.pipelines import ArrayData as ArrayData
 from imae_tf.pipelines import ImageData as ImageData
 from imae_tf.pipelines import StreamedData as StreamedData

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from imae_tf import clustering
 from imae_tf import data as data_lib
 from imae_tf import disentanglement
 from imae_tf import metrics as metrics_lib
@@ -27,7 +28,7 @@ def evaluate(
   Args:
     workdir: folder of a finished run.
     split: "test", "train", or "holdout" of a run with held-out images.
-    baselines: `metrics.baselines` of this data set, split and seed, if they are known.
+    baselines: `clustering.baselines` of this data set, split and seed, if they are known.
     say: function of a line that tells what is done.
 
   Returns:
@@ -80,8 +81,8 @@ def _disentanglement(data, split, codes, seed):
 
 def _baselines(data, x, labels, config):
   seed = config["seed"]
-  train = _training_images(data, seed, metrics_lib.MAX_BASELINE_IMAGES)
-  return metrics_lib.baselines(train, x, labels, config["num_categories"], seed=seed)
+  train = _training_images(data, seed, clustering.MAX_BASELINE_IMAGES)
+  return clustering.baselines(train, x, labels, config["num_categories"], seed=seed)
 
 
 def _training_images(data, seed, most):

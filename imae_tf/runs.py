@@ -17,7 +17,8 @@ import tensorflow as tf
 from imae_tf import callbacks
 from imae_tf import cluster
 from imae_tf import data as data_lib
-from imae_tf import metrics
+from imae_tf import information
+from imae_tf import label_free
 from imae_tf import pipelines
 from imae_tf import recipes
 from imae_tf import workdir as workdirs
@@ -201,14 +202,14 @@ _NO_RANKER = (lambda folder: None), (lambda found: dict.fromkeys(found, 0.0))
 def _start_ranker(session):
   """Two functions: a start's folder to its categories of some images, and these to scores.
 
-  Scores are `metrics.neighbor_information` or, with the recipe's restart_score "agreement",
-  `metrics.agreement`.
+  Scores are `label_free.neighbor_information` or, with the recipe's restart_score "agreement",
+  `label_free.agreement`.
   """
   run, data = session.run, session.data
   if run.recipe.restart_score == "agreement":
-    x, neighbors = data.sample("train", metrics.MAX_CODES, run.seed), None
+    x, neighbors = data.sample("train", information.MAX_CODES, run.seed), None
   else:
-    x, neighbors = metrics.neighborhood(data, "train", run.seed)
+    x, neighbors = label_free.neighborhood(data, "train", run.seed)
 
   def categories_of(folder):
     model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
@@ -216,8 +217,8 @@ def _start_ranker(session):
 
   def scores_of(found):
     if neighbors is None:
-      return dict(zip(found, metrics.agreement(list(found.values()))))
-    return {i: metrics.neighbor_information(c, neighbors) for i, c in found.items()}
+      return dict(zip(found, label_free.agreement(list(found.values()))))
+    return {i: label_free.neighbor_information(c, neighbors) for i, c in found.items()}
 
   return categories_of, scores_of
 
