@@ -15,7 +15,7 @@ from imae_tf.pipelines import ArrayData
 
 def digits(holdout: int) -> ArrayData:
   """scikit-learn's 8x8 digits, divided by 16, the last `holdout` training images held out."""
-  import sklearn.datasets  # pylint: disable=g-import-not-at-top
+  import sklearn.datasets
 
   stored = sklearn.datasets.load_digits()
   images = (stored.images / 16).astype(np.float32)[..., np.newaxis]

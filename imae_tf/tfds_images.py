@@ -74,13 +74,13 @@ def load(
 
 def known(name: str) -> bool:
   """Whether TFDS has a data set of this name."""
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  import tensorflow_datasets as tfds
 
   return name in tfds.list_builders()
 
 
 def _builder(name):
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  import tensorflow_datasets as tfds
 
   try:
     return tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
@@ -117,7 +117,7 @@ def _prepare(name, builder):
 
 def _features(name, builder_name, features):
   """The key of the image feature, and the class names or None."""
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  import tensorflow_datasets as tfds
 
   keys = _image_keys(features)
   if not keys:
@@ -142,7 +142,7 @@ def _label_key(builder_name):
 
 
 def _image_keys(features):
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  import tensorflow_datasets as tfds
 
   return [key for key in features if isinstance(features[key], tfds.features.Image)]
 
@@ -211,7 +211,7 @@ class _Records:
 
   def records(self, split):
     """Dataset of {feature: value} of the image and the label, in file order."""
-    import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+    import tensorflow_datasets as tfds
 
     keys = _image_keys(self.builder.info.features)
     examples = self.builder.as_dataset(
@@ -275,7 +275,7 @@ class _FileRecords(_Records):
 
 
 def _records_of(builder, image_key, label_key, factor_keys):
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  import tensorflow_datasets as tfds
 
   info = builder.info
   # The types themselves, for a subclass may be stored in another way.
