@@ -66,7 +66,8 @@ def mig(category: np.ndarray, z: np.ndarray, factors: np.ndarray) -> np.ndarray:
   c1 and c2 are the two parts of the code that tell most about v. Dimensions of z are cut
   into 20 bins of equal width; the category is taken as it is.
 
-  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018.
+  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018,
+    arXiv:1802.04942.
   """
   parts = [category, *(_binned(part) for part in z.T)]
   gaps = []
@@ -142,9 +143,9 @@ def factor_vae_score(
   the category the probability that two images differ in it. Parts that move nowhere take
   no part; without any the score is 0.
 
-  Reference: Kim & Mnih, "Disentangling by Factorising", 2018; spread of a category (Gini's) as
-  in the code of Jeong & Song, "Learning Discrete and Continuous Factors of Data via Alternating
-  Disentanglement", 2019.
+  Reference: Kim & Mnih, "Disentangling by Factorising", 2018, arXiv:1802.05983; spread of a
+  category (Gini's) as in the code of Jeong & Song, "Learning Discrete and Continuous Factors of
+  Data via Alternating Disentanglement", 2019.
   """
   rng = np.random.default_rng(seed)
   one_hot = np.eye(category.max() + 1)[category]

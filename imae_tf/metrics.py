@@ -128,7 +128,7 @@ def active_units(mean: np.ndarray, threshold: float = 0.01) -> int:
     mean: [N, K1], the posterior means mu_k(x).
     threshold: variance above which a unit is active.
 
-  Reference: Burda et al., "Importance Weighted Autoencoders", 2016.
+  Reference: Burda et al., "Importance Weighted Autoencoders", 2016, arXiv:1509.00519.
   """
   return int(np.sum(np.var(mean, axis=0, dtype=np.float64) > threshold))
 

@@ -375,11 +375,13 @@ class HybridAutoencoder(keras.Model):
     seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
     seed_codes, seed_vat = tf.unstack(tf.random.split(seed, 2))
     parameters = self._parameters(x, training)
+    # p(y|x) and p(z_k|x)
     everyone = self._gathered(parameters, batch)
     # Drawn for the whole batch by each replica: rows get the noise that one would give them.
     y, z = map(batch.own, posterior.distributions(everyone, self.temperature).sample(seed_codes))
     log_y = tf.nn.log_softmax(parameters["logits"])
     marginals = _MARGINALS[self.marginals](
+    # p(y), p(z_k) and p(y,z), eq (35)
         z,
         everyone["mean"],
         everyone["log_scale"],
@@ -389,6 +391,7 @@ class HybridAutoencoder(keras.Model):
     mean, log_scale = parameters["mean"], parameters["log_scale"]
     terms = objective.information_terms(z, mean, log_scale, log_y, marginals)
     code_y, code_z = (y, z) if training else (tf.exp(log_y), mean)
+    # q(x|y,z)
     if self.detach_y:
       code_y = tf.stop_gradient(code_y)
     logits = self._logits(code_y, code_z, training)
