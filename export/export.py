@@ -131,15 +131,15 @@ def _images_at_hand(config):
     return {}
 
 
-def cli():
-  program.run(main)
-
-
 def _specs(tensors):
   return ", ".join(
       f"{name} [{', '.join('N' if size is None else str(size) for size in spec.shape)}]"
       for name, spec in sorted(tensors.items())
   )
+
+
+def cli():
+  program.run(main)
 
 
 if __name__ == "__main__":

@@ -81,13 +81,5 @@ def _disentanglement(data, split, codes, seed):
 
 def _baselines(data, x, labels, config):
   seed = config["seed"]
-  train = _training_images(data, seed, clustering.MAX_BASELINE_IMAGES)
+  train = data.sample("train", clustering.MAX_BASELINE_IMAGES, seed)
   return clustering.baselines(train, x, labels, config["num_categories"], seed=seed)
-
-
-def _training_images(data, seed, most):
-  """All training images, or `most` of them drawn by the seed."""
-  if data.size("train") <= most:
-    return data.arrays("train")[0]
-  batches = data.train_batches(most // 10, seed=seed).take(10)
-  return np.concatenate(list(batches.as_numpy_iterator()))

@@ -396,5 +396,5 @@ def _decode_each(decode, encoded, shape):
 
 
 def unlabelled(images):
-  """Labels of a batch that has none: int64 [B], all -1."""
+  """Labels of a batch of images that has none: int64 [B], all -1."""
   return tf.fill(tf.shape(images)[:1], tf.constant(-1, tf.int64))
