@@ -7,6 +7,7 @@ _ORIGIN = re.compile(
     r"\s*(\{\{.*?\}\} |Error in user-defined function passed to .*? with iterator: \S+: )*"
 )
 
+
 class ImaeError(Exception):
   """Base of the errors whose message is meant for the person at the keyboard."""
 
@@ -36,7 +37,7 @@ class WorkerLostError(ImaeError, RuntimeError):
 
 
 def listing(names):
-  """Names as a message tells them: in quotes, with commas, or that there is none."""
+  """The names as a message tells them: in quotes, with commas, or that there is none."""
   return ", ".join(map(repr, names)) or "nothing"
 
 

@@ -176,7 +176,7 @@ class InfoVAE(HybridAutoencoder):
     self.beta = _weight("beta", beta)
     self.alpha = _weight("alpha", alpha)
     if alpha > 1:
-      raise InputError(f"alpha expects a number in [0, 1], got {alpha!r}.")
+      raise InputError(f"expected alpha as a number in [0, 1], got {alpha!r}; lower it.")
 
   def objective(self, terms, mean):
     return objective.info_vae(terms, beta=self.beta, alpha=self.alpha, lam=self.lam)
@@ -229,7 +229,9 @@ class JointVAE(HybridAutoencoder):
     self.capacity_y = _weight("capacity_y", capacity_y)
     self.capacity_z = _weight("capacity_z", capacity_z)
     if not (isinstance(capacity_steps, (int, np.integer)) and capacity_steps >= 1):
-      raise InputError(f"capacity_steps expects an integer, 1 or more, got {capacity_steps!r}.")
+      raise InputError(
+          f"expected capacity_steps as an integer, 1 or more, got {capacity_steps!r}; correct it."
+      )
     self.capacity_steps = capacity_steps
 
   def objective(self, terms, mean):
@@ -306,5 +308,5 @@ METHODS: dict[str, type[HybridAutoencoder]] = {
 
 def _weight(name, value):
   if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
-    raise InputError(f"{name} expects a number, 0 or more, got {value!r}.")
+    raise InputError(f"expected {name} as a number, 0 or more, got {value!r}; correct it.")
   return value

@@ -114,17 +114,18 @@ class _Run:
 
 def _check(x, labels, metrics):
   if not len(x):
-    raise InputError("a report expects at least one image, got none.")
+    raise InputError("expected at least one image to report on, got none; add images.")
   if labels is not None and len(labels) != len(x):
     raise InputError(
-        f"a report expects one label per image, got {len(labels)} labels for {len(x)} images."
+        f"expected one label per image, got {len(labels)} labels for {len(x)} images; leave out"
+        " what has no partner."
     )
   required = ("reconstruction", "reconstruction_floor", "mi_y", "mi_z", "total_correlation")
   missing = [key for key in (*required, "active_units", *_PER_DIMENSION) if key not in metrics]
   if missing:
     raise InputError(
-        f"a report expects what metrics.evaluate returns, got metrics without"
-        f" {', '.join(missing)}."
+        f"expected what metrics.evaluate returns, got metrics without {', '.join(missing)};"
+        " evaluate the model again."
     )
 
 

@@ -94,7 +94,8 @@ def train(
     )
   if run.recipe.restart_score not in _SCORES:
     raise InputError(
-        f"expected restart_score among {', '.join(_SCORES)}, got {run.recipe.restart_score!r}."
+        f"expected restart_score among {', '.join(_SCORES)}, got {run.recipe.restart_score!r};"
+        " give one of them."
     )
   job = job or cluster.Job()
   if run.deterministic:

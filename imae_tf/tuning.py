@@ -89,7 +89,8 @@ def space(search: Sequence[str] = (), method: str = "imae") -> Space:
     name, equals, part = item.partition("=")
     if name not in names:
       raise InputError(
-          f"expected names among {', '.join(names)} to search for {method}, got {name!r}."
+          f"expected names among {', '.join(names)} to search for {method}, got {name!r}; correct"
+          " it."
       )
     found[name] = _part(name, part) if equals else SPACE[name]
   return found
@@ -114,7 +115,9 @@ def _part(name, text):
       raise ValueError
   except ValueError:
     example = "500-500|1200-1200" if isinstance(usual, Choice) else f"{usual.low}:{usual.high}"
-    raise InputError(f"expected {name}={example} or the like to search, got {text!r}.") from None
+    raise InputError(
+        f"expected {name}={example} or the like to search, got {text!r}; correct it."
+    ) from None
   return Range(low, high, usual.integer)
 
 

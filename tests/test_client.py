@@ -541,7 +541,7 @@ class TestBadInput:
       "kwargs", [{"timeout_s": 0}, {"retries": -1}, {"chunk_size": 0}]
   )
   def test_numbers(self, kwargs):
-    with pytest.raises(InputError, match=f"{next(iter(kwargs))} expects"):
+    with pytest.raises(InputError, match=f"expected {next(iter(kwargs))} as"):
       clients.Client("http://127.0.0.1:1", **kwargs)
 
 
