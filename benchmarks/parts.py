@@ -9,18 +9,15 @@ import tensorflow as tf
 
 from benchmarks import problem as problems
 from benchmarks import step
-from imae_tf import estimators, objective, posterior, recipes, vat
+from imae_tf import estimators, objective, posterior, vat
 
 SEED = (0, 1)
 
 
 def candidate(threads, precision):
   """The harness's factory: {part: run}, "whole step" first."""
-  problem = problems.from_recipe(recipes.TUNED["mnist"], 784)
-  problem_of_step = problems.from_recipe(
-      recipes.TUNED["mnist"], 784, bfloat16=precision == "mixed_bfloat16"
-  )
-  whole = step.imae_tf(threads, problem_of_step, batches=2)["imae_tf"]
+  problem = step.problem_of(precision)
+  whole = step.imae_tf(threads, problem, batches=2)["imae_tf"]
   model = step.build(precision)
   x = tf.constant(problems.images(problem, 1)[0].reshape(-1, *step.PIXELS))
   functions = {name: tf.function(part) for name, part in _parts(model, x).items()}

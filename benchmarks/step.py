@@ -68,7 +68,7 @@ def main(_):
 
 def compare(precision):
   """Times the candidates; the figures of the step in one precision."""
-  problem = _problem(precision)
+  problem = problem_of(precision)
   workers = {name: _worker(name, problem) for name in FLAGS.candidates}
   timed = {
       name: functools.partial(worker.seconds, worker.names[0], FLAGS.steps)
@@ -160,7 +160,8 @@ def build(precision):
   )
 
 
-def _problem(precision):
+def problem_of(precision):
+  """The `Problem` of the recipe."""
   from imae_tf import recipes
 
   pixels = PIXELS[0] * PIXELS[1] * PIXELS[2]

@@ -273,10 +273,10 @@ def stages(data, batch_size):
   """
   import tensorflow as tf
 
-  from imae_tf import data as data_lib
+  from imae_tf import pipelines
 
   read = data.records["train"].repeat()
-  windows = data_lib._shuffled_windows(read, data.window, [0, 0])
+  windows = pipelines._shuffled_windows(read, data.window, [0, 0])
   shuffled = windows.rebatch(batch_size, drop_remainder=True)
   parsed = shuffled.map(data.parse, num_parallel_calls=tf.data.AUTOTUNE)
   return {

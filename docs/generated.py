@@ -9,7 +9,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
 _ROOMS = ("imae_tf", "trainers", "export")
-_VOICE = re.compile(r"\bexpect(ed|s)\b|; got |\bmust (lie|be|have)\b")
+_VOICE = re.compile(r"\bexpect(ed|s)\b")
 _NO_MEND = "As the message says."
 
 
@@ -142,12 +142,12 @@ def _cell(text):
 
 def number_list():
   """The definitions that reports print."""
-  from imae_tf import report
+  from imae_tf.definitions import DEFINITIONS
 
   return "\n\n".join(
       f"**{_plain(d.name)}** `{key}`{_plain(d.unit and f', {d.unit}')}\n: {_plain(d.meaning)}"
       + (f"\n\n  *When not to trust it:* {_plain(d.caution)}" if d.caution else "")
-      for key, d in report.DEFINITIONS.items()
+      for key, d in DEFINITIONS.items()
   )
 
 

@@ -46,7 +46,7 @@ def text(description, config=None, typical_of=None):
   sections = (
       _head(description),
       _meaning(description, typical_of),
-      _use(description),
+      _use(),
       _data(description, config),
       _figures(description["evaluation"]),
       _dimensions(description["evaluation"]),
@@ -88,7 +88,7 @@ def _meaning(description, typical_of):
   return "\n".join(lines)
 
 
-def _use(description):
+def _use():
   return (
       "## Intended use\n\n"
       "Grouping, ordering, searching and generating images like those it was trained on. For"

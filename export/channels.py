@@ -113,7 +113,7 @@ class RestChannel:
   bytes_per_byte = 4 / 3  # base64
 
   def __init__(self, endpoint, model_name, timeout_s, blocking):
-    import httpx  # pylint: disable=g-import-not-at-top
+    import httpx
 
     self._errors = httpx
     kind = httpx.Client if blocking else httpx.AsyncClient
@@ -195,9 +195,9 @@ class GrpcChannel:
   bytes_per_byte = 1
 
   def __init__(self, endpoint, model_name, timeout_s, blocking):
-    import grpc  # pylint: disable=g-import-not-at-top
+    import grpc
 
-    from imae_tf.export import wire  # pylint: disable=g-import-not-at-top
+    from imae_tf.export import wire
 
     self._grpc, self._wire, self._blocking = grpc, wire, blocking
     self._endpoint, self._model_name, self._timeout_s = endpoint, model_name, timeout_s

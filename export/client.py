@@ -118,7 +118,10 @@ class AsyncClient:
     """Images [N, H, W, C] in [0, 1] of probabilities y [N, K2] and codes z [N, K1]."""
     y, z = _rows("y", y), _rows("z", z)
     if len(y) != len(z):
-      raise InputError(f"expected as many rows of y as of z, got {len(y)} and {len(z)}.")
+      raise InputError(
+          f"expected as many rows of y as of z, got {len(y)} and {len(z)}; send the y and z of"
+          " encode."
+      )
     return (await self._predict("decode", {"y": y, "z": z}))["x"]
 
   async def reconstruct(self, images):
@@ -362,4 +365,4 @@ def _read(path, function):
 
 def _check_number(name, value, expected, holds):
   if not holds:
-    raise InputError(f"{name} expects {expected}, got {value}; correct it.")
+    raise InputError(f"expected {name} as {expected}, got {value}; correct it.")

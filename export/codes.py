@@ -30,7 +30,7 @@ class Encoder:
   """
 
   def __init__(self, path):
-    import tensorflow as tf  # pylint: disable=g-import-not-at-top
+    import tensorflow as tf
 
     try:
       self._loaded = tf.saved_model.load(str(path))

@@ -67,7 +67,7 @@ def _encode_here():
 
 def _encode_there():
   """The same by a server; TensorFlow is imported only for data sets."""
-  from imae_tf.export import client as clients  # pylint: disable=g-import-not-at-top
+  from imae_tf.export import client as clients
 
   where = _ENDPOINT.value, _MODEL_NAME.value
   with clients.Client(*where) as client:
@@ -85,7 +85,7 @@ def _encode_there():
 
 
 def _batches():
-  from imae_tf import data  # pylint: disable=g-import-not-at-top
+  from imae_tf import data
 
   return data.input_batches(_INPUT.value, _SPLIT.value, _BATCH_SIZE.value)
 

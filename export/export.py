@@ -59,9 +59,9 @@ flags.register_multi_flags_validator(
 def main():
   # Imported here: --help should not wait for TensorFlow.
   program.import_tensorflow()
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
 
-  from imae_tf.export import publish  # pylint: disable=g-import-not-at-top
+  from imae_tf.export import publish
 
   logging.set_verbosity(logging.ERROR)  # exporting logs each renamed input of the graph
   tf.get_logger().setLevel("ERROR")
@@ -82,10 +82,10 @@ def main():
 
 def _publish_run(folder):
   """Publishes the model of a run's folder, aligned if asked for; returns its path."""
-  from imae_tf import workdir  # pylint: disable=g-import-not-at-top
-  from imae_tf.export import align  # pylint: disable=g-import-not-at-top
-  from imae_tf.export import publish  # pylint: disable=g-import-not-at-top
-  from imae_tf.export import versions  # pylint: disable=g-import-not-at-top
+  from imae_tf import workdir
+  from imae_tf.export import align
+  from imae_tf.export import publish
+  from imae_tf.export import versions
 
   model, config = workdir.load_model(folder)
   figures = folder / "metrics.json"
@@ -114,7 +114,7 @@ def _publish_run(folder):
 
 def _images(config, splits):
   """{split: images} of the run's data set, at most 10,000 of each."""
-  from imae_tf import data as data_lib  # pylint: disable=g-import-not-at-top
+  from imae_tf import data as data_lib
 
   data = data_lib.load(config["dataset"], holdout=config["holdout"])
   return {split: data.sample(split, _MAX_IMAGES) for split in splits}
@@ -122,7 +122,7 @@ def _images(config, splits):
 
 def _images_at_hand(config):
   """The training images; none, and a line that says so, where the data set is not there."""
-  from imae_tf.errors import ImaeError  # pylint: disable=g-import-not-at-top
+  from imae_tf.errors import ImaeError
 
   try:
     return _images(config, ["train"])
@@ -131,15 +131,15 @@ def _images_at_hand(config):
     return {}
 
 
-def cli():
-  program.run(main)
-
-
 def _specs(tensors):
   return ", ".join(
       f"{name} [{', '.join('N' if size is None else str(size) for size in spec.shape)}]"
       for name, spec in sorted(tensors.items())
   )
+
+
+def cli():
+  program.run(main)
 
 
 if __name__ == "__main__":

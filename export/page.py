@@ -16,11 +16,11 @@ import PIL.Image
 from starlette import responses
 from starlette import routing
 
+from imae_tf.export import typical
 from imae_tf.export.batching import ServingError
 
 _HTML = pathlib.Path(__file__).with_name("page.html")
-_DESCRIPTION = "assets.extra/imae.json"
-_TYPICAL = "assets.extra/typical_images.npz"
+_DESCRIPTION = "assets.extra/imae.json"  # of `savedmodel`, which would import Keras
 _MODES = (1, 3, 4)  # channels of the images that a PNG, and a browser, can show
 _HEADERS = {
     # Nothing from elsewhere; what comes from a model's files is text and pictures.
@@ -63,7 +63,7 @@ def _described(path, number):
           "method", "dataset", "num_categories", "latent_dim", "image_shape"
       )},
       "mi_z_per_dimension": per_dimension.get("naive"),
-      "typical": _typical(path / _TYPICAL) if shape[-1] in _MODES else None,
+      "typical": _typical(path / typical.IMAGES) if shape[-1] in _MODES else None,
   }
 
 

@@ -115,7 +115,7 @@ def check(model, path, alignment=None):
 def _publish(write, base, keep):
   """Publishes what `write(path)` writes and checks."""
   if keep is not None and keep < 1:
-    raise InputError(f"keep expects 1 version or more, got {keep}; leave it out to keep all.")
+    raise InputError(f"expected a keep of 1 version or more, got {keep}; leave it out to keep all.")
   base = pathlib.Path(base).expanduser()
   with _staging(base) as staging:
     try:

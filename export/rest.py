@@ -25,7 +25,7 @@ from starlette.middleware import trustedhost
 from imae_tf.export import json_tensors
 from imae_tf.export import page
 from imae_tf.export import serving
-from imae_tf.export.serving import ServingError
+from imae_tf.export.batching import ServingError
 
 _HTTP = {
     "CANCELLED": 499, "INVALID_ARGUMENT": 400, "DEADLINE_EXCEEDED": 504, "NOT_FOUND": 404,

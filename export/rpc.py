@@ -18,7 +18,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from imae_tf.export import batching
 from imae_tf.export import serving
-from imae_tf.export.serving import ServingError
+from imae_tf.export.batching import ServingError
 
 _SIGNATURES = "signature_def"
 _MOST_DETAILS = 2000  # characters: they travel in a header, which has little room

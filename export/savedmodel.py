@@ -161,14 +161,19 @@ def _checked_codes(y, z, num_categories, latent_dim):
   y = _checked_shape(y, (num_categories,), "probabilities y", mend)
   z = _checked_shape(z, (latent_dim,), "codes z", mend)
   rows = tf.shape(y)[0], tf.shape(z)[0]
-  message = tf.strings.format("expected as many rows of y as of z, got {} and {}.", rows)
+  message = tf.strings.format(
+      f"expected as many rows of y as of z, got {{}} and {{}}; {mend}.", rows
+  )
   y = _asserted(y, tf.equal(*rows), message)
   is_simplex = tf.reduce_all((y >= 0.0) & (y <= 1.0)) & tf.reduce_all(
       tf.abs(tf.reduce_sum(y, axis=1) - 1.0) <= _ROW_SUM_TOLERANCE
   )
-  message = "expected each row of y to be probabilities that sum to 1, or one-hot."
+  message = (
+      f"expected each row of y as probabilities that sum to 1, or one-hot, got others; {mend}."
+  )
   y = _asserted(y, is_simplex, message)
-  z = _asserted(z, tf.reduce_all(tf.math.is_finite(z)), "expected z to be finite numbers.")
+  message = f"expected z as finite numbers, got NaN or infinity; {mend}."
+  z = _asserted(z, tf.reduce_all(tf.math.is_finite(z)), message)
   return y, z
 
 

@@ -69,11 +69,11 @@ def main():
   # Imported here: --help and a mistyped path should not wait for TensorFlow.
   _check_extra()
   program.import_tensorflow()
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  import tensorflow as tf
 
-  from imae_tf.export import rest  # noqa: F401  pylint: disable=g-import-not-at-top
-  from imae_tf.export import rpc  # noqa: F401  pylint: disable=g-import-not-at-top
-  from imae_tf.export import serving  # pylint: disable=g-import-not-at-top
+  from imae_tf.export import rest  # noqa: F401
+  from imae_tf.export import rpc  # noqa: F401
+  from imae_tf.export import serving
 
   # What was imported is large and stays: to look through it for garbage would stop every
   # request for half a second.
@@ -96,10 +96,10 @@ def main():
 
 async def _serve(server):
   """Listens until SIGTERM or SIGINT."""
-  import uvicorn  # pylint: disable=g-import-not-at-top
+  import uvicorn
 
-  from imae_tf.export import rest  # pylint: disable=g-import-not-at-top
-  from imae_tf.export import rpc  # pylint: disable=g-import-not-at-top
+  from imae_tf.export import rest
+  from imae_tf.export import rpc
 
   class Uvicorn(uvicorn.Server):
 

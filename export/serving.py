@@ -23,8 +23,7 @@ from imae_tf.export import batching
 from imae_tf.export import image_header
 from imae_tf.export import versions
 from imae_tf.export import warmup
-
-ServingError = batching.ServingError
+from imae_tf.export.batching import ServingError
 
 DEFAULT_SIGNATURE = "serving_default"
 _IMAGE_BYTES = "image_bytes"

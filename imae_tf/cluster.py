@@ -89,7 +89,7 @@ class Job:
     if batch_size < replicas:
       raise InputError(
           f"expected a batch_size of at least one image for each of {replicas} replicas, got"
-          f" {batch_size}."
+          f" {batch_size}; raise it."
       )
     bounds = np.linspace(0, batch_size, replicas + 1).astype(int).tolist()
     shares = [slice(*pair) for pair in zip(bounds, bounds[1:])]
@@ -132,7 +132,9 @@ def open_job(strategy="auto"):
     InputError: an unknown name, or a TF_CONFIG that is missing or makes no sense.
   """
   if strategy not in STRATEGIES:
-    raise InputError(f"expected a strategy of {', '.join(STRATEGIES)}, got {strategy!r}.")
+    raise InputError(
+        f"expected a strategy of {', '.join(STRATEGIES)}, got {strategy!r}; give one of them."
+    )
   gpus = tf.config.list_physical_devices("GPU")
   workers = _workers_of_tf_config()
   if strategy == "multi_worker" or (strategy == "auto" and len(workers) > 1):
@@ -179,7 +181,7 @@ def _workers_of_tf_config():
     raise InputError(
         'expected TF_CONFIG like {"cluster": {"worker": ["host1:12345", "host2:12345"]},'
         f' "task": {{"type": "worker", "index": 0}}}}, got {text!r}'
-        f" ({type(error).__name__}: {error})."
+        f" ({type(error).__name__}: {error}); correct it."
     ) from error
   if unknown:
     raise InputError(

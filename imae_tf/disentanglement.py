@@ -66,7 +66,8 @@ def mig(category: np.ndarray, z: np.ndarray, factors: np.ndarray) -> np.ndarray:
   c1 and c2 are the two parts of the code that tell most about v. Dimensions of z are cut
   into 20 bins of equal width; the category is taken as it is.
 
-  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018.
+  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018,
+    arXiv:1802.04942.
   """
   parts = [category, *(_binned(part) for part in z.T)]
   gaps = []
@@ -142,9 +143,9 @@ def factor_vae_score(
   the category the probability that two images differ in it. Parts that move nowhere take
   no part; without any the score is 0.
 
-  Reference: Kim & Mnih, "Disentangling by Factorising", 2018; spread of a category (Gini's) as
-  in the code of Jeong & Song, "Learning Discrete and Continuous Factors of Data via Alternating
-  Disentanglement", 2019.
+  Reference: Kim & Mnih, "Disentangling by Factorising", 2018, arXiv:1802.05983; spread of a
+  category (Gini's) as in the code of Jeong & Song, "Learning Discrete and Continuous Factors of
+  Data via Alternating Disentanglement", 2019.
   """
   rng = np.random.default_rng(seed)
   one_hot = np.eye(category.max() + 1)[category]
@@ -177,20 +178,23 @@ def _check(y, z, factors, names):
   for name, array in (("y", y), ("z", z), ("factors", factors)):
     if array.ndim != 2 or not array.shape[1]:
       raise InputError(
-          f"{name} expects an array of two dimensions, with a column or more, got shape"
-          f" {array.shape}."
+          f"expected {name} as an array of two dimensions, with a column or more, got shape"
+          f" {array.shape}; reshape it."
       )
   if not len(y) == len(z) == len(factors) or len(y) < FEWEST:
     raise InputError(
         f"expected codes and factors of the same {FEWEST} images or more, got"
-        f" {len(y)}, {len(z)} and {len(factors)}."
+        f" {len(y)}, {len(z)} and {len(factors)}; give more images, and the codes and factors of"
+        " the same ones."
     )
   if not (np.isfinite(y).all() and np.isfinite(z).all()):
     raise InputError("expected finite codes, got NaN or infinity; check the model's weights.")
   if not np.issubdtype(factors.dtype, np.integer):
-    raise InputError(f"factors expects integers, got {factors.dtype}; number their values.")
+    raise InputError(f"expected factors as integers, got {factors.dtype}; number their values.")
   if factors.shape[1] != len(names):
-    raise InputError(f"expected {factors.shape[1]} names of factors, got {len(names)}.")
+    raise InputError(
+        f"expected {factors.shape[1]} names of factors, got {len(names)}; name each column."
+    )
   fixed = [name for name, factor in zip(names, factors.T) if len(np.unique(factor)) < 2]
   if fixed:
     raise InputError(

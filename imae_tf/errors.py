@@ -7,6 +7,7 @@ _ORIGIN = re.compile(
     r"\s*(\{\{.*?\}\} |Error in user-defined function passed to .*? with iterator: \S+: )*"
 )
 
+
 class ImaeError(Exception):
   """Base of the errors whose message is meant for the person at the keyboard."""
 
@@ -33,6 +34,11 @@ class Preempted(ImaeError):
 
 class WorkerLostError(ImaeError, RuntimeError):
   """Another process of a distributed run has ended; this one cannot go on without it."""
+
+
+def listing(names):
+  """The names as a message tells them: in quotes, with commas, or that there is none."""
+  return ", ".join(map(repr, names)) or "nothing"
 
 
 def first_line(error):

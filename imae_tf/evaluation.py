@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from imae_tf import clustering
 from imae_tf import data as data_lib
 from imae_tf import disentanglement
 from imae_tf import metrics as metrics_lib
@@ -27,7 +28,7 @@ def evaluate(
   Args:
     workdir: folder of a finished run.
     split: "test", "train", or "holdout" of a run with held-out images.
-    baselines: `metrics.baselines` of this data set, split and seed, if they are known.
+    baselines: `clustering.baselines` of this data set, split and seed, if they are known.
     say: function of a line that tells what is done.
 
   Returns:
@@ -80,13 +81,5 @@ def _disentanglement(data, split, codes, seed):
 
 def _baselines(data, x, labels, config):
   seed = config["seed"]
-  train = _training_images(data, seed, metrics_lib.MAX_BASELINE_IMAGES)
-  return metrics_lib.baselines(train, x, labels, config["num_categories"], seed=seed)
-
-
-def _training_images(data, seed, most):
-  """All training images, or `most` of them drawn by the seed."""
-  if data.size("train") <= most:
-    return data.arrays("train")[0]
-  batches = data.train_batches(most // 10, seed=seed).take(10)
-  return np.concatenate(list(batches.as_numpy_iterator()))
+  train = data.sample("train", clustering.MAX_BASELINE_IMAGES, seed)
+  return clustering.baselines(train, x, labels, config["num_categories"], seed=seed)

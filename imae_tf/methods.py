@@ -23,6 +23,12 @@ class IMAE(HybridAutoencoder):
   1: the reading that fits its damaged text). `beta_y`, `entropy_weight` and `detach_y` are
   named departures from eq (11), off by default.
 
+      encoder, decoder = imae_tf.networks.mlp(image_shape=(28, 28, 1))
+      model = imae_tf.IMAE(encoder, decoder, num_categories=10, latent_dim=10)
+      model.compile(optimizer=keras.optimizers.Adam(1e-3))
+      model.fit(x, batch_size=256, epochs=20)
+      codes = model.encode(x)  # {"y", "z", "z_scale"}
+
   Args:
     encoder: see `HybridAutoencoder`, as all arguments not listed here.
     decoder: see `HybridAutoencoder`.
@@ -84,7 +90,7 @@ class VAE(HybridAutoencoder):
 
   Args and errors: see `HybridAutoencoder`; it has no weights of its own.
 
-  References: Kingma and Welling, "Auto-Encoding Variational Bayes", 2014;
+  References: Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, arXiv:1312.6114;
     `objective.beta_vae` with beta = 1.
   """
 
@@ -151,8 +157,8 @@ class InfoVAE(HybridAutoencoder):
   Raises:
     InputError: an argument is out of its range.
 
-  References: Zhao et al., "InfoVAE", 2017; Tolstikhin et al., "Wasserstein Auto-Encoders",
-    2018.
+  References: Zhao et al., "InfoVAE", 2017, arXiv:1706.02262; Tolstikhin et al.,
+    "Wasserstein Auto-Encoders", 2018, arXiv:1711.01558.
   """
 
   def __init__(
@@ -170,7 +176,7 @@ class InfoVAE(HybridAutoencoder):
     self.beta = _weight("beta", beta)
     self.alpha = _weight("alpha", alpha)
     if alpha > 1:
-      raise InputError(f"alpha expects a number in [0, 1], got {alpha!r}.")
+      raise InputError(f"expected alpha as a number in [0, 1], got {alpha!r}; lower it.")
 
   def objective(self, terms, mean):
     return objective.info_vae(terms, beta=self.beta, alpha=self.alpha, lam=self.lam)
@@ -202,7 +208,7 @@ class JointVAE(HybridAutoencoder):
     InputError: an argument is out of its range.
 
   Reference: Dupont, "Learning Disentangled Joint Continuous and Discrete Representations",
-    2018, whose capacities for MNIST are the defaults (its beta is 30).
+    2018, arXiv:1804.00104, whose capacities for MNIST are the defaults (its beta is 30).
   """
 
   def __init__(
@@ -223,7 +229,9 @@ class JointVAE(HybridAutoencoder):
     self.capacity_y = _weight("capacity_y", capacity_y)
     self.capacity_z = _weight("capacity_z", capacity_z)
     if not (isinstance(capacity_steps, (int, np.integer)) and capacity_steps >= 1):
-      raise InputError(f"capacity_steps expects an integer, 1 or more, got {capacity_steps!r}.")
+      raise InputError(
+          f"expected capacity_steps as an integer, 1 or more, got {capacity_steps!r}; correct it."
+      )
     self.capacity_steps = capacity_steps
 
   def objective(self, terms, mean):
@@ -264,7 +272,8 @@ class BetaTCVAE(HybridAutoencoder):
   Raises:
     InputError: an argument is out of its range.
 
-  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018.
+  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018,
+    arXiv:1802.04942.
   """
 
   def __init__(
@@ -299,5 +308,5 @@ METHODS: dict[str, type[HybridAutoencoder]] = {
 
 def _weight(name, value):
   if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
-    raise InputError(f"{name} expects a number, 0 or more, got {value!r}.")
+    raise InputError(f"expected {name} as a number, 0 or more, got {value!r}; correct it.")
   return value

@@ -176,8 +176,9 @@ class HybridAutoencoder(keras.Model):
     expected = ((len(y), self.num_categories), (len(y), self.latent_dim))
     if (y.shape, z.shape) != expected:
       raise InputError(
-          f"decode expects y of shape [N, {self.num_categories}] and z of shape"
-          f" [N, {self.latent_dim}], got {list(y.shape)} and {list(z.shape)}."
+          f"expected y of shape [N, {self.num_categories}] and z of shape"
+          f" [N, {self.latent_dim}], got {list(y.shape)} and {list(z.shape)}; give the y and z"
+          " of encode."
       )
     return _in_batches(lambda y, z: tf.sigmoid(self._logits(y, z)), y, z)
 
@@ -205,8 +206,8 @@ class HybridAutoencoder(keras.Model):
     in_range = np.all((categories >= 0) & (categories < self.num_categories))
     if categories.dtype.kind not in "iu" or categories.shape not in ((), (n,)) or not in_range:
       raise InputError(
-          f"generate expects y as an integer in 0..{self.num_categories - 1}, or {n} of them,"
-          f" got {y!r}."
+          f"expected y as an integer in 0..{self.num_categories - 1}, or {n} of them, got {y!r};"
+          " correct it."
       )
     categories = np.broadcast_to(categories, (n,))
     return self.decode(np.eye(self.num_categories)[categories], z)
@@ -313,7 +314,7 @@ class HybridAutoencoder(keras.Model):
     if self.compiled:
       self._check_compiled()
     if kwargs.get("sample_weight") is not None or kwargs.get("class_weight") is not None:
-      raise InputError("fit expects no weights of samples or classes, got some; leave them out.")
+      raise InputError("expected no weights of samples or classes, got some; leave them out.")
     self._check_fit_data(x, batch_size)
     return super().fit(x, y, batch_size, *args, **kwargs)
 
@@ -374,11 +375,13 @@ class HybridAutoencoder(keras.Model):
   def _terms(self, x, batch, step, training):
     seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
     seed_codes, seed_vat = tf.unstack(tf.random.split(seed, 2))
+    # p(y|x) and p(z_k|x)
     parameters = self._parameters(x, training)
     everyone = self._gathered(parameters, batch)
     # Drawn for the whole batch by each replica: rows get the noise that one would give them.
     y, z = map(batch.own, posterior.distributions(everyone, self.temperature).sample(seed_codes))
     log_y = tf.nn.log_softmax(parameters["logits"])
+    # p(y), p(z_k) and p(y,z), eq (35)
     marginals = _MARGINALS[self.marginals](
         z,
         everyone["mean"],
@@ -388,6 +391,7 @@ class HybridAutoencoder(keras.Model):
     )
     mean, log_scale = parameters["mean"], parameters["log_scale"]
     terms = objective.information_terms(z, mean, log_scale, log_y, marginals)
+    # q(x|y,z)
     code_y, code_z = (y, z) if training else (tf.exp(log_y), mean)
     if self.detach_y:
       code_y = tf.stop_gradient(code_y)
@@ -463,8 +467,8 @@ class HybridAutoencoder(keras.Model):
     for name, value in (("loss", self.loss), ("metrics", metrics)):
       if value:
         raise InputError(
-            f"compile expects no {name}, got {value!r}: the objective and what is logged are"
-            " the model's own."
+            f"expected no {name} in compile, got {value!r}; leave it out: the objective and what"
+            " is logged are the model's own."
         )
 
   def _check_compiled_for_replicas(self):
@@ -474,8 +478,9 @@ class HybridAutoencoder(keras.Model):
     ):
       if value != usable:
         raise InputError(
-            f"compile expects {name}={usable} under {type(self.distribute_strategy).__name__},"
-            f" got {value}: TensorFlow cannot combine the two."
+            f"expected {name}={usable} in compile under"
+            f" {type(self.distribute_strategy).__name__}, got {value}; give {usable}: TensorFlow"
+            " cannot combine the two."
         )
     for layer in self._flatten_layers():
       if getattr(layer, "synchronized", True) is False:
@@ -496,11 +501,11 @@ class HybridAutoencoder(keras.Model):
     else:
       return  # a generator can be read only once
     if not sum(sizes):
-      raise InputError("expected images, got an empty array or data set.")
+      raise InputError("expected images, got an empty array or data set; add images.")
     if all(size == 1 for size in sizes):
       raise InputError(
-          "expected batches of 2 images or more, got 1: the marginals are averages over the"
-          " batch (eq 35); a batch_size of 128 to 512 works well."
+          "expected batches of 2 images or more, got 1; raise batch_size, 128 to 512 works well:"
+          " the marginals are averages over the batch (eq 35)."
       )
 
   def _check_batch(self, data):
@@ -545,30 +550,31 @@ class HybridAutoencoder(keras.Model):
       checks[name] = (_is_positive(getattr(self, name)), "a number > 0")
     for name, (valid, expected) in checks.items():
       if not valid:
-        raise InputError(f"{name} expects {expected}, got {getattr(self, name)!r}.")
+        raise InputError(f"expected {name} as {expected}, got {getattr(self, name)!r}; correct it.")
     for name in ("encoder", "decoder"):
       network = getattr(self, name)
       if not (isinstance(network, keras.Model) and hasattr(network, "input_shape")):
         raise InputError(
-            f"{name} expects a functional or Sequential Keras model with an Input, got"
+            f"expected {name} as a functional or Sequential Keras model with an Input, got"
             f" {type(network).__name__}; wrap it: keras.Model(inputs, network(inputs))."
         )
     if len(self.encoder.output_shape) != 2:
       raise InputError(
-          f"encoder expects features [B, F] as output, got {self.encoder.output_shape}; end it"
-          " with Flatten or a pooling layer."
+          f"expected features [B, F] of the encoder, got {self.encoder.output_shape}; end it with"
+          " Flatten or a pooling layer."
       )
     code_size = self.num_categories + self.latent_dim
     if tuple(self.decoder.input_shape[1:]) != (code_size,):
       raise InputError(
-          f"decoder expects inputs of num_categories + latent_dim = {code_size} values, got a"
-          f" network of input shape {self.decoder.input_shape}; give the network functions"
-          " the same num_categories and latent_dim."
+          f"expected a decoder of num_categories + latent_dim = {code_size} values, got a network"
+          f" of input shape {self.decoder.input_shape}; give the network functions the same"
+          " num_categories and latent_dim."
       )
     if self.decoder.output_shape[1:] != self.encoder.input_shape[1:]:
       raise InputError(
           "expected a decoder whose output has the shape of the encoder's input, got"
-          f" {self.decoder.output_shape} and {self.encoder.input_shape}."
+          f" {self.decoder.output_shape} and {self.encoder.input_shape}; build both for one"
+          " image_shape."
       )
 
 

@@ -81,8 +81,8 @@ def conv(
   height, width, channels = image_shape
   if height % 16 or width % 16:
     raise InputError(
-        f"networks.conv expects sides that are multiples of 16, got images of {height}x{width};"
-        " resize them or use networks.mlp."
+        f"expected sides that are multiples of 16, got images of {height}x{width}; resize them"
+        " or use networks.mlp."
     )
   inputs = keras.Input(image_shape, name="image")
   x = inputs
@@ -110,7 +110,9 @@ def conv(
 
 def _check_image_shape(image_shape):
   if len(image_shape) != 3 or min(image_shape) < 1:
-    raise InputError(f"image_shape expects (height, width, channels), got {image_shape!r}.")
+    raise InputError(
+        f"expected image_shape as (height, width, channels), got {image_shape!r}; correct it."
+    )
 
 
 def _initializer(weight_scale):

@@ -188,8 +188,8 @@ def info_vae(terms, *, beta, alpha, lam):
     alpha: how much of the informations is not penalised.
     lam: weight of the VAT cross-entropy inside beta.
 
-  References: Zhao et al., "InfoVAE", 2017; Tolstikhin et al., "Wasserstein Auto-Encoders",
-    2018.
+  References: Zhao et al., "InfoVAE", 2017, arXiv:1706.02262; Tolstikhin et al.,
+    "Wasserstein Auto-Encoders", 2018, arXiv:1711.01558.
   """
   information = terms["mi_y"] + terms["mi_z_joint"]
   divergence = terms["kl_y"] + terms["kl_z_joint"]
@@ -215,7 +215,7 @@ def joint_vae(terms, *, beta, capacity_y, capacity_z, lam, mean=tf.reduce_mean):
     mean: of a term [B] over the (global) batch.
 
   Reference: Dupont, "Learning Disentangled Joint Continuous and Discrete Representations",
-    2018.
+    2018, arXiv:1804.00104.
   """
   kl_y, kl_z = _kl_given_x(terms)
   off_y = tf.sign(mean(kl_y) - capacity_y) * (kl_y - capacity_y)
@@ -233,8 +233,8 @@ def beta_tcvae(terms, *, beta, lam):
     beta: weight of the total correlation.
     lam: weight of the VAT cross-entropy.
 
-  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018, here on the
-    hybrid code (y, z).
+  Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018,
+    arXiv:1802.04942, here on the hybrid code (y, z).
   """
   total_correlation = terms["total_correlation"]
   information = terms["mi_y"] + terms["mi_z"] - total_correlation

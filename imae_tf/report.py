@@ -1,6 +1,5 @@
 """The report of a run: one self-contained HTML page, and its figures as PNG files."""
 
-import dataclasses
 import math
 import pathlib
 from collections.abc import Sequence
@@ -8,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imae_tf import metrics as metrics_lib
+from imae_tf import clustering
 from imae_tf import pages
 from imae_tf import plots
 from imae_tf import workdir
+from imae_tf.definitions import DEFINITIONS
 from imae_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,181 +22,6 @@ _GRID_COLUMNS = 10
 _NARROW_COLUMNS = 5  # on phones
 _RECONSTRUCTED = 20
 _TRAVERSED = 6
-
-
-@dataclasses.dataclass(frozen=True)
-class Definition:
-  """What a number of metrics.json is.
-
-  Attributes:
-    name: how people call it.
-    unit: of the value; empty for pure numbers.
-    meaning: its definition.
-    caution: when not to trust it.
-  """
-
-  name: str
-  unit: str
-  meaning: str
-  caution: str = ""
-
-
-DEFINITIONS = {
-    "n": Definition("Images", "", "Number n of images that the figures here are computed on."),
-    "codes": Definition(
-        "Codes", "",
-        "Number of codes, of as many images at random, that Σ I(x;z_k), I(x;y,z), TC(y,z) and"
-        " Σ KL average over; each is compared with the posteriors of all n images.",
-    ),
-    "accuracy": Definition(
-        "Accuracy", "",
-        "Share of images whose category, argmax p(y|x), is matched to their true class, under"
-        " the one-to-one matching with the most agreements (Hungarian method).",
-        "Categories beyond the number of classes can only lose; random categories score above"
-        " 1/classes, since the matching is chosen to fit.",
-    ),
-    "baselines": Definition(
-        "Baseline accuracy", "",
-        "The same accuracy for k-means, Ward's tree and a Gaussian mixture on principal"
-        " components, fitted on the raw training pixels and applied to the same images.",
-        "One draw each: the mixture moves by several hundredths between seeds.",
-    ),
-    "nmi": Definition(
-        "NMI", "",
-        "Normalised mutual information of category and class, 0 to 1.",
-        "Not adjusted for chance: many small categories score high by luck.",
-    ),
-    "ari": Definition(
-        "ARI", "",
-        "Adjusted Rand index of category and class: 1 is agreement, 0 is chance.",
-        "Favours balanced categories.",
-    ),
-    "mi_y_label": Definition(
-        "I(y; label)", "nats",
-        "Mutual information of the category argmax p(y|x) and the true class; at most the log"
-        " of the number of classes.",
-        "Too high when few images fall into each cell of the table of counts.",
-    ),
-    "mi_y": Definition(
-        "I(x;y)", "nats",
-        "Information that the category carries about the image, H(y) − H(y|x); at most ln K_2."
-        " Exact on these n images.",
-        "It is high for any balanced and confident split of the images, meaningful or not.",
-    ),
-    "entropy_y": Definition(
-        "H(y)", "nats",
-        "Entropy of the mean of p(y|x): ln K_2 when all categories are used equally.",
-    ),
-    "conditional_entropy_y": Definition(
-        "H(y|x)", "nats", "Mean entropy of p(y|x): 0 when every image has one certain category.",
-        "Low values say that the model is sure, not that it is right.",
-    ),
-    "mi_z": Definition(
-        "Σ I(x;z_k)", "nats",
-        "Information of each continuous factor about the image, summed over the K_1 factors.",
-        "Naive is biased down and each factor is capped at ln n; leave-one-out is biased up, the"
-        " more the narrower the posteriors. On average the truth lies between. Factors that"
-        " repeat each other count twice: see TC.",
-    ),
-    "mi_z_per_dimension": Definition(
-        "I(x;z_k)", "nats", "The same for each factor alone.", "As for the sum."
-    ),
-    "mi_z_joint": Definition(
-        "I(x;z)", "nats",
-        "Information of all continuous factors together about the image.",
-        "Naive can never exceed ln n: near that cap it measures n, not the model.",
-    ),
-    "mi_joint": Definition(
-        "I(x;y,z)", "nats",
-        "Information of the whole code about the image, I(x;y) + Σ I(x;z_k) − TC(y,z).",
-        "Naive can never exceed ln n: near that cap it measures n, not the model.",
-    ),
-    "total_correlation": Definition(
-        "TC(y,z)", "nats",
-        "Dependence among category and factors, KL(p(y,z) ‖ p(y) Π p(z_k)); 0 when they are"
-        " independent.",
-        "A difference of estimates that nothing brackets; leave-one-out may be negative, and"
-        " naive is too high once I(x;y,z) meets its cap. Trust it where both agree.",
-    ),
-    "total_correlation_floor": Definition(
-        "TC floor", "nats",
-        "What the same two estimates of TC(y,z) give for these factors made independent, each"
-        " shuffled among the images on its own: their bias at this n.",
-        "Only what TC(y,z) has beyond it speaks of dependence.",
-    ),
-    "kl_z": Definition(
-        "Σ KL(p(z_k) ‖ N(0,1))", "nats",
-        "How far the factors, over all images, are from the prior that images are generated"
-        " from.",
-        "A naive estimate, which errs upwards.",
-    ),
-    "reconstruction": Definition(
-        "Reconstruction loss", "nats per image",
-        "−log q(x|y,z), summed over pixels, from p(y|x) and the mean of z. Lower is better.",
-        "Only its distance from the floor says something; not comparable between likelihoods"
-        " or image sizes.",
-    ),
-    "reconstruction_floor": Definition(
-        "Reconstruction floor", "nats per image",
-        "The loss of a perfect copy. The Bernoulli cross-entropy of grey pixels is never 0: its"
-        " floor is the entropy of the pixels themselves.",
-    ),
-    "neighbor_mi_y": Definition(
-        "I(c;c′)", "nats",
-        "Information that the category of an image shares with the category of one of its"
-        " nearest images: what ranks runs without labels.",
-        "Nearness is of pixels. At most ln K_2, and higher where images lie densely: comparable"
-        " between runs on the same images with the same K_2 alone.",
-    ),
-    "used_categories": Definition(
-        "Categories used", "",
-        "Number of categories that are the likeliest of at least 1% of the images that an even"
-        " share would be. Fewer than K_2: the data supports fewer, or the run lost some.",
-    ),
-    "mig": Definition(
-        "MIG", "",
-        "Mutual information gap, mean over the known factors: what the part of the code that"
-        " tells most about a factor tells more than the second, as a share of its entropy.",
-    ),
-    "mig_per_factor": Definition("MIG of each factor", "", "The same for each factor alone."),
-    "dci_disentanglement": Definition(
-        "DCI disentanglement", "", "1 when each part of the code serves one factor alone.",
-        "Importances are of extremely randomised trees; other learners give other figures.",
-    ),
-    "dci_completeness": Definition(
-        "DCI completeness", "", "1 when each factor is in one part of the code alone.",
-        "As for DCI disentanglement.",
-    ),
-    "dci_informativeness": Definition(
-        "DCI informativeness", "",
-        "Mean accuracy at which the code tells the value of a factor, on codes kept apart.",
-        "Chance is one over the number of values.",
-    ),
-    "factor_vae_score": Definition(
-        "FactorVAE score", "",
-        "How often the part of the code that moves least tells which factor was held fixed.",
-        "Chance is about one over the number of factors.",
-    ),
-    "category_overlap": Definition(
-        "Overlap of categories", "",
-        "Share of drawn images whose own category is not the one drawn: each category from the"
-        " mean z of its images, the most informative dimension moved from -2 to 2.",
-        "A category that the decoder ignores overlaps with all others; so does one that the"
-        " encoder finds no image of.",
-    ),
-    "active_units": Definition(
-        "Active units", "",
-        "Number of factors z_k with Var[µ_k] > 0.01: the posterior mean moves with the image.",
-        "A variance says nothing of the noise: compare E[σ_k²], or read I(x;z_k).",
-    ),
-    "var_mean_per_dimension": Definition(
-        "Var[µ_k]", "", "Variance over images of the posterior mean of each factor."
-    ),
-    "mean_variance_per_dimension": Definition(
-        "E[σ_k²]", "",
-        "Mean over images of the posterior variance of each factor; 1 is the prior's.",
-    ),
-}
 _RUN_KEYS = ("method", "dataset", "split", "seed")
 FIGURES = (
     "reconstructions", "generated", "typical", "traversal_most", "traversal_middle",
@@ -261,8 +86,8 @@ class _Run:
     self.matched: dict[int, int] = {}
     if self.labels is not None:
       arguments = (self.labels, self.categories, self.num_categories)
-      self.order = metrics_lib.column_order(*arguments)
-      self.matched, _ = metrics_lib.hungarian(*arguments)
+      self.order = clustering.column_order(*arguments)
+      self.matched, _ = clustering.hungarian(*arguments)
 
   def class_name(self, label):
     names = self.class_names
@@ -289,17 +114,18 @@ class _Run:
 
 def _check(x, labels, metrics):
   if not len(x):
-    raise InputError("a report expects at least one image, got none.")
+    raise InputError("expected at least one image to report on, got none; add images.")
   if labels is not None and len(labels) != len(x):
     raise InputError(
-        f"a report expects one label per image, got {len(labels)} labels for {len(x)} images."
+        f"expected one label per image, got {len(labels)} labels for {len(x)} images; leave out"
+        " what has no partner."
     )
   required = ("reconstruction", "reconstruction_floor", "mi_y", "mi_z", "total_correlation")
   missing = [key for key in (*required, "active_units", *_PER_DIMENSION) if key not in metrics]
   if missing:
     raise InputError(
-        f"a report expects what metrics.evaluate returns, got metrics without"
-        f" {', '.join(missing)}."
+        f"expected what metrics.evaluate returns, got metrics without {', '.join(missing)};"
+        " evaluate the model again."
     )
 
 
@@ -414,7 +240,7 @@ def _information(run):
 
 
 def _confusion(run):
-  counts = metrics_lib.confusion_matrix(run.labels, run.categories, run.num_categories)
+  counts = clustering.confusion_matrix(run.labels, run.categories, run.num_categories)
   classes = [run.class_name(label) for label in np.unique(run.labels)]
   return pages.picture(
       plots.confusion(counts, classes, run.order),

@@ -17,7 +17,9 @@ import tensorflow as tf
 from imae_tf import callbacks
 from imae_tf import cluster
 from imae_tf import data as data_lib
-from imae_tf import metrics
+from imae_tf import information
+from imae_tf import label_free
+from imae_tf import pipelines
 from imae_tf import recipes
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
@@ -47,12 +49,12 @@ class _Session:
   """What the functions below share while a run trains."""
 
   run: Run
-  data: data_lib.ImageData
+  data: pipelines.ImageData
   workdir: pathlib.Path
   job: cluster.Job
   stop_asked: Callable[[], bool]
   progress: bool
-  watched: data_lib.Arrays | None
+  watched: pipelines.Arrays | None
 
 
 def train(
@@ -60,7 +62,7 @@ def train(
     workdir: str | pathlib.Path,
     job: cluster.Job | None = None,
     progress: bool = True,
-    watched: data_lib.Arrays | None = None,
+    watched: pipelines.Arrays | None = None,
 ) -> "HybridAutoencoder":
   """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
 
@@ -92,7 +94,8 @@ def train(
     )
   if run.recipe.restart_score not in _SCORES:
     raise InputError(
-        f"expected restart_score among {', '.join(_SCORES)}, got {run.recipe.restart_score!r}."
+        f"expected restart_score among {', '.join(_SCORES)}, got {run.recipe.restart_score!r};"
+        " give one of them."
     )
   job = job or cluster.Job()
   if run.deterministic:
@@ -200,14 +203,14 @@ _NO_RANKER = (lambda folder: None), (lambda found: dict.fromkeys(found, 0.0))
 def _start_ranker(session):
   """Two functions: a start's folder to its categories of some images, and these to scores.
 
-  Scores are `metrics.neighbor_information` or, with the recipe's restart_score "agreement",
-  `metrics.agreement`.
+  Scores are `label_free.neighbor_information` or, with the recipe's restart_score "agreement",
+  `label_free.agreement`.
   """
   run, data = session.run, session.data
   if run.recipe.restart_score == "agreement":
-    x, neighbors = data.sample("train", metrics.MAX_CODES, run.seed), None
+    x, neighbors = data.sample("train", information.MAX_CODES, run.seed), None
   else:
-    x, neighbors = metrics.neighborhood(data, "train", run.seed)
+    x, neighbors = label_free.neighborhood(data, "train", run.seed)
 
   def categories_of(folder):
     model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
@@ -215,8 +218,8 @@ def _start_ranker(session):
 
   def scores_of(found):
     if neighbors is None:
-      return dict(zip(found, metrics.agreement(list(found.values()))))
-    return {i: metrics.neighbor_information(c, neighbors) for i, c in found.items()}
+      return dict(zip(found, label_free.agreement(list(found.values()))))
+    return {i: label_free.neighbor_information(c, neighbors) for i, c in found.items()}
 
   return categories_of, scores_of
 
@@ -377,8 +380,8 @@ def versions() -> dict[str, str]:
   return {name: importlib.metadata.version(name) for name in names}
 
 
-def config_of(run: Run, data: data_lib.ImageData) -> dict[str, Any]:
-  """What config.json says of a `Run` on its `data_lib.ImageData`, the format apart."""
+def config_of(run: Run, data: pipelines.ImageData) -> dict[str, Any]:
+  """What config.json says of a `Run` on its `pipelines.ImageData`, the format apart."""
   config = dataclasses.asdict(run)
   config.pop("recipe")
   recipe = recipes.settings(run.recipe, run.method)

@@ -27,7 +27,8 @@ import keras_tuner
 from keras_tuner.src import config
 
 from imae_tf import data as data_lib
-from imae_tf import metrics
+from imae_tf import information
+from imae_tf import label_free
 from imae_tf import recipes
 from imae_tf import runs
 from imae_tf import search_report
@@ -250,7 +251,7 @@ def _write(oracle, search, data, workdir, trials, command):
       "objective": tuning.OBJECTIVE,
       "recipe": search.run.recipe_name,
       "epochs": search.run.recipe.epochs,
-      "images": f"{min(data.size(split), metrics.MAX_CODES)} {split} images",
+      "images": f"{min(data.size(split), information.MAX_CODES)} {split} images",
       "seeds": [search.run.seed + i for i in range(search.executions_per_trial)],
       "trials_asked": trials,
       "space": {name: _described(part) for name, part in search.space.items()},
@@ -538,7 +539,7 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     keras.backend.clear_session()
     model = runs.train(run, folder, progress=False)
     if self._looked_at is None:
-      self._looked_at = metrics.neighborhood(self._data, _split(run), self._search.run.seed)
+      self._looked_at = label_free.neighborhood(self._data, _split(run), self._search.run.seed)
     figures = tuning.measure(model, *self._looked_at)
     seconds = time.monotonic() - started
     workdirs.write_json(

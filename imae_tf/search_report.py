@@ -1,7 +1,6 @@
 """The page of a search without labels: which trials trade off best, and which to go on with."""
 
 import collections
-import dataclasses
 import math
 import numbers
 import pathlib
@@ -9,8 +8,9 @@ import shlex
 
 import numpy as np
 
+from imae_tf import charts
+from imae_tf import definitions
 from imae_tf import pages
-from imae_tf import report
 from imae_tf import workdir
 
 # Larger is worse; the sign turns a figure into a cost.
@@ -94,7 +94,7 @@ class _Search:
   @property
   def objective(self):
     key = self.settings["objective"]
-    return report.DEFINITIONS.get(key, report.Definition(key, "nats", ""))
+    return definitions.DEFINITIONS.get(key, definitions.Definition(key, "nats", ""))
 
   def score(self, trial):
     deviation = _finite(trial["score_std"])
@@ -130,7 +130,7 @@ def _page(search):
       ("Unfinished trials", "unfinished", _unfinished(search)),
       ("Settings of the search", "settings", _settings(search)),
   ]
-  return pages.document(title, _summary(search), sections, _STYLE)
+  return pages.document(title, _summary(search), sections, _STYLE + charts.STYLE)
 
 
 def _summary(search):
@@ -224,15 +224,15 @@ def _legend(search, hollow):
 
 def _trade_off(search, x, y):
   trials = search.compared
-  points = [_point(search, t, _figure(t, x), _figure(t, y)) for t in trials]
+  points = [_trial_point(search, t, _figure(t, x), _figure(t, y)) for t in trials]
   optimal = ", ".join(t["id"] for t in trials if t["id"] in search.front)
   alt = (
       f"Scatter chart of {pages.count(len(trials), 'trial')}: {_FIGURES[y]} against"
       f" {_FIGURES[x].lower()}. Pareto-optimal: {optimal}.{_best_alt(points)}"
   )
-  x_axis = _axis(_AXES[x], [p.x for p in points])
-  y_axis = _axis(_AXES[y], [p.y for p in points])
-  return _chart(points, x_axis, y_axis, alt, _WIDE)
+  x_axis = charts.axis(_AXES[x], [p.x for p in points])
+  y_axis = charts.axis(_AXES[y], [p.y for p in points])
+  return charts.scatter(points, x_axis, y_axis, alt, charts.WIDE)
 
 
 def _relations(search):
@@ -251,28 +251,28 @@ def _relations(search):
 def _relation(search, name, spec):
   """The objective against one searched number; empty for words and for too few trials."""
   points = [
-      _point(search, trial, trial["weights"][name], trial["score"], trial["score_std"])
+      _trial_point(search, trial, trial["weights"][name], trial["score"], trial["score_std"])
       for trial in search.completed
       if _is_number(trial["weights"].get(name)) and _finite(trial["score"]) is not None
   ]
   if len(points) < _FEWEST_FOR_A_RELATION:
     return ""
   bounds = [spec[key] for key in ("low", "high") if key in spec]
-  x_axis = _axis(name, [*bounds, *(p.x for p in points)], log=spec.get("sampling") == "log")
-  y_axis = _axis(
+  x_axis = charts.axis(name, [*bounds, *(p.x for p in points)], log=spec.get("sampling") == "log")
+  y_axis = charts.axis(
       f"{search.objective.name} (nats)", [p.y + s * p.spread for p in points for s in (-1, 1)]
   )
   alt = (
       f"Scatter chart of {len(points)} trials: {search.objective.name} against {name}."
       f"{_best_alt(points)}"
   )
-  return _chart(points, x_axis, y_axis, alt, _SMALL)
+  return charts.scatter(points, x_axis, y_axis, alt, charts.SMALL)
 
 
-def _point(search, trial, x, y, deviation=None):
+def _trial_point(search, trial, x, y, deviation=None):
   figures = [f"{label}: {_number(_figure(trial, key))}" for key, label in _FIGURES.items()]
   title = [f"Trial {trial['id']}", _weights(trial), f"Objective: {search.score(trial)}", *figures]
-  return _Point(
+  return charts.Point(
       x, y, trial["id"], "\n".join(filter(None, title)),
       front=trial["id"] in search.front, best=trial is search.best,
       spread=_finite(deviation) or 0.0,
@@ -283,175 +283,6 @@ def _best_alt(points):
   return "".join(
       f" The best by the objective, {p.id}, is at {_number(p.x)} and {_number(p.y)}."
       for p in points if p.best
-  )
-
-
-# --- charts ---------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _Point:
-  x: float
-  y: float
-  id: str
-  title: str
-  front: bool
-  best: bool
-  spread: float = 0.0  # half the length of the bar
-
-
-@dataclasses.dataclass(frozen=True)
-class _Size:
-  style: str
-  width: int  # units of the drawing; the page scales it
-  height: int
-  left: int = 62
-  right: int = 16
-  top: int = 14
-  bottom: int = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class _Axis:
-  label: str
-  low: float  # on the scale of the axis: of a logarithmic one, powers of ten
-  high: float
-  log: bool
-  ticks: list
-
-  def share(self, value):
-    """Where a value lies, 0 at the low and 1 at the high end."""
-    return (_scaled(value, self.log) - self.low) / (self.high - self.low)
-
-  def labelled_ticks(self):
-    """(value, text) of each tick, with equally many decimals on a linear axis."""
-    texts = [f"{tick:.7g}" for tick in self.ticks]
-    if not self.log and not any("e" in text for text in texts):
-      decimals = max(len(text.partition(".")[2]) for text in texts)
-      texts = [f"{tick:,.{decimals}f}" for tick in self.ticks]
-    return [(tick, text.replace("-", "−")) for tick, text in zip(self.ticks, texts)]
-
-
-_WIDE = _Size("wide", 440, 330)
-_SMALL = _Size("small", 320, 250)
-_MOST_TICKS = 6
-
-
-def _axis(label, values, log=False):
-  """The axis that shows all values, with room around them."""
-  log = log and min(values) > 0
-  low, high = _scaled(min(values), log), _scaled(max(values), log)
-  room = 0.06 * (high - low)
-  if high - low <= 1e-4 * max(abs(low), abs(high)):  # what the text of ticks cannot tell apart
-    room = 0.1 * abs(low) or 0.1
-  low, high = low - room, high + room
-  if not log:
-    return _Axis(label, low, high, log, _ticks(low, high))
-  ticks = _log_ticks(low, high)
-  if len(ticks) < 2:  # part of a decade
-    ticks = _ticks(10.0**low, 10.0**high)
-  return _Axis(label, low, high, log, ticks)
-
-
-def _scaled(value, log):
-  return math.log10(value) if log else float(value)
-
-
-def _ticks(low, high):
-  """Multiples of 1, 2, 2.5 or 5 times a power of ten."""
-  rough = (high - low) / (_MOST_TICKS - 1)
-  power = 10.0 ** math.floor(math.log10(rough))
-  step = next((m for m in (1, 2, 2.5, 5) if m * power >= rough), 10) * power
-  return [m * step for m in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _log_ticks(low, high):
-  """1, 2, 5 in each decade between 10^low and 10^high, or fewer where decades are many."""
-  decades = range(math.floor(low), math.ceil(high) + 1)
-  for marks in ((1, 2, 5), (1, 3), (1,)):
-    ticks = [m * 10.0**d for d in decades for m in marks if low <= math.log10(m) + d <= high]
-    if len(ticks) <= _MOST_TICKS:
-      return ticks
-  return ticks[:: math.ceil(len(ticks) / _MOST_TICKS)]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Frame:
-  """Where values lie in the drawing, whose y grows downwards."""
-
-  x_axis: _Axis
-  y_axis: _Axis
-  size: _Size
-
-  def x(self, value):
-    size = self.size
-    return size.left + (size.width - size.left - size.right) * self.x_axis.share(value)
-
-  def y(self, value):
-    size = self.size
-    return self.base - (self.base - size.top) * self.y_axis.share(value)
-
-  @property
-  def base(self):
-    return self.size.height - self.size.bottom
-
-
-def _chart(points, x_axis, y_axis, alt, size):
-  frame = _Frame(x_axis, y_axis, size)
-  # Later marks cover earlier ones: the best lies on top.
-  ordered = sorted(points, key=lambda p: (p.best, p.front))
-  marks = "".join(_mark(point, frame) for point in ordered)
-  return (
-      f'<figure><svg class="chart {size.style}" viewBox="0 0 {size.width} {size.height}"'
-      f' role="img" aria-label="{pages.escape(alt)}">'
-      f"{_x_axis(frame)}{_y_axis(frame)}{marks}</svg></figure>"
-  )
-
-
-def _x_axis(frame):
-  size, top = frame.size, frame.size.top
-  parts = [
-      f'<path class="grid" d="M{frame.x(tick):.1f} {top}V{frame.base}"/>'
-      + _text(frame.x(tick), frame.base + 18, "middle", text)
-      for tick, text in frame.x_axis.labelled_ticks()
-  ]
-  middle = (size.left + size.width - size.right) / 2
-  return "".join(parts) + _text(middle, size.height - 8, "middle", frame.x_axis.label)
-
-
-def _y_axis(frame):
-  size = frame.size
-  parts = [
-      f'<path class="grid" d="M{size.left} {frame.y(tick):.1f}H{size.width - size.right}"/>'
-      + _text(size.left - 7, frame.y(tick) + 4, "end", text)
-      for tick, text in frame.y_axis.labelled_ticks()
-  ]
-  middle = (size.top + frame.base) / 2
-  turned = f' transform="rotate(-90 14 {middle})"'
-  return "".join(parts) + _text(14, middle, "middle", frame.y_axis.label, turned)
-
-
-def _mark(point, frame):
-  x, y = frame.x(point.x), frame.y(point.y)
-  bar = ring = ""
-  if point.spread:
-    low, high = (frame.y(point.y + s * point.spread) for s in (-1, 1))
-    bar = f'<path class="spread" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
-  if point.best:
-    side, anchor = (-13, "end") if frame.x_axis.share(point.x) > 0.8 else (13, "start")
-    label = _text(x + side, y + 4, anchor, point.id, ' class="label"')
-    ring = f'<circle class="best" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>{label}'
-  style = "front" if point.front else "dominated"
-  return (
-      f"<g><title>{pages.escape(point.title)}</title>{bar}"
-      f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>{ring}</g>'
-  )
-
-
-def _text(x, y, anchor, text, attributes=""):
-  return (
-      f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>'
-      f"{pages.escape(text)}</text>"
   )
 
 
@@ -565,17 +396,6 @@ _STYLE = """
 .dot.front { background: var(--accent); }
 .dot.dominated { border: 1.5px solid var(--muted); }
 .dot.best { width: 14px; height: 14px; border: 1.8px solid var(--ink); vertical-align: -2px; }
-.chart { display: block; width: 100%; height: auto; margin: 0 auto; font-size: 12px; }
-.chart.wide { max-width: 520px; }
-.chart.small { max-width: 420px; }
-.chart text { fill: var(--muted); font-variant-numeric: tabular-nums; }
-.chart .grid { stroke: var(--line); }
-.chart .spread { stroke: var(--muted); stroke-opacity: .6; }
-.chart .front { fill: var(--accent); stroke: var(--card); }
-.chart .dominated { fill: none; stroke: var(--muted); stroke-width: 1.5; pointer-events: all; }
-.chart .best { fill: none; stroke: var(--ink); stroke-width: 1.8; }
-.chart text.label { fill: var(--ink); font-weight: 650; stroke: var(--card); stroke-width: 3px;
-  paint-order: stroke; }
 pre { padding: 10px 14px; margin: 0 0 16px; font-size: .9rem; }
 .tag { font-size: .72rem; font-weight: 600; color: var(--accent); border: 1px solid;
   border-radius: 4px; padding: 0 4px; margin-left: 4px; }
@@ -585,5 +405,4 @@ pre { padding: 10px 14px; margin: 0 0 16px; font-size: .9rem; }
 .trials tr > :last-child { padding-right: 14px; }
 .trials thead th { white-space: normal; vertical-align: bottom; font-size: .74rem; }
 .trials th:first-child { position: sticky; left: 0; background: var(--card); }
-@media (max-width: 640px) { .chart.wide { font-size: 14.5px; } }
 """

@@ -15,6 +15,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from imae_tf import pipelines
+from imae_tf import splits
 from imae_tf.errors import InputError
 
 SHAPES = ("square", "ellipse", "heart")
@@ -24,6 +26,41 @@ MOST = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 _USUAL = {"shape": 3, "scale": 4, "orientation": 9, "x": 12, "y": 12}
 _RADIUS = 13.0  # pixels from the centre of the largest shape to its farthest point
 _FIRST_PLACE, _LAST_PLACE = 15.0, 48.0  # of the centre: no shape leaves the image
+
+
+def load(name: str, holdout: int) -> pipelines.StreamedData:
+  """The data set of a name such as "shapes" or "shapes:scale=2:x=8", drawn as it goes.
+
+  Labels are the shapes; a factor of one value is none. The last `holdout` of the training
+  images are held out.
+
+  Raises:
+    InputError: Another name, or fewer than two training images.
+  """
+  sizes = grid(name)
+  places = order(sizes)
+  bounds = splits.train_test(len(places), holdout)
+  splits.check_sizes(name, bounds)
+  per_shape = len(places) // sizes["shape"]  # which varies slowest
+  varying = [k for k, size in enumerate(sizes.values()) if size > 1]
+  axes = tf.constant(list(sizes.values()), tf.int64)
+  return pipelines.StreamedData(
+      name,
+      IMAGE_SHAPE,
+      SHAPES[: sizes["shape"]],
+      records={
+          split: tf.data.Dataset.from_tensor_slices(places[start:stop])
+          for split, (start, stop) in bounds.items()
+      },
+      split_sizes={split: stop - start for split, (start, stop) in bounds.items()},
+      parse=lambda batch: (batch, batch // per_shape),
+      decode=lambda place: draw(place[None], sizes)[0],
+      window=len(places),  # numbers alone
+      factor_names=tuple(tuple(sizes)[k] for k in varying),
+      parse_factors=lambda batch: tf.gather(
+          tf.transpose(tf.unravel_index(batch, axes)), varying, axis=1
+      ),
+  )
 
 
 def grid(name):
@@ -52,11 +89,6 @@ def order(sizes):
   """[N] the places in the grid of the images of a data set: all, in a fixed random order."""
   # The legacy generator, whose streams NumPy promises never to change.
   return np.random.RandomState(0).permutation(math.prod(sizes.values()))
-
-
-def factors(places, sizes):
-  """[N, 5] integers, the value of each factor at these places in the grid."""
-  return np.stack(np.unravel_index(places, tuple(sizes.values())), axis=1).astype(np.int64)
 
 
 def draw(places, sizes):

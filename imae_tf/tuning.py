@@ -9,6 +9,8 @@ import keras_tuner
 import numpy as np
 import tensorflow as tf
 
+from imae_tf import information
+from imae_tf import label_free
 from imae_tf import metrics
 from imae_tf import recipes
 from imae_tf.errors import InputError
@@ -87,7 +89,8 @@ def space(search: Sequence[str] = (), method: str = "imae") -> Space:
     name, equals, part = item.partition("=")
     if name not in names:
       raise InputError(
-          f"expected names among {', '.join(names)} to search for {method}, got {name!r}."
+          f"expected names among {', '.join(names)} to search for {method}, got {name!r}; correct"
+          " it."
       )
     found[name] = _part(name, part) if equals else SPACE[name]
   return found
@@ -112,7 +115,9 @@ def _part(name, text):
       raise ValueError
   except ValueError:
     example = "500-500|1200-1200" if isinstance(usual, Choice) else f"{usual.low}:{usual.high}"
-    raise InputError(f"expected {name}={example} or the like to search, got {text!r}.") from None
+    raise InputError(
+        f"expected {name}={example} or the like to search, got {text!r}; correct it."
+    ) from None
   return Range(low, high, usual.integer)
 
 
@@ -278,27 +283,27 @@ def measure(
     model: a `HybridAutoencoder`.
     x: [N, H, W, C] images in [0, 1], N >= 2.
     neighbors: [M, k] rows of the nearest others of the first M images, which are those that
-      are measured; None for `metrics.nearest_images(x)`.
+      are measured; None for `label_free.nearest_images(x)`.
     seed: of the posterior samples.
 
   Returns:
     {name: number}, in nats where nothing else is said:
-    neighbor_mi_y: `metrics.neighbor_information`, which ranks runs.
+    neighbor_mi_y: `label_free.neighbor_information`, which ranks runs.
     mi_y, entropy_y, conditional_entropy_y: I(x;y), H(y), H(y|x) over x.
     reconstruction: nats per image.
     mi_z, total_correlation: naive, over up to 2,000 of the images, the first summed over
-      dimensions (`metrics.evaluate` says when not to trust them).
+      dimensions (`imae_tf.information` says when not to trust them).
     used_categories, active_units: counts.
   """
-  neighbors = metrics.nearest_images(x) if neighbors is None else neighbors
+  neighbors = label_free.nearest_images(x) if neighbors is None else neighbors
   codes = model.encode(x)
-  shared = metrics.neighbor_information(codes["y"].argmax(axis=1), neighbors)
+  shared = label_free.neighbor_information(codes["y"].argmax(axis=1), neighbors)
   x, codes = x[: len(neighbors)], {name: part[: len(neighbors)] for name, part in codes.items()}
   y = codes["y"].astype(np.float64)
   marginal = _entropy(y.mean(axis=0))
   conditional = np.mean([_entropy(row) for row in y])
   some = np.linspace(0, len(x) - 1, min(len(x), _MOST_CODES)).astype(int)
-  terms = metrics.information(*(codes[name][some] for name in ("y", "z", "z_scale")), seed=seed)
+  terms = information.information(*(codes[name][some] for name in ("y", "z", "z_scale")), seed=seed)
   return {
       "neighbor_mi_y": shared,
       "mi_y": float(marginal - conditional),
@@ -307,7 +312,7 @@ def measure(
       "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
       "mi_z": terms["mi_z"]["naive"],
       "total_correlation": terms["total_correlation"]["naive"],
-      "used_categories": metrics.used_categories(y.argmax(axis=1), y.shape[1]),
+      "used_categories": label_free.used_categories(y.argmax(axis=1), y.shape[1]),
       "active_units": metrics.active_units(codes["z"]),
   }
 

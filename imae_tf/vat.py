@@ -2,9 +2,9 @@
 
     E_x max_{|r| <= eps} H(p(y|x), p(y|x+r))
 
-The maximising r is found with one forward and backward pass (Miyato et al. 2016). The
-target p(y|x) is detached: H(p, q) contains H(y|x), so with gradients through both
-arguments the pull to a constant p(y|x) wins and y collapses to one category.
+The maximising r is found with one forward and backward pass (Miyato et al. 2016,
+arXiv:1507.00677). The target p(y|x) is detached: H(p, q) contains H(y|x), so with gradients
+through both arguments the pull to a constant p(y|x) wins and y collapses to one category.
 
 `log_p_y` below is any function from images [B, H, W, C] to log p(y|x) [B, K2].
 """
@@ -67,10 +67,10 @@ def loss(log_p_y, x, target_log_y, noise, *, radius, xi, detach=True):
 def neighbor_radius(x, fraction, *, others=None, first_row=0):
   """A radius per image, [B]: `fraction` x distance to its nearest other in the batch.
 
-  Dense regions get a small radius and sparse ones a large one. IMSAT (Hu et al. 2017) takes
-  0.25 x the distance to the 10th neighbour in the whole data set; on MNIST with 250 images
-  a batch, 0.2 x the distance to the nearest is as large on average (1.29 and 1.33 pixels)
-  and needs no pass over the data before training.
+  Dense regions get a small radius and sparse ones a large one. IMSAT (Hu et al. 2017,
+  arXiv:1702.08720) takes 0.25 x the distance to the 10th neighbour in the whole data set; on
+  MNIST with 250 images a batch, 0.2 x the distance to the nearest is as large on average (1.29
+  and 1.33 pixels) and needs no pass over the data before training.
 
   Args:
     x: [B, H, W, C] images.

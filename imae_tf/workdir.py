@@ -71,7 +71,7 @@ def read_json(path: str | pathlib.Path) -> Any:
   try:
     return json.loads(path.read_text())
   except FileNotFoundError:
-    raise InputError(f"expected {path}, which is not there.") from None
+    raise InputError(f"expected {path}, got no such file; correct the path.") from None
   except (ValueError, UnicodeDecodeError) as error:
     raise InputError(f"expected JSON in {path}, got: {error}; restore or delete it.") from None
 

@@ -87,8 +87,8 @@ def _accuracies(workdir, found, trials):
   """Of each trial's runs on the training images, which the search itself does not know."""
   import keras
 
+  from imae_tf import clustering
   from imae_tf import data as data_lib
-  from imae_tf import metrics
   from imae_tf import workdir as workdirs
 
   x, labels = data_lib.load(found["dataset"]).arrays("train")
@@ -99,7 +99,7 @@ def _accuracies(workdir, found, trials):
       keras.backend.clear_session()
       model = workdirs.load_keras(workdir / "trials" / trial["id"] / f"run-{i}" / "model.keras")
       categories = model.encode(x)["y"].argmax(axis=1)
-      accuracies[-1].append(metrics.clustering_accuracy(labels, categories))
+      accuracies[-1].append(clustering.clustering_accuracy(labels, categories))
   return accuracies
 
 

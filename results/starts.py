@@ -15,8 +15,9 @@ import collect
 import keras
 import scipy.stats
 
+from imae_tf import clustering
 from imae_tf import data as data_lib
-from imae_tf import metrics
+from imae_tf import label_free
 from imae_tf import workdir as workdirs
 
 FIGURES = ("neighbors", "agreement")
@@ -27,19 +28,19 @@ def starts_of(run):
   config = workdirs.read_config(run)
   data = data_lib.load(config["dataset"])
   x, labels = data.arrays("train", limit=10_000)
-  near, neighbors = metrics.neighborhood(data, "train", config["seed"])
+  near, neighbors = label_free.neighborhood(data, "train", config["seed"])
   found, shared = [], []
   for folder in sorted((run / "restarts").glob("start-*")):
     keras.backend.clear_session()
     model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
     found.append(model.encode(x)["y"].argmax(axis=1))
     categories = model.encode(near)["y"].argmax(axis=1)
-    shared.append(metrics.neighbor_information(categories, neighbors))
+    shared.append(label_free.neighbor_information(categories, neighbors))
   return {
       "seed": config["seed"],
-      "accuracy": [metrics.clustering_accuracy(labels, categories) for categories in found],
+      "accuracy": [clustering.clustering_accuracy(labels, categories) for categories in found],
       "neighbors": shared,
-      "agreement": metrics.agreement(found),
+      "agreement": label_free.agreement(found),
   }
 
 

@@ -129,13 +129,13 @@ def run(dataset, folder, shard):
   import tensorflow as tf
 
   from imae_tf import data as data_lib
-  from imae_tf import metrics
+  from imae_tf import label_free
 
   tf.config.experimental.enable_op_determinism()
   plan = PLANS[dataset]
   data = data_lib.load(dataset, holdout=plan.holdout)
   x, labels = data.arrays(plan.split)
-  neighbors = metrics.nearest_images(x, count=50)
+  neighbors = label_free.nearest_images(x, count=50)
   folder.mkdir(parents=True, exist_ok=True)
   first, step = shard
   for name, group, weights, seed in tasks(plan)[first::step]:
@@ -149,7 +149,7 @@ def run(dataset, folder, shard):
 def train(dataset, plan, data, weights, seed, x, labels, neighbors):
   import keras
 
-  from imae_tf import metrics
+  from imae_tf import clustering
   from imae_tf import recipes
 
   recipe = dataclasses.replace(
@@ -172,7 +172,7 @@ def train(dataset, plan, data, weights, seed, x, labels, neighbors):
     y = model.encode(x)["y"]
     snapshots.append({
         "epoch": epoch,
-        "accuracy": metrics.clustering_accuracy(labels, y.argmax(1)),
+        "accuracy": clustering.clustering_accuracy(labels, y.argmax(1)),
         **{f"logged {k}": v[-1] for k, v in history.history.items()},
         **looked_at(model, x, y.astype(np.float64), neighbors),
     })
@@ -181,16 +181,16 @@ def train(dataset, plan, data, weights, seed, x, labels, neighbors):
 
 def looked_at(model, x, y, neighbors):
   """The candidates that need the model or its probabilities y [N, K2]."""
-  from imae_tf import metrics
+  from imae_tf import label_free
 
   categories = y.argmax(1)
   marginal, conditional = entropy(y.mean(0)), np.mean([entropy(row) for row in y])
   figures = {
       "mi_y": marginal - conditional,
       "conditional_entropy_y": conditional,
-      "neighbor_mi_y 1": metrics.neighbor_information(categories, neighbors[:, :1]),
-      "neighbor_mi_y": metrics.neighbor_information(categories, neighbors[:, :NEIGHBORS]),
-      "neighbor_mi_y 50": metrics.neighbor_information(categories, neighbors[:, :50]),
+      "neighbor_mi_y 1": label_free.neighbor_information(categories, neighbors[:, :1]),
+      "neighbor_mi_y": label_free.neighbor_information(categories, neighbors[:, :NEIGHBORS]),
+      "neighbor_mi_y 50": label_free.neighbor_information(categories, neighbors[:, :50]),
       "probable neighbor_mi_y": shared(y, y[neighbors[:, :NEIGHBORS]].mean(1)),
   }
   for fraction in FRACTIONS:
@@ -271,11 +271,11 @@ def summarise(dataset, folder):
 
 def add_agreements(rows):
   """Mean normalised mutual information of a run's final categories with those of others."""
-  from imae_tf import metrics
+  from imae_tf import clustering
 
   names = sorted(rows)
   of = {
-      frozenset(pair): metrics.nmi(*(np.array(rows[n]["categories"]) for n in pair))
+      frozenset(pair): clustering.nmi(*(np.array(rows[n]["categories"]) for n in pair))
       for pair in itertools.combinations(names, 2)
   }
   for name in names:

@@ -154,7 +154,7 @@ BAD = [
     ("no probabilities", "POST", PREDICT, columns({"y": Z, "z": Z}, **DECODE), 400,
      "probabilities y of shape [N, 5]"),
     ("NaN in z", "POST", PREDICT, columns({"y": Y, "z": [[float("nan")] * 3] * 2}, **DECODE), 400,
-     "expected z to be finite"),
+     "expected z as finite numbers"),
     # ---- files
     ("numbers for bytes", "POST", PREDICT, rows([1], signature_name="encode_image_bytes"), 400,
      "Type: Number is not of expected type: string"),

@@ -1,6 +1,5 @@
 """A headless Chromium, driven over a pipe by its DevTools protocol."""
 
-import base64
 import itertools
 import json
 import os
@@ -120,12 +119,6 @@ class Browser:
     root = self.call("DOM.getDocument")["root"]["nodeId"]
     node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
     self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
-
-  def screenshot(self, path):
-    """A PNG of the whole page."""
-    shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-    with open(path, "wb") as file:
-      file.write(base64.b64decode(shot["data"]))
 
   def _read(self):
     while b"\0" not in self._buffer:

@@ -48,6 +48,24 @@ def rng():
   return np.random.default_rng(0)
 
 
+# ---- stored data sets --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tfds_root(tmp_path, monkeypatch):
+  """A folder in which TFDS looks for its data sets."""
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+  return tmp_path
+
+
+@pytest.fixture
+def tiny_tfds(tfds_root):
+  """The name of a small TFDS data set; see `stored.store_tiny`."""
+  import stored
+
+  return stored.store_tiny(tfds_root)
+
+
 # ---- served models ----------------------------------------------------------------------------
 
 

@@ -54,6 +54,21 @@ def strings(*values):
   return np.array(values, object)
 
 
+def assert_same_arrays(actual, expected, atol=1e-5):
+  """Two {name: array} have the same names, shapes and dtypes, and values within atol."""
+  assert set(actual) == set(expected)
+  for name, value in expected.items():
+    assert actual[name].shape == value.shape and actual[name].dtype == value.dtype
+    np.testing.assert_allclose(actual[name], value, rtol=0, atol=atol)
+
+
+def assert_same_columns(columns, expected):
+  """The same of {name: nested lists}, as JSON has them, which say neither shape nor dtype."""
+  assert set(columns) == set(expected)
+  for name, value in expected.items():
+    np.testing.assert_allclose(np.reshape(columns[name], value.shape), value, rtol=0, atol=1e-5)
+
+
 def names(base):
   """Everything in a base folder, hidden names included."""
   return sorted(os.listdir(base))

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.special import logsumexp
+from scipy.special import softmax
 from scipy.stats import norm
 
 
@@ -56,3 +57,10 @@ def random_posterior(rng, n=64, k1=5, k2=4):
   log_y = logits - logsumexp(logits, axis=1, keepdims=True)
   z = mean + np.exp(log_scale) * rng.normal(size=(n, k1))
   return z, mean, log_scale, log_y
+
+
+def random_codes(rng, n=60, k1=3, k2=4):
+  """y, z, z_scale of n random posteriors as `encode` gives them, float32."""
+  y = softmax(2.0 * rng.normal(size=(n, k2)), axis=1)
+  z_scale = rng.uniform(0.1, 0.8, size=(n, k1))
+  return tuple(part.astype("float32") for part in (y, rng.normal(size=(n, k1)), z_scale))

@@ -10,13 +10,13 @@ import json
 import numpy as np
 import pytest
 import scipy.optimize
-import tensorflow as tf
 
 from exports import K1
 from exports import K2
 from exports import encoded
 from exports import images
 from exports import make_model
+from exports import reference
 from imae_tf.errors import InputError
 from imae_tf.export import align
 from imae_tf.export import publish
@@ -42,20 +42,9 @@ def permuted(model, categories, dimensions, signs):
   return copy
 
 
-def signatures(path):
-  """The signatures of a version as NumPy functions."""
-  loaded = tf.saved_model.load(str(path))
-
-  def call(name, **inputs):
-    tensors = {key: tf.constant(value) for key, value in inputs.items()}
-    return {key: v.numpy() for key, v in loaded.signatures[name](**tensors).items()}
-
-  return call
-
-
 def assert_same_service(path, other):
   """All signatures of two versions answer the same."""
-  ours, theirs = signatures(path), signatures(other)
+  ours, theirs = reference(path), reference(other)
   x = images(40, seed=5)
   codes = theirs("encode", x=x)
   png = [encoded(image[..., 0]) for image in np.rint(x[:3] * 255).astype(np.uint8)]
@@ -113,7 +102,7 @@ class TestAlignedVersions:
     assert_same_service(base / "3", base / "1")
 
   def test_encode_decode_and_reconstruct_are_consistent(self, base):
-    call, x = signatures(base / "2"), images(12)
+    call, x = reference(base / "2"), images(12)
     codes = call("encode", x=x)
     decoded = call("decode", y=codes["y"], z=codes["z"])["x"]
     np.testing.assert_allclose(decoded, call("reconstruct", x=x)["x"], atol=1e-6)
@@ -139,7 +128,7 @@ class TestAlignedVersions:
     assert size < 4 * model.count_params() + 4096
 
   def test_typical_images_are_those_of_the_served_categories(self, base):
-    y = signatures(base / "2")("encode", x=images(30))["y"]
+    y = reference(base / "2")("encode", x=images(30))["y"]
     with np.load(base / "2" / typical.IMAGES) as file:
       counts = file["counts"]
     expected = np.bincount(y.argmax(axis=1), minlength=K2)

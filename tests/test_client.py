@@ -103,10 +103,7 @@ def images(n, seed=0):
 
 
 def assert_codes_equal(actual, expected, atol=1e-6):
-  assert set(actual) == set(expected)
-  for name, value in expected.items():
-    assert actual[name].dtype == np.float32 and actual[name].shape == value.shape
-    np.testing.assert_allclose(actual[name], value, rtol=0, atol=atol)
+  exports.assert_same_arrays(actual, expected, atol)
 
 
 class TestAnswers:
@@ -544,7 +541,7 @@ class TestBadInput:
       "kwargs", [{"timeout_s": 0}, {"retries": -1}, {"chunk_size": 0}]
   )
   def test_numbers(self, kwargs):
-    with pytest.raises(InputError, match=f"{next(iter(kwargs))} expects"):
+    with pytest.raises(InputError, match=f"expected {next(iter(kwargs))} as"):
       clients.Client("http://127.0.0.1:1", **kwargs)
 
 

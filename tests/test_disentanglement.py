@@ -141,10 +141,10 @@ def test_equal_seeds_give_equal_scores(factors):
         (lambda y, z, v: (y[:-1], z, v), "the same 100 images or more, got 863, 864 and 864"),
         (lambda y, z, v: (y[:9], z[:9], v[:9]), "100 images or more, got 9, 9 and 9"),
         (lambda y, z, v: (y, np.where(z == 2, np.nan, z), v), "expected finite codes, got NaN"),
-        (lambda y, z, v: (y, z, v.astype(float)), "factors expects integers, got float64"),
+        (lambda y, z, v: (y, z, v.astype(float)), "expected factors as integers, got float64"),
         (lambda y, z, v: (y, z, v[:, :2]), "expected 2 names of factors, got 3"),
         (lambda y, z, v: (y, z, v * [1, 0, 1]), "two values or more, got one of scale"),
-        (lambda y, z, v: (y, z[:, 0], v), r"z expects an array of two dimensions, .* got shape"),
+        (lambda y, z, v: (y, z[:, 0], v), r"z as an array of two dimensions, .* got shape"),
         (lambda y, z, v: (y, z[:, :0], v), r"with a column or more, got shape \(864, 0\)"),
     ],
 )

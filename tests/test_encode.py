@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 import real_server
 import sklearn.datasets
+from exports import assert_same_arrays
 
 from imae_tf import IMAE
 from imae_tf import networks
@@ -74,12 +75,6 @@ def damaged(base, tmp_path):
   """A copy of a version that a test may damage."""
   shutil.copytree(base / "10", tmp_path / "1")
   return tmp_path / "1"
-
-
-def assert_codes_equal(actual, expected):
-  assert set(actual) == set(expected)
-  for name, value in expected.items():
-    np.testing.assert_allclose(actual[name], value, rtol=0, atol=1e-5)
 
 
 def read_csv(path):
@@ -145,18 +140,18 @@ class TestProgram:
   def test_array(self, model, runs):
     with np.load(runs[0] / "npy.npz") as written:
       assert {written[name].dtype for name in written} == {np.dtype("float32")}
-      assert_codes_equal(written, model.encode(PIXELS.astype("float32") / 255))
+      assert_same_arrays(written, model.encode(PIXELS.astype("float32") / 255))
 
   def test_a_version_by_its_own_name(self, runs):
     with np.load(runs[0] / "older.npz") as written:
       expected = make_model(seed=1).encode(PIXELS.astype("float32") / 255)
-      assert_codes_equal(written, expected)
+      assert_same_arrays(written, expected)
 
   def test_splits_of_an_npz(self, model, runs):
     expected = model.encode(PIXELS.astype("float32") / 255)
     for split, rows in (("train", slice(0, 5)), ("npz", slice(5, 7))):
       with np.load(runs[0] / f"{split}.npz") as written:
-        assert_codes_equal(written, {name: value[rows] for name, value in expected.items()})
+        assert_same_arrays(written, {name: value[rows] for name, value in expected.items()})
 
   def test_folder_of_images_to_csv(self, model, runs):
     header, written, category = read_csv(runs[0] / "files.csv")
@@ -164,13 +159,13 @@ class TestProgram:
         "y", "p0", "p1", "p2", "p3", "p4", "z0", "z1", "z2", "z_scale0", "z_scale1", "z_scale2"
     ]
     expected = model.encode(PIXELS.astype("float32") / 255)
-    assert_codes_equal(written, expected)
+    assert_same_arrays(written, expected)
     np.testing.assert_array_equal(category, np.argmax(expected["y"], axis=1))
 
   def test_data_set(self, model, runs):
     digits = sklearn.datasets.load_digits().images[1437:, ..., None].astype("float32") / 16
     with np.load(runs[0] / "digits.npz") as written:
-      assert_codes_equal(written, model.encode(digits))
+      assert_same_arrays(written, model.encode(digits))
 
   @pytest.mark.parametrize(
       "name,sentence",
@@ -224,7 +219,7 @@ class TestEncoder:
     assert encoder.image_shape == (8, 8, 1)
     images = PIXELS.astype("float32") / 255
     joined = codes.encode_batches(encoder, [images[:4], images[4:]], n=7)
-    assert_codes_equal(joined, model.encode(images))
+    assert_same_arrays(joined, model.encode(images))
 
   @pytest.mark.parametrize(
       "file",
@@ -377,20 +372,20 @@ class TestEndpoint:
         "",
     ]
     with np.load(folder / f"{protocol}.npz") as written:
-      assert_codes_equal(written, model.encode(PIXELS.astype("float32") / 255))
+      assert_same_arrays(written, model.encode(PIXELS.astype("float32") / 255))
 
   def test_folder(self, model, answers):
     folder, results = answers
     assert results["files"][::2] == [0, ""]
     _, written, _ = read_csv(folder / "files.csv")
-    assert_codes_equal(written, model.encode(PIXELS.astype("float32") / 255))
+    assert_same_arrays(written, model.encode(PIXELS.astype("float32") / 255))
 
   def test_data_set(self, model, endpoints, tmp_path):
     command = {"endpoint": endpoints["grpc"], "input": "digits", "output": "codes.npz"}
     assert encode_there(tmp_path, [command])[0][::2] == [0, ""]
     digits = sklearn.datasets.load_digits().images[1437:, ..., None].astype("float32") / 16
     with np.load(tmp_path / "codes.npz") as written:
-      assert_codes_equal(written, model.encode(digits))
+      assert_same_arrays(written, model.encode(digits))
 
   @pytest.mark.parametrize(
       "name,sentence",

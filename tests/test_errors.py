@@ -1,8 +1,9 @@
-"""One line of other libraries' messages."""
+"""What messages are made of: one line of other libraries', and lists of names."""
 
 import pytest
 
 from imae_tf.errors import first_line
+from imae_tf.errors import listing
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,10 @@ from imae_tf.errors import first_line
 )
 def test_the_line_that_says_what_went_wrong(message, expected):
   assert first_line(ValueError(message)) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [(["x", "y"], "'x', 'y'"), ({"z": 1}, "'z'"), ([], "nothing")]
+)
+def test_names_are_told_in_quotes(names, told):
+  assert listing(names) == told

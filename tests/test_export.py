@@ -111,7 +111,7 @@ BAD = [
     ("decode", {"y": _Y * 2, "z": _Z}, "probabilities that sum to 1, or one-hot"),
     ("decode", {"y": _Y - 0.2, "z": _Z}, "probabilities that sum to 1, or one-hot"),
     ("decode", {"y": _Y * np.nan, "z": _Z}, "probabilities that sum to 1, or one-hot"),
-    ("decode", {"y": _Y, "z": _Z + np.inf}, "z to be finite"),
+    ("decode", {"y": _Y, "z": _Z + np.inf}, "z as finite numbers"),
     ("decode", {"y": _Y[:, 1:], "z": _Z}, "probabilities y of shape [N, 5], got [2 4]"),
     ("decode", {"y": _Y, "z": _Z[0]}, "codes z of shape [N, 3], got [3]"),
     ("encode_image_bytes", {"image_bytes": strings(b"no image")}, "One of JPEG"),

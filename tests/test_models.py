@@ -392,21 +392,21 @@ def test_keras_export_after_fit(tiny_model, digits, tmp_path):
 
 
 BAD_ARGUMENTS = [
-    (dict(num_categories=1), "num_categories expects an integer, 2 or more, got 1"),
-    (dict(latent_dim=0), "latent_dim expects an integer, 1 or more, got 0"),
-    (dict(beta=-1.0), "beta expects a number, 0 or more, got -1.0"),
-    (dict(gamma=float("nan")), "gamma expects a number, 0 or more, got nan"),
-    (dict(lam="5"), "lam expects a number, 0 or more, got '5'"),
-    (dict(likelihood="poisson"), "likelihood expects 'bernoulli' or 'gaussian', got 'poisson'"),
-    (dict(temperature=0.0), "temperature expects a number > 0, got 0.0"),
-    (dict(neighbor_fraction=0), "neighbor_fraction expects a number > 0, got 0"),
-    (dict(vat_radius="near"), "vat_radius expects a number > 0 or 'neighbor', got 'near'"),
-    (dict(marginals="all"), "marginals expects 'batch', 'leave_one_out' or 'second_batch', got"),
-    (dict(seed=-1), "seed expects an integer, 0 or more, got -1"),
-    (dict(method="betavae", beta="5"), "beta expects a number, 0 or more, got '5'"),
-    (dict(method="infovae", alpha=1.5), r"alpha expects a number in \[0, 1\], got 1.5"),
-    (dict(method="jointvae", capacity_z=-1), "capacity_z expects a number, 0 or more, got -1"),
-    (dict(method="jointvae", capacity_steps=0.5), "capacity_steps expects an integer, 1 or more"),
+    (dict(num_categories=1), "num_categories as an integer, 2 or more, got 1"),
+    (dict(latent_dim=0), "latent_dim as an integer, 1 or more, got 0"),
+    (dict(beta=-1.0), "beta as a number, 0 or more, got -1.0"),
+    (dict(gamma=float("nan")), "gamma as a number, 0 or more, got nan"),
+    (dict(lam="5"), "lam as a number, 0 or more, got '5'"),
+    (dict(likelihood="poisson"), "likelihood as 'bernoulli' or 'gaussian', got 'poisson'"),
+    (dict(temperature=0.0), "temperature as a number > 0, got 0.0"),
+    (dict(neighbor_fraction=0), "neighbor_fraction as a number > 0, got 0"),
+    (dict(vat_radius="near"), "vat_radius as a number > 0 or 'neighbor', got 'near'"),
+    (dict(marginals="all"), "marginals as 'batch', 'leave_one_out' or 'second_batch', got"),
+    (dict(seed=-1), "seed as an integer, 0 or more, got -1"),
+    (dict(method="betavae", beta="5"), "beta as a number, 0 or more, got '5'"),
+    (dict(method="infovae", alpha=1.5), r"alpha as a number in \[0, 1\], got 1.5"),
+    (dict(method="jointvae", capacity_z=-1), "capacity_z as a number, 0 or more, got -1"),
+    (dict(method="jointvae", capacity_steps=0.5), "capacity_steps as an integer, 1 or more"),
 ]
 
 
@@ -425,7 +425,7 @@ def test_networks_that_cannot_be_used():
   with pytest.raises(InputError, match="a functional or Sequential Keras model .* got Subclassed"):
     imae_tf.IMAE(Subclassed(), decoder)
   image = keras.Input((8, 8, 1))
-  with pytest.raises(InputError, match=r"features \[B, F\] as output, got \(None, 8, 8, 2\)"):
+  with pytest.raises(InputError, match=r"features \[B, F\] of the encoder, got \(None, 8, 8, 2\)"):
     imae_tf.IMAE(keras.Model(image, keras.layers.Conv2D(2, 1)(image)), decoder)
 
 
@@ -482,14 +482,14 @@ def test_bad_training_calls(tiny_model, digits):
   for one_image in (x[:1], tf.data.Dataset.from_tensor_slices(x[:1]).batch(4)):
     with pytest.raises(InputError, match="of 2 images or more, got 1"):
       model.fit(x, batch_size=4, validation_data=one_image, verbose=0)
-  with pytest.raises(InputError, match="expects no weights of samples"):
+  with pytest.raises(InputError, match="expected no weights of samples"):
     model.fit(x, batch_size=4, sample_weight=np.ones(8))
   with pytest.raises(InputError, match="got uint8; divide uint8 by 255|got <dtype: 'uint8'>"):
     model.predict((x * 255).astype("uint8"), verbose=0)
-  with pytest.raises(InputError, match=r"decode expects y of shape \[N, 10\]"):
+  with pytest.raises(InputError, match=r"expected y of shape \[N, 10\]"):
     model.decode(np.zeros((2, 3)), np.zeros((2, 10)))
   with pytest.raises(InputError, match="an integer in 0..9, or 2 of them, got 10"):
     model.generate(2, y=10)
   model.compile(optimizer="adam", loss="mse")
-  with pytest.raises(InputError, match="compile expects no loss, got 'mse'"):
+  with pytest.raises(InputError, match="expected no loss in compile, got 'mse'"):
     model.fit(x, batch_size=4)

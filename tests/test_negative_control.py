@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from imae_tf import metrics
+from imae_tf import clustering
 from imae_tf import recipes
 
 
@@ -25,6 +25,6 @@ def test_noise_has_no_classes(method):
   )
   model.fit(x, batch_size=128, epochs=5, verbose=0)
   categories = model.encode(x_test)["y"].argmax(axis=1)
-  for score in (metrics.clustering_accuracy, metrics.nmi):
+  for score in (clustering.clustering_accuracy, clustering.nmi):
     shuffled = [score(rng.permutation(labels), categories) for _ in range(200)]
     assert score(labels, categories) <= max(shuffled)

@@ -218,7 +218,7 @@ class TestPublish:
     assert names(tmp_path) == ["1"]
 
   def test_keep_must_leave_the_new_version(self, tmp_path):
-    with pytest.raises(InputError, match="keep expects 1 version or more, got 0"):
+    with pytest.raises(InputError, match="expected a keep of 1 version or more, got 0"):
       publish.publish(None, tmp_path, keep=0)
 
 

@@ -14,6 +14,7 @@ from imae_tf import methods
 from imae_tf import networks
 from imae_tf import plots
 from imae_tf import report
+from imae_tf.definitions import DEFINITIONS
 from imae_tf.errors import InputError
 
 DESIGN_KEYS = {
@@ -156,7 +157,7 @@ def test_links_lead_to_sections_in_the_order_of_the_page(labelled):
 
 def test_every_metric_has_a_definition(model):
   measured = metrics_lib.evaluate(model, _images(), _labels())
-  described = {*report.DEFINITIONS, "method", "dataset", "split", "seed"}
+  described = {*DEFINITIONS, "method", "dataset", "split", "seed"}
   assert {*measured, *DESIGN_KEYS} <= described
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from imae_tf.export import json_tensors
 from imae_tf.export import rest
 from imae_tf.export import serving
-from imae_tf.export.serving import ServingError
+from imae_tf.export.batching import ServingError
 
 MAX_BYTES = 200_000
 
@@ -68,13 +68,7 @@ def assert_rows(predictions, expected):
   """Rows of objects against columns."""
   assert all(set(row) == set(expected) for row in predictions)
   columns = {name: [row[name] for row in predictions] for name in expected}
-  assert_columns(columns, expected)
-
-
-def assert_columns(columns, expected):
-  assert set(columns) == set(expected)
-  for name, value in expected.items():
-    np.testing.assert_allclose(np.reshape(columns[name], value.shape), value, rtol=0, atol=1e-5)
+  exports.assert_same_columns(columns, expected)
 
 
 class TestPredict:
@@ -92,7 +86,7 @@ class TestPredict:
     for columns in (rows, {"x": rows}):
       answer = predict(client, inputs=columns, **name)
       assert set(answer) == {"outputs"}
-      assert_columns(answer["outputs"], expected)
+      exports.assert_same_columns(answer["outputs"], expected)
 
   @pytest.mark.parametrize("n", [0, 1, 7])
   def test_image_bytes(self, client, reference, n):
@@ -100,8 +94,8 @@ class TestPredict:
     expected = reference("encode", x=PIXELS[:n, ..., None].astype("float32") / 255)
     name = {"signature_name": "encode_image_bytes"}
     listed = [b64(content) for content in contents]
-    assert_columns(predict(client, inputs=listed, **name)["outputs"], expected)
-    assert_columns(
+    exports.assert_same_columns(predict(client, inputs=listed, **name)["outputs"], expected)
+    exports.assert_same_columns(
         predict(client, inputs={"image_bytes": listed}, **name)["outputs"], expected
     )
     if n:  # TF Serving has no empty rows
@@ -135,7 +129,7 @@ class TestPredict:
     text = base64.encodebytes(content).decode().rstrip("=\n")
     answer = predict(client, inputs=[{"b64": text}], signature_name="encode_image_bytes")
     expected = reference("encode", x=PIXELS[:1, ..., None].astype("float32") / 255)
-    assert_columns(answer["outputs"], expected)
+    exports.assert_same_columns(answer["outputs"], expected)
 
   def test_what_is_not_finite_is_written_as_tf_serving_does(self):
     value = np.array([[np.nan, np.inf], [3, -np.inf]], "float32")

@@ -21,7 +21,7 @@ from imae_tf.export import batching
 from imae_tf.export import image_header
 from imae_tf.export import serving
 from imae_tf.export import warmup
-from imae_tf.export.serving import ServingError
+from imae_tf.export.batching import ServingError
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 8, 8), np.uint8)
 _TIMEOUT = 30  # seconds; a machine may be busy
@@ -68,13 +68,6 @@ def shared(models, tmp_path_factory):
   server = serving.Server(base, poll_s=0)
   yield server
   server.close(0)
-
-
-def assert_outputs_equal(actual, expected):
-  assert set(actual) == set(expected)
-  for name, value in expected.items():
-    assert actual[name].shape == value.shape and actual[name].dtype == value.dtype
-    np.testing.assert_allclose(actual[name], value, rtol=0, atol=1e-5)
 
 
 def failure(function, *args, **kwargs):
@@ -236,17 +229,17 @@ class TestPredict:
     x = exports.images(n)
     for signature in ("", "encode", "reconstruct"):
       expected = references[0](signature or "serving_default", x=x)
-      assert_outputs_equal(shared.predict(signature, {"x": x}).result(_TIMEOUT), expected)
+      exports.assert_same_arrays(shared.predict(signature, {"x": x}).result(_TIMEOUT), expected)
     codes = references[0]("encode", x=x)
     inputs = {"z": codes["z"], "y": codes["y"]}
     expected = references[0]("decode", **inputs)
-    assert_outputs_equal(shared.predict("decode", inputs).result(_TIMEOUT), expected)
+    exports.assert_same_arrays(shared.predict("decode", inputs).result(_TIMEOUT), expected)
 
   def test_image_bytes(self, shared, references):
     contents = exports.strings(*map(exports.encoded, PIXELS))
     answer = shared.predict("encode_image_bytes", {"image_bytes": contents}).result(_TIMEOUT)
     x = PIXELS[..., None].astype("float32") / 255
-    assert_outputs_equal(answer, references[0]("encode", x=x))
+    exports.assert_same_arrays(answer, references[0]("encode", x=x))
 
   def test_many_at_a_time_each_get_their_own(self, shared, references):
     x = exports.images(200)
@@ -260,7 +253,7 @@ class TestPredict:
       if i in bad:
         assert failure(lambda: future).code == "INVALID_ARGUMENT"
       else:
-        assert_outputs_equal(
+        exports.assert_same_arrays(
             future.result(_TIMEOUT), {k: v[i : i + 1] for k, v in expected.items()}
         )
 
@@ -423,7 +416,7 @@ class TestVersions:
     x = exports.images(2)
     for number, model in ((2, 1), (3, 0)):
       answer = server.predict("encode", {"x": x}, version=number).result(_TIMEOUT)
-      assert_outputs_equal(answer, references[model]("encode", x=x))
+      exports.assert_same_arrays(answer, references[model]("encode", x=x))
 
   def test_swaps_under_load_drop_nothing(self, serve, base, models, references):
     server = serve(poll_s=0.02)
@@ -435,7 +428,7 @@ class TestVersions:
       try:
         while not stop.is_set():
           future = server.predict("encode", {"x": x})
-          assert_outputs_equal(future.result(_TIMEOUT), expected[future.version])
+          exports.assert_same_arrays(future.result(_TIMEOUT), expected[future.version])
           seen.add(future.version)
       except BaseException as error:
         failures.append(error)
@@ -462,7 +455,7 @@ class TestVersions:
     server.refresh()
     assert [status[:2] for status in server.status()] == [(2, "AVAILABLE"), (1, "UNLOADING")]
     server.close(_TIMEOUT)  # no more company will come
-    assert_outputs_equal(future.result(0), references[0]("encode", x=x))
+    exports.assert_same_arrays(future.result(0), references[0]("encode", x=x))
     assert server.status(1) == [(1, "END", "OK", "")]
 
   @pytest.mark.parametrize("damage", ["no graph", "cut graph", "no weights", "cut weights",
@@ -480,7 +473,7 @@ class TestVersions:
     assert code != "OK" and len(message) > 10 and "\n" not in message
     x = exports.images(2)
     answer = server.predict("encode", {"x": x}).result(_TIMEOUT)
-    assert_outputs_equal(answer, references[0]("encode", x=x))
+    exports.assert_same_arrays(answer, references[0]("encode", x=x))
     # Once mended it is served, and not tried again before.
     shutil.rmtree(base / "2")
     publish(models[1], base, 2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from imae_tf import metrics
+from imae_tf import label_free
 from imae_tf import recipes
 from imae_tf import tuning
 from imae_tf.errors import InputError
@@ -28,8 +28,8 @@ def test_measure_against_definitions(tiny_model, digits):
   assert figures["conditional_entropy_y"] == pytest.approx(conditional, rel=1e-6)
   assert figures["mi_y"] == pytest.approx(entropy - conditional, abs=1e-6)
   assert figures["reconstruction"] == pytest.approx(model.reconstruction_loss(x).mean(), rel=1e-5)
-  assert figures["neighbor_mi_y"] == metrics.neighbor_information(
-      y.argmax(1), metrics.nearest_images(x)
+  assert figures["neighbor_mi_y"] == label_free.neighbor_information(
+      y.argmax(1), label_free.nearest_images(x)
   )
   assert figures["used_categories"] == len(np.unique(y.argmax(1)))
   assert figures["active_units"] <= 3

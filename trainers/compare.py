@@ -59,7 +59,9 @@ def _seeds():
       raise ValueError
   except ValueError:
     given = ",".join(FLAGS.seeds)
-    raise InputError(f"--seeds expects integers such as 0,1, got {given!r}.") from None
+    raise InputError(
+        f"expected --seeds as integers such as 0,1, got {given!r}; correct them."
+    ) from None
   return seeds
 
 

@@ -86,7 +86,9 @@ def _recipe():
     try:
       given["vat_radius"] = float(radius)
     except ValueError:
-      raise InputError(f"--vat_radius expects a number or 'neighbor', got {radius!r}.") from None
+      raise InputError(
+          f"expected --vat_radius as a number or 'neighbor', got {radius!r}; correct it."
+      ) from None
   for name in ("encoder_units", "decoder_units"):
     if name in given:
       given[name] = _widths(name, given[name])
@@ -95,5 +97,7 @@ def _recipe():
 
 def _widths(name, texts):
   if not texts or not all(text.isdecimal() and int(text) for text in texts):
-    raise InputError(f"--{name} expects widths such as 500,1000, got {','.join(texts)!r}.")
+    raise InputError(
+        f"expected --{name} as widths such as 500,1000, got {','.join(texts)!r}; correct them."
+    )
   return tuple(int(text) for text in texts)

@@ -73,7 +73,7 @@ def test_each_run_is_a_workdir_with_labels_watched(compared):
     "changes, message",
     [
         ({"latent_dim": 4}, "latent_dim 10 -> 4"),
-        ({"seeds": "0,x"}, "--seeds expects integers such as 0,1, got '0,x'"),
+        ({"seeds": "0,x"}, "expected --seeds as integers such as 0,1, got '0,x'"),
     ],
     ids=str,
 )

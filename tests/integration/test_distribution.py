@@ -274,7 +274,7 @@ def test_gradients_of_all_replicas_reach_the_rows_they_came_from(three_replicas)
 )
 def test_what_tensorflow_cannot_combine_with_replicas_is_refused(three_replicas, name, expected):
   message = three_replicas["errors"][name]
-  assert message.startswith(f"compile expects {name}={expected} under MirroredStrategy, got ")
+  assert message.startswith(f"expected {name}={expected} in compile under MirroredStrategy, got ")
 
 
 def test_a_batch_has_an_image_for_each_replica(three_replicas):

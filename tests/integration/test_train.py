@@ -16,7 +16,7 @@ import programs
 import pytest
 
 from imae_tf import data as data_lib
-from imae_tf import metrics
+from imae_tf import label_free
 from imae_tf import workdir as workdirs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -211,11 +211,11 @@ def test_the_start_with_the_best_label_free_score_goes_on(unbroken):
   scores = json.loads((unbroken / "restarts/scores.json").read_text())
   starts = [rows(unbroken / f"restarts/start-{i}") for i in (0, 1)]
   seed = workdirs.read_config(unbroken)["seed"]  # by which equally near images are chosen
-  x, nearest = metrics.neighborhood(data_lib.load("digits"), "train", seed)
+  x, nearest = label_free.neighborhood(data_lib.load("digits"), "train", seed)
   expected = []
   for folder in (unbroken / "restarts/start-0", unbroken / "restarts/start-1"):
     model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
-    expected.append(metrics.neighbor_information(model.encode(x)["y"].argmax(axis=1), nearest))
+    expected.append(label_free.neighbor_information(model.encode(x)["y"].argmax(axis=1), nearest))
   assert scores["scores"] == pytest.approx(expected, abs=1e-6)
   assert scores["chosen"] == int(np.argmax(expected))
   assert rows(unbroken)[:2] == starts[scores["chosen"]]

@@ -1,0 +1,42 @@
+"""Images and labels that figures are computed from, checked.
+
+Each function returns what it was given as an array, or raises an `InputError` that says what
+was expected.
+"""
+
+import numpy as np
+
+from imae_tf.errors import InputError
+
+
+def images(x: np.ndarray) -> np.ndarray:
+  """x: [N, H, W, C], N >= 1."""
+  x = np.asarray(x)
+  if x.ndim < 2 or not x.size:
+    raise InputError(
+        f"expected images [N, height, width, channels] with N >= 1, got shape {x.shape}; add"
+        " images, or reshape them."
+    )
+  return x
+
+
+def integers(name: str, values: np.ndarray) -> np.ndarray:
+  """values: [N] integers, which the message calls `name`."""
+  values = np.asarray(values)
+  if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+    raise InputError(
+        f"expected {name} as a vector of integers, got shape {values.shape} of"
+        f" {values.dtype}; convert them."
+    )
+  return values
+
+
+def labels(values: np.ndarray, n: int) -> np.ndarray:
+  """values: [n] integers, one for each of n images."""
+  values = integers("labels", values)
+  if len(values) != n:
+    raise InputError(
+        f"expected one label for each of {n} images, got {len(values)}; leave out what has no"
+        " partner."
+    )
+  return values

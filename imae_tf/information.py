@@ -1,0 +1,118 @@
+"""Information that codes carry, estimated over all images of a data set; in nats.
+
+The estimates that compare each code with the posteriors of all images come in two versions,
+because neither is the truth:
+
+* naive counts an image's own posterior in the aggregate. On average it pulls I down, and it
+  can never exceed ln n (9.21 for n = 10,000): do not trust a value near that cap.
+* leave_one_out leaves it out. On average it pulls I up, the more the narrower the posteriors
+  are. The truth lies between the two averages; a wide gap means that n is too small for the
+  figure.
+* total_correlation is a difference of such estimates and is bracketed by nothing;
+  leave-one-out may be negative. Trust it only where both versions agree.
+
+For naive estimates of up to MAX_CODES images eq (3) is an identity:
+mi_joint = mi_y + mi_z - total_correlation.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from imae_tf import estimators
+from imae_tf import objective
+
+# Codes compared with the posteriors of all images; the aggregate is never cut short.
+MAX_CODES = 10_000
+
+_PAIRED = ("mi_z", "mi_z_per_dimension", "mi_z_joint", "mi_joint", "total_correlation")
+
+_log_marginals = tf.function(estimators.log_marginals)
+
+
+def information(
+    y: np.ndarray, z_mean: np.ndarray, z_scale: np.ndarray, *, seed: int = 0
+) -> dict[str, Any]:
+  """The information of posteriors p(y, z|x) about their images.
+
+  I(x;y) = H(y) - H(y|x), eq (7), is exact on the n images. The figures that need the
+  aggregate density p(z) or p(y, z) are estimated from one posterior sample per image (of
+  MAX_CODES images, drawn by the seed, where there are more), in the two versions of this file.
+
+  Args:
+    y: [N, K2] probabilities.
+    z_mean: [N, K1].
+    z_scale: [N, K1], > 0.
+    seed: of the posterior samples, and of the choice of MAX_CODES images.
+
+  Returns:
+    dict of floats, and of pairs {"naive": v, "leave_one_out": v}:
+    mi_y, entropy_y, conditional_entropy_y: nats.
+    mi_z: sum over k of I(x;z_k), a pair; mi_z_per_dimension: a pair of lists.
+    mi_z_joint: I(x;z), the dimensions together, a pair; mi_joint: I(x;y,z), a pair.
+    total_correlation: TC(y,z), a pair.
+    kl_z: sum over k of KL(p(z_k) || N(0, 1)), naive, which errs upwards.
+  """
+  rng = np.random.default_rng(seed)
+  noise = rng.standard_normal(z_mean.shape)
+  z = (z_mean + z_scale * noise).astype("float32")
+  # A float32 softmax may underflow to 0, whose logarithm would spoil the sums.
+  log_y = np.log(np.maximum(y, np.finfo(np.float32).tiny))
+  code: tuple[np.ndarray, ...] = (z, z_mean, np.log(z_scale), log_y)
+  if len(z) > MAX_CODES:  # in random order, for files are often sorted by class
+    order = rng.permutation(len(z))
+    code = tuple(part[order] for part in code)
+  naive = _estimates(*code, leave_one_out=False)
+  left_out = _estimates(*code, leave_one_out=True)
+  pairs = {key: {"naive": naive[key], "leave_one_out": left_out[key]} for key in _PAIRED}
+  return {**_information_y(log_y), "kl_z": naive["kl_z"], **pairs}
+
+
+def independent_total_correlation(
+    y: np.ndarray, z_mean: np.ndarray, z_scale: np.ndarray, *, seed: int = 0
+) -> dict[str, float]:
+  """The estimates of TC(y,z) for the same factors made independent: their bias at this n.
+
+  y and each dimension's (mean, scale) are shuffled among the images, each on its own. That
+  keeps n, I(x;y) and every I(x;z_k) and ends all dependence but chance; of Gaussian factors
+  it gives what independent Gaussians of the same information do. An estimate of TC says
+  something only beyond it. Arguments as in `information`.
+
+  Returns:
+    {"naive": v, "leave_one_out": v}, nats.
+  """
+  rng = np.random.default_rng([seed, 1])
+  y = rng.permutation(y)
+  orders = np.stack([rng.permutation(len(y)) for _ in z_mean.T], axis=1)
+  mean, scale = (np.take_along_axis(part, orders, axis=0) for part in (z_mean, z_scale))
+  return information(y, mean, scale, seed=seed)["total_correlation"]
+
+
+def _information_y(log_y):
+  """The terms of eq (7), which need no sample: over all n images."""
+  log_y = log_y.astype(np.float64)
+  log_p_y = np.log(np.mean(np.exp(log_y), axis=0))
+  entropy = np.mean(objective.entropy_y(log_y, log_p_y))
+  conditional = np.mean(objective.conditional_entropy_y(log_y))
+  return {
+      "mi_y": float(entropy - conditional),
+      "entropy_y": float(entropy),
+      "conditional_entropy_y": float(conditional),
+  }
+
+
+def _estimates(z, z_mean, log_scale, log_y, *, leave_one_out):
+  """The terms of `objective` averaged over the codes, with marginals over all images."""
+  codes = slice(MAX_CODES)
+  marginals = _log_marginals(
+      z[codes], z_mean, log_scale, log_y, leave_one_out=leave_one_out
+  )
+  z, z_mean, log_scale, log_y = z[codes], z_mean[codes], log_scale[codes], log_y[codes]
+  log_z_given_x = estimators.log_normal(z, z_mean, log_scale)
+  mi_z = objective.mutual_information_z(log_z_given_x, marginals.z)
+  terms = objective.information_terms(z, z_mean, log_scale, log_y, marginals)
+  terms["mi_z_joint"] = objective.mutual_information_of_all_z(log_z_given_x, marginals)
+  terms["mi_joint"] = objective.joint_mutual_information(log_y, log_z_given_x, marginals)
+  means = {key: float(np.mean(term, dtype=np.float64)) for key, term in terms.items()}
+  return {**means, "mi_z_per_dimension": np.mean(mi_z, axis=0, dtype=np.float64).tolist()}
