@@ -255,8 +255,8 @@ async def _rest_caller(stack, address, x):
   reader, writer = await asyncio.open_connection(host, int(port), limit=2**20)
   stack.callback(writer.close)
   body = json.dumps({"instances": x.tolist()}).encode()
-  head = f"POST /v1/models/imae:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-  message = head.encode() + body
+  head = f"POST /v1/models/imae:predict HTTP/1.1\r\nHost: {host}\r\n"
+  message = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
   async def call():
     writer.write(message)
