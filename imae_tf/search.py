@@ -27,6 +27,7 @@ import keras_tuner
 from keras_tuner.src import config
 
 from imae_tf import data as data_lib
+from imae_tf import formats
 from imae_tf import metrics
 from imae_tf import recipes
 from imae_tf import runs
@@ -42,7 +43,7 @@ from imae_tf.errors import first_line
 # Else a failed trial's stack is printed, too; its reason is what a user can mend.
 config.DEBUG = False
 
-_FORMAT_VERSION = 1
+FORMAT_VERSION = 1
 _MOST_FAILURES_IN_A_ROW = 3
 _POLL_S = 0.5
 _PATIENCE_S = 600
@@ -197,6 +198,7 @@ def _await_start(search, workdir, trials):
 def _same_search(path, config):
   """The content of a search.json, which may differ from `config` in versions and trials."""
   old = workdirs.read_json(path)
+  formats.check(path, old, FORMAT_VERSION)
   ours, theirs = (
       {k: v for k, v in c.items() if k not in ("versions", "trials")}
       for c in (old, json.loads(json.dumps(config)))
@@ -221,7 +223,7 @@ def _another(workdir, differing):
 def _config(search, trials):
   run = dataclasses.asdict(search.run)
   return {
-      "format": _FORMAT_VERSION,
+      "format": FORMAT_VERSION,
       **{key: run[key] for key in run if key not in ("recipe", "recipe_name")},
       "recipe": search.run.recipe_name,
       "settings": recipes.settings(search.run.recipe, search.run.method),
@@ -235,7 +237,7 @@ def _config(search, trials):
 
 
 def _write(oracle, search, data, workdir, trials, command):
-  """trials.json, report.html and `best`, from the oracle and the files of the trials."""
+  """What the folder says of the search, from the oracle and the files of the trials."""
   trials_in_order = sorted(oracle.trials.values(), key=lambda trial: int(trial.trial_id))
   rows = [
       _row(oracle, trial, workdir, search.executions_per_trial) for trial in trials_in_order
