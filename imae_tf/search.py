@@ -1,6 +1,7 @@
 """A search in a folder: keras-tuner chooses the weights, each trial is runs of their own.
 
     search.json  trials.json  report.html  best -> trials/07/run-1
+    trials/07/events.out...      the trial in TensorBoard's HPARAMS table
     trials/07/run-0/ ...         workdirs of imae-train, with figures.json: what `measure` found
     keras_tuner/                 keras-tuner's own state
     workers/                     locks of the workers that share the search
@@ -28,6 +29,7 @@ from keras_tuner.src import config
 
 from imae_tf import data as data_lib
 from imae_tf import formats
+from imae_tf import hparams
 from imae_tf import metrics
 from imae_tf import recipes
 from imae_tf import runs
@@ -260,6 +262,7 @@ def _write(oracle, search, data, workdir, trials, command):
       "trials": rows,
   }
   workdirs.write_json(workdir / "trials.json", found)
+  hparams.write(workdir, found)
   if best:
     _point(workdir / "best", _best_run(best))
   search_report.write(workdir / "report.html", found)
