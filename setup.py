@@ -36,7 +36,10 @@ setuptools.setup(
         "imae_tf.export": "export",
     },
     packages=["imae_tf", "imae_tf.trainers", "imae_tf.export"],
-    package_data={"imae_tf": ["py.typed"], "imae_tf.export": ["*.html", "tf_serving/*"]},
+    package_data={
+        "imae_tf": ["py.typed", "example.keras"],
+        "imae_tf.export": ["*.html", "tf_serving/*"],
+    },
     install_requires=[
         "absl-py>=2.1,<3",
         "keras>=3.15,<3.16",

@@ -12,6 +12,7 @@ import tqdm
 from imae_tf import workdir
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
+from imae_tf.export import descriptions
 
 SUFFIXES = (".npz", ".csv")
 
@@ -26,12 +27,13 @@ class Encoder:
     path: folder of the SavedModel.
 
   Raises:
-    InputError: it cannot be loaded, or is no SavedModel of `imae-export`.
+    InputError: it cannot be loaded, is no SavedModel of `imae-export`, or of another format.
   """
 
   def __init__(self, path):
     import tensorflow as tf
 
+    descriptions.check(path)
     try:
       self._loaded = tf.saved_model.load(str(path))
     except Exception as error:  # a damaged file makes TensorFlow raise many types

@@ -7,7 +7,6 @@ images, and `/page/model` for what the version is.
 import base64
 import functools
 import io
-import json
 import pathlib
 import zipfile
 
@@ -16,11 +15,12 @@ import PIL.Image
 from starlette import responses
 from starlette import routing
 
+from imae_tf.errors import InputError
+from imae_tf.export import descriptions
 from imae_tf.export import typical
 from imae_tf.export.batching import ServingError
 
 _HTML = pathlib.Path(__file__).with_name("page.html")
-_DESCRIPTION = "assets.extra/imae.json"  # of `savedmodel`, which would import Keras
 _MODES = (1, 3, 4)  # channels of the images that a PNG, and a browser, can show
 _HEADERS = {
     # Nothing from elsewhere; what comes from a model's files is text and pictures.
@@ -43,9 +43,11 @@ def routes(server):
       described = _described(server.path(number), number)
     except ServingError as error:
       return _error(503, error.message)
+    except InputError as error:
+      return _error(404, str(error))
     except (OSError, ValueError, KeyError, TypeError) as error:
-      return _error(404, f"expected {_DESCRIPTION} in the served version, got {error!r}; export"
-                    " the model with imae-export.")
+      return _error(404, f"expected {descriptions.PATH} in the served version, got {error!r};"
+                    " export the model with imae-export.")
     return responses.JSONResponse({"name": server.model_name, **described}, headers=_HEADERS)
 
   return [routing.Route("/", page), routing.Route("/page/model", model)]
@@ -54,7 +56,7 @@ def routes(server):
 @functools.lru_cache(maxsize=2)
 def _described(path, number):
   """What the page must know of a version, as it will be JSON."""
-  description = json.loads((path / _DESCRIPTION).read_text())
+  description = descriptions.read(path)
   shape = description["image_shape"]
   per_dimension = (description.get("evaluation") or {}).get("mi_z_per_dimension") or {}
   return {

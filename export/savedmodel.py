@@ -13,12 +13,11 @@ import tensorflow as tf
 
 import imae_tf
 from imae_tf.export import card
+from imae_tf.export import descriptions
 from imae_tf.export import typical
 from imae_tf.export import warmup
 
-FORMAT_VERSION = 1
-# Loaders ignore this folder of a SavedModel, which is meant for the files of others.
-DESCRIPTION = "assets.extra/imae.json"
+DESCRIPTION = descriptions.PATH
 
 _DECODABLE_CHANNELS = (1, 3, 4)
 _ROW_SUM_TOLERANCE = 1e-3  # of probabilities that a JSON client has rounded
@@ -88,7 +87,7 @@ def describe(model, dataset=None, evaluation=None, alignment=None):
   if alignment is not None and evaluation is not None:
     evaluation = alignment.figures(evaluation)
   return {
-      "format": FORMAT_VERSION,
+      "format": descriptions.FORMAT_VERSION,
       "method": type(model).__name__.lower(),
       "dataset": dataset,
       "num_categories": model.num_categories,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what editors and type checkers know of the names below
       posterior, recipes, report, tuning, vat,
   )
   from imae_tf.errors import InputError
+  from imae_tf.example import load_example
   from imae_tf.methods import IMAE, VAE, BetaTCVAE, BetaVAE, InfoVAE, JointVAE
   from imae_tf.models import HybridAutoencoder
 
@@ -20,10 +21,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BetaTCVAE", "BetaVAE", "HybridAutoencoder", "IMAE", "InfoVAE", "InputError", "JointVAE",
-    "VAE", "__version__", "callbacks", "data", "errors", "estimators", "methods", "metrics",
-    "models", "networks", "objective", "plots", "posterior", "recipes", "report", "tuning", "vat",
+    "VAE", "__version__", "callbacks", "data", "errors", "estimators", "load_example", "methods",
+    "metrics", "models", "networks", "objective", "plots", "posterior", "recipes", "report",
+    "tuning", "vat",
 ]
-_CLASSES = {
+_MEMBERS = {
     "HybridAutoencoder": "models",
     "IMAE": "methods",
     "VAE": "methods",
@@ -32,12 +34,13 @@ _CLASSES = {
     "JointVAE": "methods",
     "BetaTCVAE": "methods",
     "InputError": "errors",
+    "load_example": "example",
 }
 
 
 def __getattr__(name: str) -> Any:
-  if name in _CLASSES:
-    module = importlib.import_module(f"{__name__}.{_CLASSES[name]}")
+  if name in _MEMBERS:
+    module = importlib.import_module(f"{__name__}.{_MEMBERS[name]}")
     return getattr(module, name)
   if name in __all__:
     return importlib.import_module(f"{__name__}.{name}")

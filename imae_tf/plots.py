@@ -148,8 +148,28 @@ def traversal(originals, moved, positions, dimension, information) -> Figure:
   """
   rows = [np.concatenate([image[None], row]) for image, row in zip(originals, moved)]
   title = f"z[{dimension}]   I(x;z) = {_text(information)} nats"
-  labels = [f"{p:g}".replace("-", "−") if p == round(p) else "" for p in positions]
-  return image_grid(rows, title, column_labels=["image", *labels])
+  return image_grid(rows, title, column_labels=["image", *_position_labels(positions)])
+
+
+def traversals(original, moved, positions, dimensions, bounds) -> Figure:
+  """What several dimensions of z do to one image, a row for each.
+
+  Args:
+    original: [H, W, C], the image.
+    moved: [R, P, H, W, C], decoded with one dimension at each position, the rest kept.
+    positions: [P] values of the dimension.
+    dimensions: [R] indices k.
+    bounds: [R], nats that I(x;z_k) does not exceed.
+  """
+  rows = [np.concatenate([original[None], row]) for row in moved]
+  labels = [(f"z[{k}]", f"≤ {_text(bound)} nats") for k, bound in zip(dimensions, bounds)]
+  columns = ["image", *_position_labels(positions)]
+  title = "Most informative dimensions"
+  return image_grid(rows, title, row_labels=labels, column_labels=columns)
+
+
+def _position_labels(positions):
+  return [f"{p:g}".replace("-", "−") if p == round(p) else "" for p in positions]
 
 
 def _draw_image(axes, image, x, y, width, height, scale):

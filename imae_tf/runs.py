@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
 import pathlib
+import shutil
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,10 +19,12 @@ import tensorflow as tf
 from imae_tf import callbacks
 from imae_tf import cluster
 from imae_tf import data as data_lib
+from imae_tf import events
 from imae_tf import information
 from imae_tf import label_free
 from imae_tf import pipelines
 from imae_tf import recipes
+from imae_tf import tensorboard
 from imae_tf import workdir as workdirs
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
@@ -55,6 +59,13 @@ class _Session:
   stop_asked: Callable[[], bool]
   progress: bool
   watched: pipelines.Arrays | None
+
+  @functools.cached_property
+  def shown(self) -> np.ndarray | None:
+    """Training images for the pictures of TensorBoard; one of several workers has none."""
+    if self.job.num_workers > 1:
+      return None
+    return self.data.sample("train", tensorboard.IMAGES, self.run.seed)
 
 
 def train(
@@ -188,6 +199,7 @@ def _choose_start(session):
         workdir / "restarts" / "scores.json", {"scores": listed, "chosen": chosen}
     )
     workdirs.write_history(workdir, workdirs.read_history(starts[chosen]))
+    _show_start(workdir / "tensorboard", starts[chosen].name)
     workdirs.save_checkpoint(model, workdir, done.epochs)
   return model, done
 
@@ -222,6 +234,14 @@ def _start_ranker(session):
     return {i: label_free.neighbor_information(c, neighbors) for i, c in found.items()}
 
   return categories_of, scores_of
+
+
+def _show_start(board, name):
+  """Makes what TensorBoard shows of a start that of the run, as history.csv is the start's."""
+  for path in events.paths(board):
+    path.unlink()
+  for path in events.paths(board / name):
+    shutil.copy(path, board)
 
 
 def _train_start(session, index, folder):
@@ -330,11 +350,20 @@ def _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=Fal
     if start.epochs < end:
       keepers = [_keeper(session, model, start, folder, last_epoch_alone)]
       if session.job.is_chief:
-        board_keeper = keras.callbacks.TensorBoard(board, write_graph=False)
         shown = [callbacks.Progress(epochs)] if session.progress else []
         watch = [callbacks.Watch(*session.watched)] if session.watched else []
-        keepers = [*watch, *shown, board_keeper, *keepers]
+        keepers = [*watch, *shown, _board(session, board, epochs), *keepers]
       _fit_span(session, model, seed, start, end, steps_per_epoch, keepers)
+
+
+def _board(session, folder, epochs):
+  return tensorboard.Board(
+      folder,
+      session.shown,
+      watched=session.watched,
+      class_names=session.data.class_names,
+      epochs=epochs,
+  )
 
 
 def _fit_span(session, model, seed, start, end, steps_per_epoch, keepers):

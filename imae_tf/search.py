@@ -1,6 +1,7 @@
 """A search in a folder: keras-tuner chooses the weights, each trial is runs of their own.
 
     search.json  trials.json  report.html  best -> trials/07/run-1
+    trials/07/events.out...      the trial in TensorBoard's HPARAMS table
     trials/07/run-0/ ...         workdirs of imae-train, with figures.json: what `measure` found
     keras_tuner/                 keras-tuner's own state
     workers/                     locks of the workers that share the search
@@ -27,6 +28,8 @@ import keras_tuner
 from keras_tuner.src import config
 
 from imae_tf import data as data_lib
+from imae_tf import formats
+from imae_tf import hparams
 from imae_tf import information
 from imae_tf import label_free
 from imae_tf import recipes
@@ -43,7 +46,7 @@ from imae_tf.errors import first_line
 # Else a failed trial's stack is printed, too; its reason is what a user can mend.
 config.DEBUG = False
 
-_FORMAT_VERSION = 1
+FORMAT_VERSION = 1
 _MOST_FAILURES_IN_A_ROW = 3
 _POLL_S = 0.5
 _PATIENCE_S = 600
@@ -198,6 +201,7 @@ def _await_start(search, workdir, trials):
 def _same_search(path, config):
   """The content of a search.json, which may differ from `config` in versions and trials."""
   old = workdirs.read_json(path)
+  formats.check(path, old, FORMAT_VERSION)
   ours, theirs = (
       {k: v for k, v in c.items() if k not in ("versions", "trials")}
       for c in (old, json.loads(json.dumps(config)))
@@ -222,7 +226,7 @@ def _another(workdir, differing):
 def _config(search, trials):
   run = dataclasses.asdict(search.run)
   return {
-      "format": _FORMAT_VERSION,
+      "format": FORMAT_VERSION,
       **{key: run[key] for key in run if key not in ("recipe", "recipe_name")},
       "recipe": search.run.recipe_name,
       "settings": recipes.settings(search.run.recipe, search.run.method),
@@ -236,7 +240,7 @@ def _config(search, trials):
 
 
 def _write(oracle, search, data, workdir, trials, command):
-  """trials.json, report.html and `best`, from the oracle and the files of the trials."""
+  """What the folder says of the search, from the oracle and the files of the trials."""
   trials_in_order = sorted(oracle.trials.values(), key=lambda trial: int(trial.trial_id))
   rows = [
       _row(oracle, trial, workdir, search.executions_per_trial) for trial in trials_in_order
@@ -259,6 +263,7 @@ def _write(oracle, search, data, workdir, trials, command):
       "trials": rows,
   }
   workdirs.write_json(workdir / "trials.json", found)
+  hparams.write(workdir, found)
   if best:
     _point(workdir / "best", _best_run(best))
   search_report.write(workdir / "report.html", found)

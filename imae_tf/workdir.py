@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imae_tf import formats
 from imae_tf import recipes
 from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
@@ -183,12 +184,7 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
   if not path.exists():
     raise InputError(f"expected a run in {workdir}, got no {path}; run imae-train first.")
   config = read_json(path)
-  written = config.get("format") if isinstance(config, dict) else None
-  if written != FORMAT_VERSION:
-    raise InputError(
-        f"expected format {FORMAT_VERSION} in {path}, got {written!r}; use the version of"
-        " imae_tf that wrote it, or restore the file."
-    )
+  formats.check(path, config, FORMAT_VERSION)
   missing = sorted(_NEEDED - config.keys())
   if missing:
     raise InputError(f"expected {missing[0]!r} in {path}, got none; restore the file, or train"

@@ -193,7 +193,8 @@ def has_flags(path):
 
 LIBRARY = [name for name, path in modules() if not has_flags(path)]
 # What user code calls; the other rooms are the programs' own.
-CONTRACT = [f"imae_tf.{name}" for name in imae_tf.__all__ if name.islower() and name[0] != "_"]
+CONTRACT = [f"imae_tf.{name}" for name in imae_tf.__all__
+            if name.islower() and name[0] != "_" and name not in imae_tf._MEMBERS]
 # What data and metrics take from elsewhere.
 CONTRACT += [f"imae_tf.{name}" for name in ("pipelines", "clustering", "information", "label_free")]
 CONTRACT.append("imae_tf.export.client")

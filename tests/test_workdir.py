@@ -128,8 +128,8 @@ def test_start_clears_what_killed_writes_left(tmp_path):
     ("content", "message"),
     [
         ("{", "expected JSON"),
-        ("[1]", "expected format 1 in .*, got None"),
-        ('{"format": 2}', "expected format 1 in .*, got 2"),
+        ("[1]", "expected format 1 in .*, got None; restore"),
+        ('{"format": 2}', "expected format 1 in .*, got the newer 2; install"),
         ('{"format": 1, "dataset": "digits"}', "expected 'epochs' in"),
     ],
 )

@@ -1,0 +1,37 @@
+"""imae.json, in which a SavedModel says what it is; loaders ignore its folder."""
+
+import json
+import pathlib
+
+from imae_tf import formats
+from imae_tf.errors import InputError
+
+PATH = "assets.extra/imae.json"
+FORMAT_VERSION = 1
+
+
+def read(path):
+  """The imae.json of the SavedModel in `path`, a dict: `savedmodel.describe`.
+
+  Raises:
+    InputError: it is of another format.
+    OSError, ValueError: it is not there, or not JSON.
+  """
+  file = pathlib.Path(path) / PATH
+  content = json.loads(file.read_text())
+  formats.check(file, content, FORMAT_VERSION)
+  return content
+
+
+def check(path):
+  """Checks the format of a SavedModel, of one that has an imae.json which can be read.
+
+  Raises:
+    InputError: it is of another format.
+  """
+  try:
+    read(path)
+  except InputError:
+    raise
+  except (OSError, ValueError):
+    pass  # its signatures say whether it is one of ours
