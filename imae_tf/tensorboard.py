@@ -4,6 +4,7 @@ import math
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -72,14 +73,17 @@ class Board(keras.callbacks.Callback):
   ):
     super().__init__()
     self._folder = folder
-    self._x = x if x is None else x[:IMAGES]
+    # None where there is nothing to show, which the callers of what shows it ask.
+    self._x: Any = x if x is None else x[:IMAGES]
+    self._watched: Any
+    self._labels: Any
     self._watched, self._labels = watched or (None, None)
     self._class_names = class_names
     self._of_run = epochs
 
   def on_train_begin(self, logs=None):
     self._epochs = self._of_run or self.params["epochs"]
-    self._file = None  # known when the first epoch begins
+    self._file: Any = None  # known when the first epoch begins
     self._started, self._drawing_s = time.monotonic(), 0.0
 
   def on_epoch_begin(self, epoch, logs=None):

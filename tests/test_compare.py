@@ -26,6 +26,7 @@ def _finished(workdir, method="imae", seed=0, variant="", dataset="mnist", epoch
   folder = workdir / "runs" / dataset / name / f"seed-{seed}"
   folder.mkdir(parents=True)
   (folder / "config.json").write_text(json.dumps({
+      "num_categories": 10, "latent_dim": 10,
       "format": 1, "dataset": dataset, "method": method, "recipe": "paper", "epochs": epochs,
       "seed": seed, "holdout": 0, "num_categories": 10, "settings": {"lam": 5.0}, "versions": {},
   }))
@@ -53,7 +54,7 @@ def test_a_plan_has_each_combination_once_seed_by_seed():
 
 
 def test_epochs_are_the_recipes_unless_given():
-  assert {item.run.recipe.epochs for item in _plan()} == {50}
+  assert {item.run.recipe.epochs for item in _plan()} == {10}
   assert {item.run.recipe.epochs for item in _plan(epochs=3)} == {3}
 
 
