@@ -26,9 +26,9 @@ def _finished(workdir, method="imae", seed=0, variant="", dataset="mnist", epoch
   folder = workdir / "runs" / dataset / name / f"seed-{seed}"
   folder.mkdir(parents=True)
   (folder / "config.json").write_text(json.dumps({
-      "num_categories": 10, "latent_dim": 10,
       "format": 1, "dataset": dataset, "method": method, "recipe": "paper", "epochs": epochs,
-      "seed": seed, "holdout": 0, "num_categories": 10, "settings": {"lam": 5.0}, "versions": {},
+      "seed": seed, "holdout": 0, "num_categories": 10, "latent_dim": 10,
+      "settings": {"lam": 5.0}, "versions": {},
   }))
   (folder / "metrics.json").write_text(json.dumps({
       "method": method, "recipe": "paper", "dataset": dataset, "split": "test", "seed": seed,
