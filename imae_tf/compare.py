@@ -328,7 +328,16 @@ def order(row):
   """The key by which rows are sorted: data set, the methods' own order, recipe, variant."""
   methods = list(recipes.METHODS)
   place = methods.index(row["method"])
-  return (row["dataset"], place, row["recipe"], row["variant"], row["epochs"])
+  return (row["dataset"], place, row["recipe"], *_by_value(row["variant"]), row["epochs"])
+
+
+def _by_value(variant):
+  """The name of a changed setting, its value as a number where it is one, and as text."""
+  name, _, text = variant.partition("=")
+  try:
+    return name, float(text), text
+  except ValueError:
+    return name, math.inf, text
 
 
 def _flat(metrics):

@@ -145,7 +145,7 @@ def _means(rows):
     of_method = list(group)
     for row in of_method:
       cells = [_mean(row, names, digits) for _, names, digits in columns]
-      lines.append([_title(row), _weights(row), str(len(row["seeds"])), *cells])
+      lines.append([_title(row), _weights(row, rows), str(len(row["seeds"])), *cells])
     published = of_method[0]["published"]
     if published:
       cells = [str(published.get(_PUBLISHED_IN.get(title), "")) for title, _, _ in columns]
@@ -159,7 +159,7 @@ def _every_run(rows):
   for row in rows:
     for i, seed in enumerate(row["seeds"]):
       cells = [_one(row, names, digits, i) for _, names, digits in columns]
-      lines.append([_title(row), _weights(row), str(seed), *cells])
+      lines.append([_title(row), _weights(row, rows), str(seed), *cells])
   return lines
 
 
@@ -179,8 +179,11 @@ def _notes(rows):
   )
 
 
-def _weights(row):
-  return ", ".join(filter(None, (row["recipe"], row["variant"])))
+def _weights(row, rows):
+  """The recipe, what it changes, and its epochs where the same was run for others, too."""
+  same = [r["epochs"] for r in rows if all(r[k] == row[k] for k in ("method", "recipe", "variant"))]
+  epochs = f"{row['epochs']} epochs" if len(same) > 1 else ""
+  return ", ".join(filter(None, (row["recipe"], row["variant"], epochs)))
 
 
 def _title(row):

@@ -4,7 +4,6 @@ import math
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -73,21 +72,19 @@ class Board(keras.callbacks.Callback):
   ):
     super().__init__()
     self._folder = folder
-    # None where there is nothing to show, which the callers of what shows it ask.
-    self._x: Any = x if x is None else x[:IMAGES]
-    self._watched: Any
-    self._labels: Any
-    self._watched, self._labels = watched or (None, None)
+    self._x = x if x is None else x[:IMAGES]
+    self._watched = watched
     self._class_names = class_names
     self._of_run = epochs
 
   def on_train_begin(self, logs=None):
     self._epochs = self._of_run or self.params["epochs"]
-    self._file: Any = None  # known when the first epoch begins
+    self._opened = False  # when the first epoch begins, whose number goes into the file
     self._started, self._drawing_s = time.monotonic(), 0.0
 
   def on_epoch_begin(self, epoch, logs=None):
-    if self._file is None:
+    if not self._opened:
+      self._opened = True
       self._file = events.EventFile(events.new_path(self._folder), first_step=epoch + 1)
 
   def on_epoch_end(self, epoch, logs=None):
@@ -96,12 +93,12 @@ class Board(keras.callbacks.Callback):
     self._file.scalars({tag(name): float(v) for name, v in values.items()}, epoch + 1)
     if self._x is not None and self._is_due(epoch + 1):
       started = time.monotonic()
-      for name, png in self._pictures().items():
+      for name, png in self._pictures(self._x).items():
         self._file.picture(f"pictures/{name}", png, epoch + 1)
       self._drawing_s += time.monotonic() - started
 
   def on_train_end(self, logs=None):
-    if self._file is not None:
+    if self._opened:
       self._file.close()
 
   def _is_due(self, step):
@@ -110,28 +107,28 @@ class Board(keras.callbacks.Callback):
     in_turn = step % math.ceil(self._epochs / _PICTURES) == 0
     return in_turn and self._drawing_s <= _SHARE * (time.monotonic() - self._started)
 
-  def _pictures(self):
-    """{name: the bytes of a PNG}."""
+  def _pictures(self, x):
+    """{name: the bytes of a PNG} of images x."""
     # Imported here: matplotlib would delay the first step.
     from imae_tf import pages
 
-    return {name: pages.png(figure) for name, figure in self._figures().items()}
+    return {name: pages.png(figure) for name, figure in self._figures(x).items()}
 
-  def _figures(self):
+  def _figures(self, x):
     from imae_tf import plots
 
-    codes = self.model.encode(self._x)
+    codes = self.model.encode(x)
     shown = slice(_RECONSTRUCTED)
     reconstructed = self.model.decode(codes["y"][shown], codes["z"][shown])
     figures = {
-        "reconstructions": plots.reconstructions(self._x[shown], reconstructed),
-        "traversals": self._traversals(codes),
+        "reconstructions": plots.reconstructions(x[shown], reconstructed),
+        "traversals": self._traversals(x[0], codes),
     }
-    if self._labels is not None:
-      figures["classes against categories"] = self._confusion()
+    if self._watched and self._watched[1] is not None:
+      figures["classes against categories"] = self._confusion(*self._watched)
     return figures
 
-  def _traversals(self, codes):
+  def _traversals(self, image, codes):
     from imae_tf import plots
 
     bounds = _information_bounds(codes["z"], codes["z_scale"])
@@ -142,17 +139,17 @@ class Board(keras.callbacks.Callback):
       z = np.repeat(codes["z"][:1], len(_POSITIONS), axis=0)
       z[:, dimension] = _POSITIONS
       moved.append(self.model.decode(y, z))
-    return plots.traversals(self._x[0], moved, _POSITIONS, dimensions, bounds[dimensions])
+    return plots.traversals(image, moved, _POSITIONS, dimensions, bounds[dimensions])
 
-  def _confusion(self):
+  def _confusion(self, x, labels):
     from imae_tf import plots
 
     k2, names = self.model.num_categories, self._class_names
-    categories = self.model.encode(self._watched)["y"].argmax(axis=1)
+    categories = self.model.encode(x)["y"].argmax(axis=1)
     return plots.confusion(
-        metrics.confusion_matrix(self._labels, categories, k2),
-        [str(label if names is None else names[label]) for label in np.unique(self._labels)],
-        metrics.column_order(self._labels, categories, k2),
+        metrics.confusion_matrix(labels, categories, k2),
+        [str(label if names is None else names[label]) for label in np.unique(labels)],
+        metrics.column_order(labels, categories, k2),
     )
 
 

@@ -19,6 +19,7 @@ import scipy.stats
 HERE = pathlib.Path(__file__).parent
 README = HERE.parent / "README.md"
 COMPARE = HERE.parent / "docs" / "compare.md"
+SERVING = HERE.parent / "docs" / "serving.md"
 SHOWN = ("accuracy", "mi_y", "reconstruction")
 # Title of each row; the order is the README's.
 ROWS = {
@@ -302,6 +303,35 @@ def _other_lines(evaluation, streaming, startup):
   ]
 
 
+def serving():
+  """What imae-serve answers under load: a table and a few sentences."""
+  path = HERE / "benchmark_serving.json"
+  if not path.exists():
+    return ""
+  found = _read(path)
+  function, swaps, memory = (found[k] for k in ("bare_calls_per_s", "swaps", "memory"))
+  rows = [
+      f"| {run['protocol']} | {'yes' if run['batching'] else 'no'} | {run['requests_per_s']:.0f}"
+      f" | {run['p50_ms']:.0f} | {run['p99_ms']:.0f} | {run['errors']} |"
+      for run in found["runs"]
+  ]
+  return "\n".join([
+      f"{found['clients']} clients that share {found['machine']['cores']} cores with the server,"
+      f" one image a request, MNIST's network, {found['seconds']:.0f} s each (`python -m"
+      " benchmarks.serving`):",
+      "",
+      "| protocol | batching | requests/s | p50, ms | p99, ms | failed |",
+      "|---|---|---|---|---|---|",
+      *rows,
+      "",
+      f"The bare function takes {function['1 image']:.0f} single images a second there, or"
+      f" {function['64 images']:.0f} batches of 64. {swaps['swaps']} versions were published under"
+      f" that load, each serving after {swaps['median_swap_s']:.1f} s (median), and"
+      f" {swaps['errors']} of {swaps['requests']:,} requests failed. Over"
+      f" {memory['requests']:,} requests the server's memory grew by {memory['growth_mb']:.0f} MB.",
+  ])
+
+
 def _mb(row):
   return f"{row['extra_memory_bytes'] / 1e6:,.0f} MB"
 
@@ -310,6 +340,7 @@ def made(text):
   """A page with what stands between its markers made anew from results/*.json."""
   parts = {
       "results": table, "quickstart": quickstart, "benchmarks": benchmarks,
+      "serving": serving,
       **{f"comparison of {d}": functools.partial(compared, d, False) for d in DATASETS},
       **{f"ablations of {d}": functools.partial(compared, d, True) for d in DATASETS},
   }
@@ -358,7 +389,7 @@ def main():
     known = _read(path) if path.exists() else ()
     path.write_text(comparison(arguments.comparison, known))
   if arguments.readme:
-    for page in (README, COMPARE):
+    for page in (README, COMPARE, SERVING):
       page.write_text(made(page.read_text()))
 
 

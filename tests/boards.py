@@ -1,6 +1,8 @@
 """Event files read back with the reader of TensorBoard itself."""
 
 from tensorboard.backend.event_processing import plugin_event_accumulator as event_accumulator
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 
@@ -14,7 +16,14 @@ def read(folder):
   }
 
 
-def plugin_content(folder, tag):
-  """The bytes that a plugin keeps under a tag, as its metadata."""
+def hparams_content(folder, tag):
+  """What the HPARAMS table keeps of a trial under one of its own tags."""
   reader = event_accumulator.EventAccumulator(str(folder)).Reload()
-  return reader.SummaryMetadata(tag).plugin_data.content
+  content = reader.SummaryMetadata(tag).plugin_data.content
+  return plugin_data_pb2.HParamsPluginData.FromString(content)
+
+
+def weights(folder):
+  """{weight: value} that the HPARAMS table shows of a trial."""
+  start = hparams_content(folder, metadata.SESSION_START_INFO_TAG).session_start_info
+  return {name: getattr(v, v.WhichOneof("kind")) for name, v in start.hparams.items()}

@@ -4,7 +4,6 @@ import boards
 import pytest
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import metadata
-from tensorboard.plugins.hparams import plugin_data_pb2
 
 from imae_tf import hparams
 
@@ -33,20 +32,13 @@ FOUND = {
 }
 
 
-def content(folder, tag):
-  return plugin_data_pb2.HParamsPluginData.FromString(boards.plugin_content(folder, tag))
-
-
-def values_of(folder):
-  """{weight: value} that the table shows of a trial."""
-  start = content(folder, metadata.SESSION_START_INFO_TAG).session_start_info
-  return {name: getattr(v, v.WhichOneof("kind")) for name, v in start.hparams.items()}
+content = boards.hparams_content
 
 
 def test_a_trial_has_its_weights_its_figures_and_its_end(tmp_path):
   hparams.write(tmp_path, FOUND)
   folder = tmp_path / "trials/1"
-  assert values_of(folder) == FOUND["trials"][0]["weights"]
+  assert boards.weights(folder) == FOUND["trials"][0]["weights"]
   start = content(folder, metadata.SESSION_START_INFO_TAG).session_start_info
   end = content(folder, metadata.SESSION_END_INFO_TAG).session_end_info
   assert start.group_name == "1" and end.status == api_pb2.STATUS_SUCCESS
@@ -78,7 +70,7 @@ def test_failed_trials_are_shown_and_unfinished_ones_are_not(tmp_path):
   hparams.write(tmp_path, FOUND)
   end = content(tmp_path / "trials/2", metadata.SESSION_END_INFO_TAG).session_end_info
   assert end.status == api_pb2.STATUS_FAILURE
-  assert values_of(tmp_path / "trials/2")["beta"] == 1.0
+  assert boards.weights(tmp_path / "trials/2")["beta"] == 1.0
   assert not (tmp_path / "trials/3").exists()
 
 

@@ -182,7 +182,7 @@ def test_pictures_show_what_the_model_makes_of_the_images(watched, images):
   names = [f"digit {i}" for i in range(10)]
   board = tensorboard.Board("unused", x, watched=(x, labels), class_names=names)
   board.set_model(model)
-  figures = board._figures()
+  figures = board._figures(x)
 
   tiles = tiles_of(figures["reconstructions"])
   np.testing.assert_array_equal(tiles[:10], x[:10, ..., 0])
@@ -229,7 +229,7 @@ def test_ten_drawings_at_most_and_a_twentieth_of_the_time(
   monkeypatch.setattr(tensorboard.time, "monotonic", lambda: clock.now)
   board = tensorboard.Board(tmp_path, np.zeros((1, 8, 8, 1), "float32"))
 
-  def draw():
+  def draw(x):
     clock.now += seconds
     return {"a": png}
 

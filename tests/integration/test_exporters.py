@@ -79,12 +79,16 @@ def watched(base):
     watcher.kill()
 
 
-def kill_after(seconds, program):
-  """SIGKILL after so many seconds; the exit status, 0 if it was faster."""
-  deadline = time.monotonic() + seconds
+def kill_when(due, program):
+  """SIGKILL once `due()`; the exit status, 0 if it was faster."""
   with contextlib.suppress(AssertionError, ProcessLookupError):  # it may have ended
-    program.signal_when(signal.SIGKILL, lambda: time.monotonic() >= deadline)
+    program.signal_when(signal.SIGKILL, due)
   return program.wait().status
+
+
+def hidden(base):
+  """What an exporter is writing, or a dead one has left."""
+  return {name for name in os.listdir(base) if name.startswith(".tmp-")}
 
 
 @pytest.mark.parametrize(
@@ -108,16 +112,23 @@ def test_a_watcher_never_sees_a_broken_version_of_a_killed_exporter(
   rng = np.random.default_rng(0)
   statuses, leftovers = [], 0
   with watched(base) as end:
-    for seconds in rng.uniform(0, duration, kills):
-      statuses.append(kill_after(seconds, programs.Program("export", tmp_path, **flags)))
-      leftovers += any(name.startswith(".tmp-") for name in os.listdir(base))
+    for seconds in rng.uniform(0, duration, kills - 1):
+      deadline = time.monotonic() + seconds
+      program = programs.Program("export", tmp_path, **flags)
+      statuses.append(kill_when(lambda: time.monotonic() >= deadline, program))
+      leftovers += bool(hidden(base))
+    # Random moments can all miss the writing: the last one is within it.
+    before = hidden(base)
+    program = programs.Program("export", tmp_path, **flags)
+    statuses.append(kill_when(lambda: hidden(base) - before, program))
+    leftovers += bool(hidden(base))
     result = programs.run("export", tmp_path, **flags)
     assert result.status == 0, result.stderr
     seen = end()
   print(f"{statuses.count(-9)} of {kills} killed, {leftovers} left a hidden folder, "
         f"{len(seen)} versions")
   assert statuses.count(-9) >= kills / 2 and set(statuses) <= {0, -9}
-  assert leftovers > 0  # or no kill was within the writing
+  assert statuses[-1] == -9 and leftovers > 0
   # The last export removed what the dead had left, and its version is the largest.
   assert sorted(os.listdir(base), key=int) == [str(n) for n in range(1, len(seen) + 1)]
   assert f"Published {base / str(len(seen))}," in result.stdout

@@ -6,10 +6,13 @@ import re
 import shutil
 import socket
 
+import boards
 import programs
 import pytest
 
+from imae_tf import hparams
 from imae_tf import recipes
+from imae_tf import tuning
 from imae_tf import workdir as workdirs
 
 SMALL = {
@@ -77,6 +80,17 @@ def test_a_search_begins_with_the_recipe_and_ends_with_its_best_run(unbroken):
   assert {name: config["settings"][name] for name in best["weights"]} == best["weights"]
   page = (workdir / "report.html").read_text()
   assert all(f"{row['score']:.3g}" in page for row in found["trials"])
+
+
+def test_tensorboard_shows_the_weights_and_the_score_of_each_trial(unbroken):
+  workdir, _ = unbroken
+  for row in json.loads((workdir / "trials.json").read_text())["trials"]:
+    folder = workdir / row["folder"]
+    assert boards.weights(folder) == row["weights"]
+    ((_, score),) = boards.read(folder)[hparams.tag(tuning.OBJECTIVE)]
+    assert float(score) == pytest.approx(row["score"], rel=1e-6)
+    curve = boards.read(folder / "run-0/tensorboard")["loss/objective, nats per image"]
+    assert [step for step, _ in curve] == [1]
 
 
 def test_the_best_run_is_a_workdir_like_any_other(tmp_path, unbroken):
