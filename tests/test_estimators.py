@@ -110,7 +110,7 @@ def test_memory_is_that_of_a_few_blocks():
   result = subprocess.run(
       [sys.executable, "-c", _MEMORY_OF_A_STEP], capture_output=True, text=True, check=True
   )
-  assert int(result.stdout) < 150_000  # kB; 75,000 measured
+  assert int(result.stdout) < 500_000  # kB: half of one such tensor; 75,000 to 157,000 measured
 
 
 def test_no_codes_give_no_rows(rng):
