@@ -108,12 +108,18 @@ def plan(
   }
   for name, given in lists.items():
     if not given:
-      raise InputError(f"expected {name} to compare, got none.")
+      raise InputError(f"expected {name} to compare, got none; name one at least.")
     if len(set(given)) < len(given):
-      raise InputError(f"expected each of the {name} once, got {','.join(map(str, given))}.")
+      raise InputError(
+          f"expected each of the {name} once, got {','.join(map(str, given))}; leave out the"
+          " second."
+      )
   names = [data_lib.canonical(dataset) for dataset in datasets]
   if len({_short(name) for name in names}) < len(names):
-    raise InputError(f"expected data sets of different names, got {','.join(names)}.")
+    raise InputError(
+        f"expected data sets of different names, got {','.join(names)}; rename one, or compare"
+        " them in another --workdir."
+    )
   return [
       Planned(
           runs.Run(

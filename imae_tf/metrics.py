@@ -62,8 +62,9 @@ def evaluate(
     n: number of images.
     codes: number of codes behind mi_z, mi_z_joint, mi_joint, total_correlation and kl_z.
     reconstruction, reconstruction_floor: nats per image, from p(y|x) and the mean of z.
-    the keys of `information`, and total_correlation_floor: what the same estimates give for
-      factors that are independent, a pair (`independent_total_correlation`).
+    all keys of information: of the same codes (`information.information`).
+    total_correlation_floor: what the same estimates give for factors that are independent, a
+      pair (`independent_total_correlation`).
     neighbor_mi_y: `neighbor_information`, which ranks runs without labels, of up to MAX_CODES
       of the images x among up to MAX_NEIGHBORS_AMONG of them; lower than among more images.
     used_categories, active_units: counts.

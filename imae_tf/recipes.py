@@ -154,11 +154,11 @@ def get(name: str, dataset: str, method: str = "imae") -> Recipe:
     InputError: an unknown name or method.
   """
   if method not in METHODS:
-    raise InputError(f"expected a method among {', '.join(METHODS)}, got {method!r}.")
+    raise InputError(f"expected a method among {', '.join(METHODS)}, got {method!r}; correct it.")
   if name == "paper":
     return PAPER
   if name != "tuned":
-    raise InputError(f"expected the recipe 'paper' or 'tuned', got {name!r}.")
+    raise InputError(f"expected the recipe 'paper' or 'tuned', got {name!r}; correct it.")
   dataset = dataset.partition(":")[0]  # of mnist:3.0.1, mnist's
   recipe = TUNED.get(dataset, DEFAULT)
   if method == "imae":
@@ -189,13 +189,15 @@ def with_change(recipe: Recipe, method: str, change: str) -> Recipe:
   name, _, text = change.partition("=")
   if name not in settings(recipe, method):
     raise InputError(
-        f"expected a setting of {method} such as lam=0, got {change!r}; the settings are"
-        f" {', '.join(settings(recipe, method))}."
+        f"expected a setting of {method} such as lam=0, got {change!r}; correct it: the"
+        f" settings are {', '.join(settings(recipe, method))}."
     )
   try:
     value = _READERS[_FIELDS[name]](text)
   except (ValueError, KeyError):
-    raise InputError(f"expected {name} as {_FIELDS[name]}, got {text!r}.") from None
+    raise InputError(
+        f"expected {name} as {_FIELDS[name]}, got {text!r}; correct it."
+    ) from None
   return dataclasses.replace(recipe, **{name: value})
 
 
@@ -302,4 +304,6 @@ def _optimizer(recipe, steps_per_epoch):
     return optimizers.Adam(rate)
   if recipe.optimizer == "sgd":
     return keras.optimizers.SGD(rate, momentum=recipe.momentum)
-  raise InputError(f"expected the optimizer 'adam' or 'sgd', got {recipe.optimizer!r}.")
+  raise InputError(
+      f"expected the optimizer 'adam' or 'sgd', got {recipe.optimizer!r}; correct it."
+  )

@@ -7,7 +7,10 @@ import signal
 import keras
 import numpy as np
 import pytest
+import small_runs
 from sklearn import metrics as sk_metrics
+from small_runs import STEPS
+from small_runs import make_run
 
 from imae_tf import callbacks
 from imae_tf import data as data_lib
@@ -18,12 +21,6 @@ from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.errors import Preempted
 
-STEPS = 4  # per epoch, of `images`
-SMALL = dataclasses.replace(
-    recipes.TUNED["digits"],
-    encoder_units=(32,), decoder_units=(32,), batch_size=40, epochs=3, restarts=1,
-)
-
 
 class Killed(Exception):
   pass
@@ -31,18 +28,7 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory, digits):
-  """The path of a .npz of 200 digits, of which 160 are for training."""
-  path = tmp_path_factory.mktemp("images") / "images.npz"
-  np.savez(path, x=digits[0][:200])
-  return path
-
-
-def make_run(dataset, **settings):
-  return runs.Run(
-      dataset=str(dataset), method="imae", recipe_name="tuned",
-      recipe=dataclasses.replace(SMALL, **settings),
-      num_categories=10, latent_dim=3, holdout=0, seed=5, deterministic=True,
-  )
+  return small_runs.store_images(tmp_path_factory.mktemp("images"), digits)
 
 
 @pytest.fixture(scope="module")

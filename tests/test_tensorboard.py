@@ -1,6 +1,5 @@
 """What TensorBoard shows of a run: its history by name, pictures of inference, no step twice."""
 
-import dataclasses
 import io
 import types
 
@@ -9,37 +8,23 @@ import keras
 import numpy as np
 import PIL.Image
 import pytest
+import small_runs
 from sklearn import metrics as sk_metrics
+from small_runs import SMALL
+from small_runs import make_run
 
 from imae_tf import cluster
 from imae_tf import data as data_lib
 from imae_tf import pages
 from imae_tf import plots
-from imae_tf import recipes
 from imae_tf import runs
 from imae_tf import tensorboard
 from imae_tf import workdir as workdirs
 
-SMALL = dataclasses.replace(
-    recipes.TUNED["digits"],
-    encoder_units=(32,), decoder_units=(32,), batch_size=40, epochs=3, restarts=1,
-)
-
-
-def make_run(dataset, **settings):
-  return runs.Run(
-      dataset=str(dataset), method="imae", recipe_name="tuned",
-      recipe=dataclasses.replace(SMALL, **settings),
-      num_categories=10, latent_dim=3, holdout=0, seed=5, deterministic=True,
-  )
-
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory, digits):
-  """The path of a .npz of 200 labelled digits, of which 160 are for training."""
-  path = tmp_path_factory.mktemp("images") / "images.npz"
-  np.savez(path, x=digits[0][:200], y=digits[1][:200])
-  return path
+  return small_runs.store_images(tmp_path_factory.mktemp("images"), digits)
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,17 @@ from imae_tf import program
 from imae_tf import recipes
 from imae_tf.errors import InputError
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_string("workdir", None, "Folder of the comparison.", required=True)
-flags.DEFINE_list("methods", list(recipes.METHODS), "What is compared.")
-flags.DEFINE_list("recipes", ["paper", "tuned"], "The paper's weights, or ours.")
-flags.DEFINE_list("datasets", ["digits"], "As imae-train's --dataset.")
-flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights, order and noise: a run each.")
-flags.DEFINE_list(
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the comparison.", required=True)
+_METHODS = flags.DEFINE_list("methods", list(recipes.METHODS), "What is compared.")
+_RECIPES = flags.DEFINE_list("recipes", ["paper", "tuned"], "The paper's weights, or ours.")
+_DATASETS = flags.DEFINE_list("datasets", ["digits"], "As imae-train's --dataset.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights, order and noise: a run each.")
+_VARIANTS = flags.DEFINE_list(
     "variants", [], "Settings changed one at a time, a run each beside the recipe's: lam=0,gamma=0."
 )
-flags.DEFINE_integer("epochs", None, "Epochs of every run, instead of its recipe's.", 1)
-flags.DEFINE_integer("num_categories", 10, "K2.", 2)
-flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
+_EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of every run, instead of its recipe's.", 1)
+_NUM_CATEGORIES = flags.DEFINE_integer("num_categories", 10, "K2.", 2)
+_LATENT_DIM = flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
 
 
 def main():
@@ -36,11 +34,11 @@ def main():
   from imae_tf import compare
   from imae_tf import comparison_report
 
-  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  workdir = pathlib.Path(_WORKDIR.value).expanduser()
   planned = compare.plan(
-      FLAGS.methods, FLAGS.recipes, FLAGS.datasets, _seeds(),
-      epochs=FLAGS.epochs, num_categories=FLAGS.num_categories, latent_dim=FLAGS.latent_dim,
-      variants=["", *FLAGS.variants],
+      _METHODS.value, _RECIPES.value, _DATASETS.value, _seeds(),
+      epochs=_EPOCHS.value, num_categories=_NUM_CATEGORIES.value, latent_dim=_LATENT_DIM.value,
+      variants=["", *_VARIANTS.value],
   )
   elsewhere = compare.train_all(
       planned, workdir, done=lambda: comparison_report.write_tables(workdir)
@@ -54,11 +52,11 @@ def main():
 
 def _seeds():
   try:
-    seeds = [int(seed) for seed in FLAGS.seeds]
+    seeds = [int(seed) for seed in _SEEDS.value]
     if min(seeds, default=0) < 0:
       raise ValueError
   except ValueError:
-    given = ",".join(FLAGS.seeds)
+    given = ",".join(_SEEDS.value)
     raise InputError(
         f"expected --seeds as integers such as 0,1, got {given!r}; correct them."
     ) from None

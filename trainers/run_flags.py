@@ -8,16 +8,16 @@ from absl import flags
 from imae_tf import recipes
 from imae_tf.errors import InputError
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_string(
+_DATASET = flags.DEFINE_string(
     "dataset", "digits", "digits, shapes, a TFDS name (mnist, celeb_a), a .npz or a folder."
 )
-flags.DEFINE_enum("method", "imae", list(recipes.METHODS), "What is trained.")
-flags.DEFINE_enum("recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's.")
+_METHOD = flags.DEFINE_enum("method", "imae", list(recipes.METHODS), "What is trained.")
+_RECIPE = flags.DEFINE_enum(
+    "recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's."
+)
 flags.DEFINE_integer("epochs", None, "Epochs in all; an existing run may be given more.", 1)
 flags.DEFINE_integer("batch_size", None, "Images per step; the marginals are taken over it.", 2)
-flags.DEFINE_integer("seed", 0, "Of weights, order and noise.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of weights, order and noise.", 0)
 flags.DEFINE_float("beta", None, "Of IMAE: of L(z), and of L_D(y) unless --beta_y.", 0)
 flags.DEFINE_float("beta_y", None, "Weight of L_D(y), of IMAE.", 0)
 flags.DEFINE_float("gamma", None, "Weight of the total correlation, of IMAE.", 0)
@@ -32,8 +32,8 @@ flags.DEFINE_float("temperature", None, "Of the relaxed y.", 0)
 flags.DEFINE_string("vat_radius", None, "Pixels, or 'neighbor'.")
 flags.DEFINE_float("neighbor_fraction", None, "Of the nearest image's distance, the radius.", 0)
 flags.DEFINE_enum("likelihood", None, ["bernoulli", "gaussian"], "Of the decoder.")
-flags.DEFINE_integer("num_categories", 10, "K2.", 2)
-flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
+_NUM_CATEGORIES = flags.DEFINE_integer("num_categories", 10, "K2.", 2)
+_LATENT_DIM = flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
 flags.DEFINE_enum("network", None, ["mlp", "conv"], "mlp is Table 1; conv suits 64x64 images.")
 flags.DEFINE_list("encoder_units", None, "Widths of the mlp encoder's layers: 500,1000.")
 flags.DEFINE_list("decoder_units", None, "Widths of the mlp decoder's hidden layers.")
@@ -45,8 +45,12 @@ flags.DEFINE_enum(
     ["float32", "mixed_bfloat16"],  # in float16 VAT's first gradients underflow
     "Of training; the trained model computes in float32.",
 )
-flags.DEFINE_integer("holdout", 0, "Training images kept for --split=holdout, unseen.", 0)
-flags.DEFINE_bool("deterministic", True, "Repeat to the bit; off is a little faster.")
+_HOLDOUT = flags.DEFINE_integer(
+    "holdout", 0, "Training images kept for --split=holdout, unseen.", 0
+)
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", True, "Repeat to the bit; off is a little faster."
+)
 
 
 def run():
@@ -55,30 +59,30 @@ def run():
   from imae_tf import runs
 
   return runs.Run(
-      dataset=data.canonical(FLAGS.dataset),
-      method=FLAGS.method,
-      recipe_name=FLAGS.recipe,
+      dataset=data.canonical(_DATASET.value),
+      method=_METHOD.value,
+      recipe_name=_RECIPE.value,
       recipe=_recipe(),
-      num_categories=FLAGS.num_categories,
-      latent_dim=FLAGS.latent_dim,
-      holdout=FLAGS.holdout,
-      seed=FLAGS.seed,
-      deterministic=FLAGS.deterministic,
+      num_categories=_NUM_CATEGORIES.value,
+      latent_dim=_LATENT_DIM.value,
+      holdout=_HOLDOUT.value,
+      seed=_SEED.value,
+      deterministic=_DETERMINISTIC.value,
   )
 
 
 def _recipe():
   """The recipe with the flags that were given in its place."""
-  recipe = recipes.get(FLAGS.recipe, FLAGS.dataset, FLAGS.method)
-  names = [field.name for field in dataclasses.fields(recipe) if field.name in FLAGS]
+  recipe = recipes.get(_RECIPE.value, _DATASET.value, _METHOD.value)
+  names = [field.name for field in dataclasses.fields(recipe) if field.name in flags.FLAGS]
   given: dict[str, Any] = {
-      name: FLAGS[name].value for name in names if FLAGS[name].value is not None
+      name: value for name in names if (value := flags.FLAGS[name].value) is not None
   }
-  foreign = given.keys() - recipes.settings(recipe, FLAGS.method).keys()
+  foreign = given.keys() - recipes.settings(recipe, _METHOD.value).keys()
   if foreign:
-    own = ", ".join(f"--{name}" for name in (*recipes.METHODS[FLAGS.method], "lam"))
+    own = ", ".join(f"--{name}" for name in (*recipes.METHODS[_METHOD.value], "lam"))
     raise InputError(
-        f"expected weights of {FLAGS.method}, which are {own}, got --{min(foreign)}; leave it"
+        f"expected weights of {_METHOD.value}, which are {own}, got --{min(foreign)}; leave it"
         " out, or give the --method that has it."
     )
   radius = given.get("vat_radius")

@@ -12,16 +12,14 @@ from absl import flags
 from imae_tf import program
 from imae_tf.trainers import run_flags
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
 flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
 flags.DEFINE_enum(
     "restart_score", None, ["neighbors", "agreement"],
     "The best start: of what neighbours share of y, or of agreement with the other starts.",
 )
-flags.DEFINE_enum(
+_STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
     ["auto", "none", "mirrored", "multi_worker"],
@@ -37,9 +35,9 @@ def main():
   from imae_tf import runs
 
   run = run_flags.run()
-  job = cluster.open_job(FLAGS.strategy)
-  runs.train(run, pathlib.Path(FLAGS.workdir).expanduser(), job)
-  job.say(f"Trained: {FLAGS.workdir}/model.keras. Next: imae-evaluate --workdir={FLAGS.workdir}")
+  job = cluster.open_job(_STRATEGY.value)
+  runs.train(run, pathlib.Path(_WORKDIR.value).expanduser(), job)
+  job.say(f"Trained: {_WORKDIR.value}/model.keras. Next: imae-evaluate --workdir={_WORKDIR.value}")
 
 
 def cli():

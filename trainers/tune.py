@@ -19,11 +19,11 @@ from absl import flags
 from imae_tf import program
 from imae_tf.trainers import run_flags
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
-flags.DEFINE_integer("trials", 30, "Trials in all; an existing search may be given more.", 1)
-flags.DEFINE_list(
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
+_TRIALS = flags.DEFINE_integer(
+    "trials", 30, "Trials in all; an existing search may be given more.", 1
+)
+_SEARCH = flags.DEFINE_list(
     "search",
     [],
     "What is searched, each alone or with its part: beta=1:10,learning_rate. Without it beta,"
@@ -31,8 +31,10 @@ flags.DEFINE_list(
     " temperature, vat_radius, neighbor_fraction, num_categories, latent_dim,"
     " encoder_units=500-500|500-1000, decoder_units.",
 )
-flags.DEFINE_enum("tuner", "random", ["random", "bayesian", "hyperband"], "keras-tuner's oracle.")
-flags.DEFINE_integer(
+_TUNER = flags.DEFINE_enum(
+    "tuner", "random", ["random", "bayesian", "hyperband"], "keras-tuner's oracle."
+)
+_EXECUTIONS_PER_TRIAL = flags.DEFINE_integer(
     "executions_per_trial", 1, "Runs of a trial, with seeds in a row; their mean counts.", 1
 )
 flags.adopt_module_key_flags(run_flags)
@@ -48,13 +50,13 @@ def main():
   run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, restarts=1))
   described = search.Search(
       run=run,
-      space=tuning.space(FLAGS.search, FLAGS.method),
-      tuner=FLAGS.tuner,
-      executions_per_trial=FLAGS.executions_per_trial,
+      space=tuning.space(_SEARCH.value, run.method),
+      tuner=_TUNER.value,
+      executions_per_trial=_EXECUTIONS_PER_TRIAL.value,
   )
-  workdir = pathlib.Path(FLAGS.workdir).expanduser()
+  workdir = pathlib.Path(_WORKDIR.value).expanduser()
   command = " ".join(["imae-tune", shlex.join(sys.argv[1:])])
-  found = search.search(described, workdir, FLAGS.trials, command)
+  found = search.search(described, workdir, _TRIALS.value, command)
   if found:
     _summarise(found, workdir)
 
@@ -76,7 +78,7 @@ def _summarise(found, workdir):
 
 def _command(weights):
   """imae-train with weights that were found and the flags that were given, for fresh seeds."""
-  own = FLAGS.flags_by_module_dict()[run_flags.__name__]
+  own = flags.FLAGS.flags_by_module_dict()[run_flags.__name__]
   left_out = {"seed", "epochs", "holdout", *weights}
   given = [flag.serialize() for flag in own if flag.present and flag.name not in left_out]
   found = [
