@@ -41,9 +41,17 @@ def _json(model):
 
 
 @golden
-def test_fit_lowers_the_loss_and_logs_the_terms(tiny_model, digits, config):
+def test_a_trained_model_logs_agrees_with_itself_and_goes_on_when_loaded(
+    tiny_model, digits, config, tmp_path
+):
+  """One training for three behaviours: most of a fit this small is the tracing of its step."""
   model = _compiled(tiny_model(**config))
-  x = digits[0][:512]
+  assert_fit_lowers_the_loss_and_logs_the_terms(model, digits[0][:512], config)
+  assert_codes_are_deterministic_and_agree_everywhere(model, digits[0][:40])
+  assert_save_and_load_keep_codes_config_and_optimizer(model, digits[0], tmp_path / "m.keras")
+
+
+def assert_fit_lowers_the_loss_and_logs_the_terms(model, x, config):
   before = model.evaluate(x, batch_size=128, verbose=0)
   history = model.fit(x, epochs=5, batch_size=128, validation_data=(x[:128],), verbose=0).history
   after = model.evaluate(x, batch_size=128, verbose=0)
@@ -55,38 +63,7 @@ def test_fit_lowers_the_loss_and_logs_the_terms(tiny_model, digits, config):
   assert all(isinstance(value, float) for value in history["loss"])
 
 
-@golden
-def test_save_and_load_keep_codes_config_and_optimizer(tiny_model, digits, config, tmp_path):
-  model = _compiled(tiny_model(**config))
-  x = digits[0]
-  model.fit(x[:256], batch_size=64, verbose=0)
-  model.save(tmp_path / "m.keras")
-  loaded = keras.models.load_model(tmp_path / "m.keras")
-  codes, again = model.encode(x[:9]), loaded.encode(x[:9])
-  for name in codes:
-    np.testing.assert_array_equal(codes[name], again[name])
-  assert _json(loaded) == _json(model)
-  # Training goes on to the same weights: the optimizer's state and the noise are restored.
-  model.fit(x[:256], batch_size=64, shuffle=False, verbose=0)
-  loaded.fit(x[:256], batch_size=64, shuffle=False, verbose=0)
-  for one, other in zip(model.get_weights(), loaded.get_weights()):
-    np.testing.assert_allclose(one, other, atol=1e-6)
-
-
-@golden
-def test_get_config_is_whole(tiny_model, config):
-  model = tiny_model(**config)
-  given = {name: value for name, value in config.items() if name != "method"}
-  assert {name: model.get_config()[name] for name in given} == given
-  again = type(model).from_config(model.get_config())
-  assert _json(again) == _json(model)
-
-
-@golden
-def test_codes_are_deterministic_and_agree_everywhere(tiny_model, digits, config):
-  model = _compiled(tiny_model(**config))
-  x = digits[0][:40]
-  model.fit(x, batch_size=20, verbose=0)
+def assert_codes_are_deterministic_and_agree_everywhere(model, x):
   codes = model.encode(x)
   ways = [
       model(x),
@@ -104,6 +81,29 @@ def test_codes_are_deterministic_and_agree_everywhere(tiny_model, digits, config
   np.testing.assert_allclose(p.z.mean(), codes["z"], atol=2e-6)
   np.testing.assert_allclose(p.z.stddev(), codes["z_scale"], atol=2e-6)
   np.testing.assert_allclose(p.y.probs_parameter(), codes["y"], atol=2e-6)
+
+
+def assert_save_and_load_keep_codes_config_and_optimizer(model, x, path):
+  model.save(path)
+  loaded = keras.models.load_model(path)
+  codes, again = model.encode(x[:9]), loaded.encode(x[:9])
+  for name in codes:
+    np.testing.assert_array_equal(codes[name], again[name])
+  assert _json(loaded) == _json(model)
+  # Training goes on to the same weights: the optimizer's state and the noise are restored.
+  model.fit(x[:256], batch_size=128, shuffle=False, verbose=0)
+  loaded.fit(x[:256], batch_size=128, shuffle=False, verbose=0)
+  for one, other in zip(model.get_weights(), loaded.get_weights()):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@golden
+def test_get_config_is_whole(tiny_model, config):
+  model = tiny_model(**config)
+  given = {name: value for name, value in config.items() if name != "method"}
+  assert {name: model.get_config()[name] for name in given} == given
+  again = type(model).from_config(model.get_config())
+  assert _json(again) == _json(model)
 
 
 def test_test_step_terms_match_float64(tiny_model, digits):
