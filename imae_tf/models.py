@@ -332,12 +332,13 @@ class HybridAutoencoder(keras.Model):
     return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
 
   def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-    """Keras builds under a strategy by averaging the replicas' images, of uneven batches too.
+    """Builds the optimizer, the only part of a model that is not built yet.
 
-    That fails, and there is nothing to build but the optimizer.
+    Else the first step makes its variables, for which TensorFlow traces that step twice. (Under
+    a strategy Keras would average the replicas' images to build on, of uneven batches too.)
     """
-    if self._distribute_strategy and not self.optimizer.built:
-      with self._distribute_strategy.scope():
+    if self.compiled and not self.optimizer.built:
+      with self.distribute_strategy.scope():
         self.optimizer.build(self.trainable_variables)
 
   def get_config(self) -> dict[str, Any]:

@@ -5,6 +5,8 @@ import pathlib
 import shutil
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import keras_tuner
 
@@ -21,8 +23,9 @@ class Durable(keras_tuner.Oracle):
   would count and never run, or run again though it is complete.
   """
 
-  ended = staticmethod(lambda: None)  # called after each trial
-  worker_lives = None  # function of a worker's id; None where there are no workers
+  ended: Callable[[], Any] | None = None  # called after each trial
+  # Of a worker's id; None where there are no workers.
+  worker_lives: Callable[[str], bool] | None = None
   failures = 0  # in a row, in this process's life
   broken = None  # what keeps the oracle from going on, a full disk for example
   _retry_queue: list[str]  # keras-tuner's: ids of the trials to be taken up again
@@ -75,7 +78,8 @@ class Durable(keras_tuner.Oracle):
       super().end_trial(trial)
       failed = self.trials[trial.trial_id].status == "FAILED"
       self.failures = self.failures + 1 if failed else 0
-      self.ended()
+      if self.ended:
+        self.ended()
 
   @keras_tuner.synchronized
   def forget_lost_workers(self):
