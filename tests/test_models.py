@@ -2,6 +2,7 @@
 
 import json
 
+import exports
 import keras
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 import imae_tf
 from imae_tf.errors import InputError
+from imae_tf.export import savedmodel
 
 GOLDEN = {
     "paper": {},
@@ -41,13 +43,14 @@ def _json(model):
 
 
 @golden
-def test_a_trained_model_logs_agrees_with_itself_and_goes_on_when_loaded(
+def test_a_trained_model_logs_agrees_with_itself_and_is_exported_and_goes_on_when_loaded(
     tiny_model, digits, config, tmp_path
 ):
-  """One training for three behaviours: most of a fit this small is the tracing of its step."""
+  """One training for four behaviours: most of a fit this small is the tracing of its step."""
   model = _compiled(tiny_model(**config))
   assert_fit_lowers_the_loss_and_logs_the_terms(model, digits[0][:512], config)
   assert_codes_are_deterministic_and_agree_everywhere(model, digits[0][:40])
+  assert_a_saved_model_gives_the_same_codes(model, digits[0][:9], tmp_path / "1")
   assert_save_and_load_keep_codes_config_and_optimizer(model, digits[0], tmp_path / "m.keras")
 
 
@@ -81,6 +84,12 @@ def assert_codes_are_deterministic_and_agree_everywhere(model, x):
   np.testing.assert_allclose(p.z.mean(), codes["z"], atol=2e-6)
   np.testing.assert_allclose(p.z.stddev(), codes["z_scale"], atol=2e-6)
   np.testing.assert_allclose(p.y.probs_parameter(), codes["y"], atol=2e-6)
+
+
+def assert_a_saved_model_gives_the_same_codes(model, x, path):
+  savedmodel.write(model, path)
+  served = exports.reference(path)("encode", x=x)
+  exports.assert_same_arrays(served, model.encode(x))
 
 
 def assert_save_and_load_keep_codes_config_and_optimizer(model, x, path):
