@@ -75,7 +75,7 @@ _MNIST = dataclasses.replace(
     PAPER,
     weight_scale=0.1,  # small first weights: batch normalisation makes the first steps large
     logits_stddev=3e-6,  # p(y|x) starts uniform, so no category is chosen by chance
-    gamma=3.0,  # sum I(x;z_k) of 8 nats instead of 6, for more dependence (experiments 56, 58)
+    gamma=3.0,  # sum I(x;z_k) of 8 nats instead of 6, for more dependence (experiments 56, 60)
     beta_y=100.0,  # the y terms must outweigh the reconstruction in the shared trunk
     lam=10.0,  # smooth categories form before confident ones
     entropy_weight=4.0,  # counted once, categories merge

@@ -24,7 +24,7 @@ SHOWN = ("accuracy", "mi_y", "reconstruction")
 # Title of each row; the order is the README's.
 ROWS = {
     "digits": "`digits`, tuned",
-    "mnist": "`mnist`, tuned, `--gamma=5`",
+    "mnist": "`mnist`, tuned",
     "fashion_mnist": "`fashion_mnist`, tuned",
     "mnist_paper": "`mnist`, `--recipe=paper --epochs=50`",
 }
