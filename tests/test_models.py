@@ -43,7 +43,7 @@ def _json(model):
 
 
 @golden
-def test_a_trained_model_logs_agrees_with_itself_and_is_exported_and_goes_on_when_loaded(
+def test_every_row_is_trained_exported_and_loaded(
     tiny_model, digits, config, tmp_path
 ):
   """One training for four behaviours: most of a fit this small is the tracing of its step."""
