@@ -8,6 +8,7 @@ import socket
 
 import warnings
 
+import configurations
 import keras
 import numpy as np
 import programs
@@ -39,9 +40,15 @@ GOLDEN = {
     "last batch of 10": (dict(vat_radius=1.0), 64, (2, 1), sgd),
     "last batch of 1": (
         dict(vat_radius="neighbor", detach_y=True, entropy_weight=4.0, beta_y=20.0), 59,
-        (4, 1), sgd,
+        (2, 1), sgd,
     ),
     "Adam": (dict(vat_radius=1.0), 64, (2, 1), optimizers.Adam),
+}
+# For before a release: four replicas, of which three have none of the last batch's images, and
+# each row of the table.
+SLOW = {
+    "four": (*GOLDEN["last batch of 1"][:2], (4, 1), sgd),
+    **{name: (row, 64, (2, 1), sgd) for name, row in configurations.GOLDEN.items()},
 }
 
 
@@ -62,20 +69,22 @@ def digits():
 
 
 def build(synchronized=True, **settings):
-  """A small IMAE with batch normalisation, of all replicas' images or of each one's alone."""
+  """A small model with batch normalisation, of all replicas' images or of each one's alone."""
   keras.utils.set_random_seed(0)
+  sizes = {name: settings[name] for name in ("num_categories", "latent_dim") if name in settings}
   encoder, decoder = imae_tf.networks.mlp(
-      (8, 8, 1), encoder_units=(64,), decoder_units=(64,)
+      (8, 8, 1), encoder_units=(64,), decoder_units=(64,), **sizes
   )
   if not synchronized:
     apart = keras.layers.BatchNormalization(synchronized=False, name="apart")
     encoder = keras.Sequential([keras.Input((8, 8, 1)), apart, encoder])
-  return imae_tf.IMAE(encoder, decoder, **settings)
+  method = imae_tf.methods.METHODS[settings.pop("method", "imae")]
+  return method(encoder, decoder, **settings)
 
 
 def train(strategy, config):
   """Weights and momenta, the logs of each batch and epoch, and `evaluate`, after two epochs."""
-  settings, batch_size, _, optimizer = GOLDEN[config]
+  settings, batch_size, _, optimizer = {**GOLDEN, **SLOW}[config]
   with strategy.scope():
     model = build(**settings)
     model.compile(optimizer=optimizer())
@@ -150,7 +159,7 @@ def trained():
 
   def get(config):
     if config not in made:
-      counts = GOLDEN[config][2]
+      counts = {**GOLDEN, **SLOW}[config][2]
       results = programs.call(train_replicas, [(n, config) for n in counts], at_once=2)
       made[config] = dict(zip(counts, results))
     return made[config]
@@ -165,6 +174,13 @@ def trained():
 def test_replicas_train_and_evaluate_as_one(trained, config, num_replicas):
   results = trained(config)
   assert_same_training(results[num_replicas], results[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", SLOW)
+def test_more_replicas_and_every_row_train_as_one(trained, config):
+  results = trained(config)
+  assert_same_training(results[max(results)], results[1])
 
 
 def test_two_processes_train_and_evaluate_as_one(trained):
