@@ -197,7 +197,7 @@ def _mean(row, names, digits):
     if found is None:
       return _MISSING
     scale = 1 / 60 if name == "train_seconds" else 1
-    text = f"{found['mean'] * scale:.{digits}f}"
+    text = _number(found["mean"] * scale, digits)
     if len(names) == 1 and found["std"] is not None:
       text += f" ± {found['std'] * scale:.{digits}f}"
     cells.append(text)
@@ -209,7 +209,12 @@ def _one(row, names, digits, index):
   if any(part is None or len(part["values"]) != len(row["seeds"]) for part in found):
     return _MISSING
   scale = 1 / 60 if names == ("train_seconds",) else 1
-  return " / ".join(f"{part['values'][index] * scale:.{digits}f}" for part in found)
+  return " / ".join(_number(part["values"][index] * scale, digits) for part in found)
+
+
+def _number(value, digits):
+  """Estimates of a run that fell apart may be of any size."""
+  return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.1e}"
 
 
 def _table(lines):
