@@ -136,17 +136,17 @@ def tf_configs(num_workers):
   ]
 
 
-def assert_same_training(result, reference):
-  """Within 1e-5, of 1 or of the value: the rounding of float32 is ten times smaller."""
+def assert_same_training(result, reference, atol=1e-5):
+  """Within `atol`, of 1 or of the value: the rounding of float32 is ten times smaller."""
   assert result["weights"].keys() == reference["weights"].keys()
   for path, value in reference["weights"].items():
-    np.testing.assert_allclose(result["weights"][path], value, rtol=1e-5, atol=1e-5, err_msg=path)
+    np.testing.assert_allclose(result["weights"][path], value, rtol=atol, atol=atol, err_msg=path)
   assert len(reference["batches"]) >= 20
   for ours, theirs in zip(result["batches"], reference["batches"], strict=True):
-    assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+    assert ours == pytest.approx(theirs, rel=atol, abs=atol)
   for name, values in reference["epochs"].items():
-    assert result["epochs"][name] == pytest.approx(values, rel=1e-5, abs=1e-5), name
-  assert result["evaluate"] == pytest.approx(reference["evaluate"], rel=1e-5, abs=1e-5)
+    assert result["epochs"][name] == pytest.approx(values, rel=atol, abs=atol), name
+  assert result["evaluate"] == pytest.approx(reference["evaluate"], rel=atol, abs=atol)
 
 
 # ---- replicas -------------------------------------------------------------------------------
@@ -180,7 +180,9 @@ def test_replicas_train_and_evaluate_as_one(trained, config, num_replicas):
 @pytest.mark.parametrize("config", SLOW)
 def test_more_replicas_and_every_row_train_as_one(trained, config):
   results = trained(config)
-  assert_same_training(results[max(results)], results[1])
+  # Marginals without i itself run away (docs/experiments.md, 63) and magnify rounding.
+  atol = 1e-4 if config == "literal" else 1e-5
+  assert_same_training(results[max(results)], results[1], atol)
 
 
 def test_two_processes_train_and_evaluate_as_one(trained):
