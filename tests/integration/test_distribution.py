@@ -180,8 +180,8 @@ def test_replicas_train_and_evaluate_as_one(trained, config, num_replicas):
 @pytest.mark.parametrize("config", SLOW)
 def test_more_replicas_and_every_row_train_as_one(trained, config):
   results = trained(config)
-  # Marginals without i itself run away (docs/experiments.md, 63) and magnify rounding.
-  atol = 1e-4 if config == "literal" else 1e-5
+  # Marginals without i itself run away (docs/experiments.md, 63): this loss is at -8,600 by then.
+  atol = 1e-3 if config == "literal" else 1e-5
   assert_same_training(results[max(results)], results[1], atol)
 
 
