@@ -299,12 +299,7 @@ def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
 def _row(key, members):
   variant, dataset, method, recipe, n, epochs = key
   members = sorted(members, key=lambda member: member[1]["seed"])
-  values: dict[str, list[float]] = {}
-  for folder, _, metrics in members:
-    flat = {**_flat(metrics), "train_seconds": _seconds(folder)}
-    for name, value in flat.items():
-      if value is not None:
-        values.setdefault(name, []).append(value)
+  measured = [{**metrics, "train_seconds": _seconds(folder)} for folder, _, metrics in members]
   config = members[0][1]
   published = PUBLISHED.get((dataset, method))
   return {
@@ -320,8 +315,18 @@ def _row(key, members):
       "latent_dim": config["latent_dim"],
       "versions": config["versions"],
       "published": published and dict(zip(PUBLISHED_NAMES, published)),
-      "metrics": {name: statistics_of(found) for name, found in values.items()},
+      "metrics": statistics_over(measured),
   }
+
+
+def statistics_over(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """{name: `statistics_of`} of the metrics of runs that differ in the seed, pairs flattened."""
+  values: dict[str, list[float]] = {}
+  for metrics in runs:
+    for name, value in _flat(metrics).items():
+      if value is not None:
+        values.setdefault(name, []).append(value)
+  return {name: statistics_of(found) for name, found in values.items()}
 
 
 def statistics_of(values: list[float]) -> dict[str, Any]:

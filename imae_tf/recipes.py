@@ -134,9 +134,19 @@ DEFAULT = _MNIST
 
 
 # What the siblings take of a data set's recipe: all but the weights, and but `detach_y`, which
-# is a departure from IMAE's objective. Theirs are the paper's until a search has found others.
+# is a departure from IMAE's objective. Where no search without labels has found their weights
+# (results/search_DATASET_METHOD.json), they are the paper's.
 _SIBLING = {"beta": PAPER.beta, "lam": PAPER.lam, "detach_y": PAPER.detach_y}
-SIBLINGS: dict[tuple[str, str], dict[str, Any]] = {}
+_CAPACITY_STEPS = 720  # a quarter of twelve epochs of 60,000 images
+SIBLINGS: dict[tuple[str, str], dict[str, Any]] = {
+    ("mnist", "vae"): {"lam": 17.2},
+    ("mnist", "betavae"): {"beta": 0.758, "lam": 7.78},
+    ("mnist", "infovae"): {"beta": 2.1, "lam": 1.0},
+    ("mnist", "jointvae"): {
+        "beta": 1.06, "capacity_z": 20.6, "capacity_steps": _CAPACITY_STEPS, "lam": 2.9,
+    },
+    ("mnist", "betatcvae"): {"beta": 4.35, "lam": 17.2},
+}
 
 
 def get(name: str, dataset: str, method: str = "imae") -> Recipe:

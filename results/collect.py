@@ -1,9 +1,9 @@
 """Collects finished runs into one small JSON file, and writes the README's tables from them.
 
     python results/collect.py digits runs/digits-*      # writes results/digits.json
-    python results/collect.py digits --search=runs/search   # writes results/search_digits.json
+    python results/collect.py --search=runs/search    # writes results/search_DATASET[_METHOD].json
     python results/collect.py --comparison=runs/compare # adds to results/comparison.json
-    python results/collect.py --readme       # README.md, docs/compare.md from results/*.json
+    python results/collect.py --readme       # the tables of README.md and docs/*.md
 
 results/benchmark_NAME.json are the outputs of `python -m benchmarks.NAME`.
 """
@@ -20,14 +20,16 @@ HERE = pathlib.Path(__file__).parent
 README = HERE.parent / "README.md"
 COMPARE = HERE.parent / "docs" / "compare.md"
 SERVING = HERE.parent / "docs" / "serving.md"
-SHOWN = ("accuracy", "mi_y", "reconstruction")
-# Title of each row; the order is the README's.
+SPEED = HERE.parent / "docs" / "speed.md"
+PAGES = (README, COMPARE, SERVING, SPEED)
+# Title of each row; the order is the README's. Those of TUNED are rows of the comparison.
 ROWS = {
     "digits": "`digits`, tuned",
     "mnist": "`mnist`, tuned",
     "fashion_mnist": "`fashion_mnist`, tuned",
     "mnist_paper": "`mnist`, `--recipe=paper --epochs=50`",
 }
+TUNED = ("mnist", "fashion_mnist")
 
 DATASETS = ("mnist", "fashion_mnist", "shapes", "noise")  # of the comparison
 OTHERS = ("digits_5_categories", "digits_20_categories")
@@ -60,9 +62,10 @@ def collect(folders):
 
 
 def search(workdir):
-  """The trials of a finished search, one to a line, and how accurate they turned out to be."""
+  """The name of a finished search, and its trials, one to a line, with how accurate they were."""
   found = _read(workdir / "trials.json")
-  versions = _read(workdir / "search.json")["versions"]
+  described = _read(workdir / "search.json")
+  method, versions = described["method"], described["versions"]
   left_out = ("executions", "folder", "epochs")
   trials = [
       {
@@ -81,7 +84,8 @@ def search(workdir):
           [t["score"] for t in done], [statistics.fmean(t["accuracy"]) for t in done]
       ).statistic
   )
-  return text_of({"versions": versions, **found}, "trials", rounded(trials, 5))
+  name = "_".join(["search", found["dataset"], *([] if method == "imae" else [method])])
+  return name, text_of({"versions": versions, **found}, "trials", rounded(trials, 5))
 
 
 def _accuracies(workdir, found, trials):
@@ -179,6 +183,30 @@ def compared(dataset, variants):
   return comparison_report.means_table(rows) if rows else ""
 
 
+def searches(dataset):
+  """A table of results/search_DATASET_METHOD.json: what each method's search chose."""
+  from imae_tf import recipes
+
+  lines = [
+      "| method | searched | best of trials | its figure, and the recipe's | its I(x;y) |"
+      " reconstruction | accuracy, looked at afterwards |",
+      "|---|---|---|---|---|---|---|",
+  ]
+  for method in recipes.METHODS:
+    path = HERE / f"search_{dataset}_{method}.json"
+    if path.exists():
+      found = _read(path)
+      best = next(row for row in found["trials"] if row["id"] == found["best"])
+      figures = best["figures"]
+      weights = ", ".join(f"{name} {value:.3g}" for name, value in best["weights"].items())
+      lines.append(
+          f"| `{method}` | {', '.join(found['space'])} | {weights} (of {found['trials_asked']})"
+          f" | {best['score']:.3f}, {found['trials'][0]['score']:.3f} | {figures['mi_y']:.3f}"
+          f" | {figures['reconstruction']:.1f} | {best['accuracy'][0]:.3f} |"
+      )
+  return "\n".join(lines)
+
+
 def text_of(head, name, rows):
   """JSON of head and of rows under a name, with a line for each key and each row."""
   lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items()]
@@ -203,24 +231,45 @@ def table():
       "|---|---|---|---|---|---|---|---|",
   ]
   for name, title in ROWS.items():
-    path = HERE / f"{name}.json"
-    if path.exists():
-      result = _read(path)
-      accuracy, mi_y, reconstruction = (_mean_std(result, key) for key in SHOWN)
-      floor = result["mean"]["reconstruction_floor"]
-      baselines = [
-          statistics.fmean(run["baselines"][b] for run in result["runs"])
-          for b in ("k_means", "ward", "gaussian_mixture")
-      ]
-      mi_z = _mean(result, "mi_z", "naive")
-      tc = [_mean(result, "total_correlation", kind) for kind in ("naive", "leave_one_out")]
-      lines.append(
-          f"| {title} | {len(result['seeds'])} | {accuracy}"
-          f" | {' / '.join(f'{b:.3f}' for b in baselines)} | {mi_y} | {reconstruction}"
-          f" ({floor:.1f}) | {mi_z:.2f} | {tc[0]:.2f} / {tc[1]:.2f} |"
-      )
+    seeds, statistics_of = _tuned(name) if name in TUNED else _collected(name)
+    mean = {key: value["mean"] for key, value in statistics_of.items()}
+    accuracy, mi_y, reconstruction = (
+        _mean_std(statistics_of[key], digits)
+        for key, digits in (("accuracy", 3), ("mi_y", 3), ("reconstruction", 1))
+    )
+    baselines = " / ".join(
+        f"{mean[f'baselines.{b}']:.3f}" for b in ("k_means", "ward", "gaussian_mixture")
+    )
+    lines.append(
+        f"| {title} | {len(seeds)} | {accuracy} | {baselines} | {mi_y} | {reconstruction}"
+        f" ({mean['reconstruction_floor']:.1f}) | {mean['mi_z.naive']:.2f}"
+        f" | {mean['total_correlation.naive']:.2f} / {mean['total_correlation.leave_one_out']:.2f}"
+        " |"
+    )
   lines.append(PUBLISHED)
   return "\n".join(lines)
+
+
+def _collected(name):
+  """Seeds and {name: statistics} of the runs of results/NAME.json."""
+  from imae_tf import compare
+
+  result = _read(HERE / f"{name}.json")
+  return result["seeds"], compare.statistics_over(result["runs"])
+
+
+def _tuned(dataset):
+  """The same of IMAE's tuned recipe in results/comparison.json."""
+  from imae_tf import recipes
+
+  epochs = recipes.get("tuned", dataset).epochs
+  expected = {
+      "dataset": dataset, "method": "imae", "recipe": "tuned", "variant": "", "epochs": epochs
+  }
+  for row in _read(HERE / "comparison.json"):
+    if expected.items() <= row.items():
+      return row["seeds"], row["metrics"]
+  raise SystemExit(f"expected {expected} in results/comparison.json, got no such row; train it.")
 
 
 def quickstart():
@@ -343,6 +392,7 @@ def made(text):
       "serving": serving,
       **{f"comparison of {d}": functools.partial(compared, d, False) for d in DATASETS},
       **{f"ablations of {d}": functools.partial(compared, d, True) for d in DATASETS},
+      **{f"searches of {d}": functools.partial(searches, d) for d in DATASETS},
   }
   for marker, content in parts.items():
     start, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
@@ -352,14 +402,9 @@ def made(text):
   return text
 
 
-def _mean(result, name, kind):
-  return statistics.fmean(run[name][kind] for run in result["runs"])
-
-
-def _mean_std(result, name):
-  digits = 1 if name == "reconstruction" else 3
-  mean = f"{result['mean'][name]:.{digits}f}"
-  return f"{mean} ± {result['std'][name]:.{digits}f}" if name in result["std"] else mean
+def _mean_std(found, digits):
+  mean = f"{found['mean']:.{digits}f}"
+  return mean if found["std"] is None else f"{mean} ± {found['std']:.{digits}f}"
 
 
 def _read(path):
@@ -377,10 +422,9 @@ def main():
   parser.add_argument("--readme", action="store_true")
   arguments = parser.parse_args()
   if arguments.search:
-    if not arguments.name:
-      parser.error("--search needs the data set's name")
-    (HERE / f"search_{arguments.name}.json").write_text(search(arguments.search))
-  elif arguments.name:
+    name, text = search(arguments.search)
+    (HERE / f"{name}.json").write_text(text)
+  if arguments.name:
     result = collect(arguments.workdirs)
     path = HERE / f"{arguments.name}.json"
     path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
@@ -389,7 +433,7 @@ def main():
     known = _read(path) if path.exists() else ()
     path.write_text(comparison(arguments.comparison, known))
   if arguments.readme:
-    for page in (README, COMPARE, SERVING):
+    for page in PAGES:
       page.write_text(made(page.read_text()))
 
 

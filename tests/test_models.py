@@ -88,6 +88,7 @@ def assert_save_and_load_keep_codes_config_and_optimizer(model, x, path):
     np.testing.assert_array_equal(codes[name], again[name])
   assert _json(loaded) == _json(model)
   # Training goes on to the same weights: the optimizer's state and the noise are restored.
+  loaded.run_eagerly = True  # a step or two start sooner so, here and below
   model.fit(x[:256], batch_size=128, shuffle=False, verbose=0)
   loaded.fit(x[:256], batch_size=128, shuffle=False, verbose=0)
   for one, other in zip(model.get_weights(), loaded.get_weights()):
@@ -201,10 +202,10 @@ def test_labels_change_nothing(tiny_model, digits):
   x, labels = digits[0][:128], digits[1][:128]
   weights = []
   for data in [(x, None), (x, labels)]:
-    model = _compiled(tiny_model())
+    model = _compiled(tiny_model(), run_eagerly=True)
     model.fit(*data, batch_size=32, shuffle=False, verbose=0)
     weights.append(model.get_weights())
-  model = _compiled(tiny_model())
+  model = _compiled(tiny_model(), run_eagerly=True)
   batches = tf.data.Dataset.from_tensor_slices((x, labels)).batch(32)
   model.fit(batches, shuffle=False, verbose=0)
   weights.append(model.get_weights())
@@ -235,7 +236,7 @@ def test_a_last_batch_of_one_has_weight_zero(tiny_model, digits):
 )
 def test_a_lone_image_at_the_end_is_harmless(tiny_model, digits, settings):
   """No other image to measure a distance to or to average over; nothing may become NaN."""
-  model = _compiled(tiny_model(**settings))
+  model = _compiled(tiny_model(**settings), run_eagerly=True)
   history = model.fit(digits[0][:33], batch_size=32, verbose=0).history
   assert np.isfinite([values[0] for values in history.values()]).all()
   assert all(np.isfinite(w).all() for w in model.get_weights())
@@ -252,14 +253,16 @@ def test_what_layers_add_to_the_loss_is_trained_on_and_logged_once(digits):
   x = digits[0][:32]
   expected = 0.01 * (np.sum(dense.kernel.numpy() ** 2) + np.sum(encoder(x).numpy() ** 2) / 32)
   for lam in (0.0, 5.0):
-    model = _compiled(imae_tf.IMAE(encoder, decoder, lam=lam, beta=1.0, gamma=0.0))
+    model = _compiled(
+        imae_tf.IMAE(encoder, decoder, lam=lam, beta=1.0, gamma=0.0), run_eagerly=True
+    )
     t = model.evaluate(x, batch_size=32, verbose=0)
     terms = t["reconstruction_loss"] + t["kl_z"] - t["mi_y"] + lam * t.get("vat_loss", 0.0)
     np.testing.assert_allclose(t["loss"] - terms, expected, rtol=1e-3)
 
 
 def test_early_stopping_and_model_checkpoint_on_logged_names(tiny_model, digits, tmp_path):
-  model = _compiled(tiny_model(), learning_rate=0.0)
+  model = _compiled(tiny_model(), learning_rate=0.0, run_eagerly=True)
   x = digits[0][:128]
   history = model.fit(
       x,
@@ -372,14 +375,14 @@ def test_summary_is_full_before_the_first_batch(tiny_model):
 
 
 def test_keras_positional_arguments(tiny_model, digits):
-  model = _compiled(tiny_model())
+  model = _compiled(tiny_model(), run_eagerly=True)
   history = model.fit(digits[0][:64], None, 32, 2, 0).history
   assert len(history["loss"]) == 2
   assert model.evaluate(digits[0][:64], None, 32, 0).keys() == LOGGED
 
 
 def test_keras_export_after_fit(tiny_model, digits, tmp_path):
-  model = _compiled(tiny_model())
+  model = _compiled(tiny_model(), run_eagerly=True)
   x = digits[0][:32]
   model.fit(x, batch_size=16, verbose=0)
   model.export(tmp_path / "saved", verbose=False)
@@ -471,7 +474,7 @@ def test_bad_images(tiny_model, digits, spoil, message):
 
 def test_bad_training_calls(tiny_model, digits):
   x = digits[0][:8]
-  model = _compiled(tiny_model())
+  model = _compiled(tiny_model(), run_eagerly=True)
   with pytest.raises(InputError, match="batches of 2 images or more, got 1"):
     model.fit(x, batch_size=1)
   with pytest.raises(InputError, match="batches of 2 images or more, got 1"):

@@ -25,7 +25,7 @@ def collect():
 
 
 def test_tables_are_made_from_results(collect):
-  for page in (collect.README, collect.COMPARE, collect.SERVING):
+  for page in collect.PAGES:
     text = page.read_text()
     assert collect.made(text) == text, "run: python results/collect.py --readme"
 

@@ -109,7 +109,11 @@ def test_an_interrupted_run_goes_on_exactly(
 
 
 @pytest.mark.parametrize(
-    ("step", "restarts"), [(2, 1), (STEPS, 1), (STEPS + 3, 1), (STEPS + 2, 2)]
+    ("step", "restarts"),
+    [
+        (2, 1), (STEPS, 1), (STEPS + 3, 1),
+        pytest.param(STEPS + 2, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_sigterm_saves_and_the_run_goes_on_from_there(
     tmp_path, monkeypatch, images, unbroken, step, restarts
