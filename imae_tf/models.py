@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from imae_tf import estimators
+from imae_tf import model_input
 from imae_tf import objective
 from imae_tf import optimizers  # noqa: F401  registers Adam, for models to load
 from imae_tf import posterior
@@ -119,7 +119,7 @@ class HybridAutoencoder(keras.Model):
     self.max_log_scale = max_log_scale
     self.logits_initializer = keras.initializers.get(logits_initializer)
     self.seed = seed
-    self._check_arguments()
+    model_input.check_arguments(self, _RECONSTRUCTION, _MARGINALS)
     # NumPy integers pass, but Keras's layers refuse them.
     self.num_categories, self.latent_dim = int(num_categories), int(latent_dim)
     self.image_shape: tuple[int, int, int] = tuple(encoder.input_shape[1:])
@@ -143,7 +143,7 @@ class HybridAutoencoder(keras.Model):
 
   def call(self, x, training: bool | None = None) -> dict[str, tf.Tensor]:
     """Images [B, H, W, C] to {"y", "z", "z_scale"}; `training` changes nothing."""
-    _check_floating(x)
+    model_input.check_floating(x)
     return _codes(self._parameters(x, training=False))
 
   def encoder_model(self) -> keras.Model:
@@ -154,7 +154,7 @@ class HybridAutoencoder(keras.Model):
 
   def posterior(self, x: np.ndarray | tf.Tensor) -> Posterior:
     """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
-    x = x if tf.is_tensor(x) else tf.constant(self._check_images(x))
+    x = x if tf.is_tensor(x) else tf.constant(model_input.images(x, self.image_shape))
     return posterior.distributions(self._parameters(x, training=False), self.temperature)
 
   def encode(self, x: np.ndarray | tf.data.Dataset) -> dict[str, np.ndarray]:
@@ -167,8 +167,8 @@ class HybridAutoencoder(keras.Model):
       InputError: the images have another shape, dtype or range.
     """
     if isinstance(x, tf.data.Dataset):
-      return self.predict(x.map(_images_of), verbose=0)
-    return _in_batches(self, self._check_images(x))
+      return self.predict(x.map(model_input.images_of), verbose=0)
+    return _in_batches(self, model_input.images(x, self.image_shape))
 
   def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""
@@ -214,7 +214,7 @@ class HybridAutoencoder(keras.Model):
 
   def reconstruction_loss(self, x: np.ndarray) -> np.ndarray:
     """-log q(x|y,z) from p(y|x) and the mean of z: [N] NumPy, nats per image."""
-    x = self._check_images(x)
+    x = model_input.images(x, self.image_shape)
 
     def nats(x):
       codes = self(x)
@@ -312,10 +312,10 @@ class HybridAutoencoder(keras.Model):
         or metric, sample weights.
     """
     if self.compiled:
-      self._check_compiled()
+      model_input.check_compiled(self)
     if kwargs.get("sample_weight") is not None or kwargs.get("class_weight") is not None:
       raise InputError("expected no weights of samples or classes, got some; leave them out.")
-    self._check_fit_data(x, batch_size)
+    model_input.check_fit_data(x, batch_size, self.image_shape)
     return super().fit(x, y, batch_size, *args, **kwargs)
 
   def evaluate(
@@ -328,7 +328,7 @@ class HybridAutoencoder(keras.Model):
       **kwargs,
   ) -> dict[str, float] | list[float]:
     """As `keras.Model.evaluate`, with the keys of training (`return_dict` is True here)."""
-    self._check_fit_data(x, batch_size)
+    model_input.check_fit_data(x, batch_size, self.image_shape)
     return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
 
   def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -452,132 +452,9 @@ class HybridAutoencoder(keras.Model):
     return {name: batch.one_log(t.result()) for name, t in self._trackers.items()}
 
   def _batch_of(self, data):
-    x = _images_of(data)
-    _check_floating(x)
-    if not x.shape.is_compatible_with((None, *self.image_shape)):
-      raise InputError(
-          f"expected images of shape {_shape_text(self.image_shape)}, got batches of shape"
-          f" {x.shape}; resize them or build the networks for that shape."
-      )
+    x = model_input.images_of(data)
+    model_input.check_batch(x, self.image_shape)
     return tf.cast(tf.ensure_shape(x, (None, *self.image_shape)), tf.float32)
-
-  def _check_compiled(self):
-    metrics = self._compile_config and self._compile_config.config.get("metrics")
-    if self.distribute_strategy.num_replicas_in_sync > 1:
-      self._check_compiled_for_replicas()
-    for name, value in (("loss", self.loss), ("metrics", metrics)):
-      if value:
-        raise InputError(
-            f"expected no {name} in compile, got {value!r}; leave it out: the objective and what"
-            " is logged are the model's own."
-        )
-
-  def _check_compiled_for_replicas(self):
-    for name, value, usable in (
-        ("jit_compile", self.jit_compile, False),
-        ("steps_per_execution", self.steps_per_execution, 1),
-    ):
-      if value != usable:
-        raise InputError(
-            f"expected {name}={usable} in compile under"
-            f" {type(self.distribute_strategy).__name__}, got {value}; give {usable}: TensorFlow"
-            " cannot combine the two."
-        )
-    for layer in self._flatten_layers():
-      if getattr(layer, "synchronized", True) is False:
-        warnings.warn(
-            f"{layer.name} normalises each replica's images apart, so that results depend on"
-            " the number of replicas; build it with BatchNormalization(synchronized=True).",
-            stacklevel=3,
-        )
-
-  def _check_fit_data(self, x, batch_size):
-    """Looks at the whole of an array, and at the first batches of a data set."""
-    if isinstance(x, tf.data.Dataset):
-      sizes = [self._check_batch(batch) for batch in x.take(2)]
-    elif isinstance(x, keras.utils.PyDataset):
-      sizes = [self._check_batch(x[i]) for i in range(min(2, x.num_batches or 0))]
-    elif isinstance(x, (np.ndarray, tf.Tensor)):
-      sizes = [min(len(self._check_images(x)), batch_size or len(x))]
-    else:
-      return  # a generator can be read only once
-    if not sum(sizes):
-      raise InputError("expected images, got an empty array or data set; add images.")
-    if all(size == 1 for size in sizes):
-      raise InputError(
-          "expected batches of 2 images or more, got 1; raise batch_size, 128 to 512 works well:"
-          " the marginals are averages over the batch (eq 35)."
-      )
-
-  def _check_batch(self, data):
-    return len(self._check_images(_images_of(data)))
-
-  def _check_images(self, x):
-    """Returns x as a float32 array, or raises an InputError."""
-    x = x.numpy() if tf.is_tensor(x) else np.asarray(x)
-    if x.ndim != 4 or x.shape[1:] != self.image_shape:
-      raise InputError(
-          f"expected images of shape {_shape_text(self.image_shape)}, got"
-          f" {list(x.shape)}; add the channel axis, resize, or build the networks for it."
-      )
-    if not np.issubdtype(x.dtype, np.floating) and x.dtype.name != "bfloat16":
-      raise InputError(
-          f"expected floating-point images in [0, 1], got {x.dtype}; divide uint8 by 255."
-      )
-    x = x.astype("float32", copy=False)
-    if x.size and not (x.min() >= 0.0 and x.max() <= 1.0):  # false for NaN, too
-      raise InputError(
-          f"expected pixels in [0, 1], got [{x.min():g}, {x.max():g}]; scale the images and"
-          " remove what is not finite."
-      )
-    return x
-
-  def _check_arguments(self):
-    checks = {
-        "num_categories": (_is_integer(self.num_categories, 2), "an integer, 2 or more"),
-        "latent_dim": (_is_integer(self.latent_dim, 1), "an integer, 1 or more"),
-        "seed": (_is_integer(self.seed, 0), "an integer, 0 or more"),
-        "lam": (_is_number(self.lam) and self.lam >= 0, "a number, 0 or more"),
-        "likelihood": (self.likelihood in _RECONSTRUCTION, "'bernoulli' or 'gaussian'"),
-        "marginals": (
-            self.marginals in _MARGINALS, "'batch', 'leave_one_out' or 'second_batch'"
-        ),
-        "vat_radius": (
-            self.vat_radius == "neighbor" or _is_positive(self.vat_radius),
-            "a number > 0 or 'neighbor'",
-        ),
-    }
-    for name in ("temperature", "neighbor_fraction", "vat_xi", "max_log_scale"):
-      checks[name] = (_is_positive(getattr(self, name)), "a number > 0")
-    for name, (valid, expected) in checks.items():
-      if not valid:
-        raise InputError(f"expected {name} as {expected}, got {getattr(self, name)!r}; correct it.")
-    for name in ("encoder", "decoder"):
-      network = getattr(self, name)
-      if not (isinstance(network, keras.Model) and hasattr(network, "input_shape")):
-        raise InputError(
-            f"expected {name} as a functional or Sequential Keras model with an Input, got"
-            f" {type(network).__name__}; wrap it: keras.Model(inputs, network(inputs))."
-        )
-    if len(self.encoder.output_shape) != 2:
-      raise InputError(
-          f"expected features [B, F] of the encoder, got {self.encoder.output_shape}; end it with"
-          " Flatten or a pooling layer."
-      )
-    code_size = self.num_categories + self.latent_dim
-    if tuple(self.decoder.input_shape[1:]) != (code_size,):
-      raise InputError(
-          f"expected a decoder of num_categories + latent_dim = {code_size} values, got a network"
-          f" of input shape {self.decoder.input_shape}; give the network functions the same"
-          " num_categories and latent_dim."
-      )
-    if self.decoder.output_shape[1:] != self.encoder.input_shape[1:]:
-      raise InputError(
-          "expected a decoder whose output has the shape of the encoder's input, got"
-          f" {self.decoder.output_shape} and {self.encoder.input_shape}; build both for one"
-          " image_shape."
-      )
-
 
 @keras.saving.register_keras_serializable("imae_tf")
 class _Codes(keras.layers.Layer):
@@ -614,18 +491,6 @@ def _codes(parameters):
   }
 
 
-def _images_of(data, *rest):
-  """The images of a batch that may be x, (x, label) or unpacked (x, label)."""
-  return data[0] if isinstance(data, (tuple, list)) else data
-
-
-def _check_floating(x):
-  if not (keras.backend.standardize_dtype(x.dtype).startswith(("float", "bfloat"))):
-    raise InputError(
-        f"expected floating-point images in [0, 1], got {x.dtype}; divide uint8 by 255."
-    )
-
-
 def _count(batch):
   return tf.cast(batch.size, tf.float32)
 
@@ -635,19 +500,3 @@ def _in_batches(function, *arrays):
   starts = range(0, len(arrays[0]), _ARRAY_BATCH) or [0]
   parts = [function(*(tf.constant(a[i : i + _ARRAY_BATCH]) for a in arrays)) for i in starts]
   return tf.nest.map_structure(lambda *p: np.concatenate(p), *parts)
-
-
-def _shape_text(image_shape):
-  return "[N, " + ", ".join(map(str, image_shape)) + "]"
-
-
-def _is_number(value):
-  return isinstance(value, (int, float, np.number)) and np.isfinite(value)
-
-
-def _is_positive(value):
-  return _is_number(value) and value > 0
-
-
-def _is_integer(value, minimum):
-  return isinstance(value, (int, np.integer)) and value >= minimum
