@@ -146,6 +146,10 @@ SIBLINGS: dict[tuple[str, str], dict[str, Any]] = {
         "beta": 1.06, "capacity_z": 20.6, "capacity_steps": _CAPACITY_STEPS, "lam": 2.9,
     },
     ("mnist", "betatcvae"): {"beta": 4.35, "lam": 17.2},
+    ("fashion_mnist", "infovae"): {"beta": 1.36, "lam": 1.72},
+    ("fashion_mnist", "jointvae"): {
+        "beta": 0.835, "capacity_z": 5.83, "capacity_steps": _CAPACITY_STEPS, "lam": 1.46,
+    },
 }
 
 
