@@ -67,7 +67,7 @@ setuptools.setup(
             "hypothesis>=6.100,<7",
             "mypy>=2.0,<3",
             "pytest>=8.2,<10",
-            "pytest-xdist>=3.6,<4",
+            "pytest-xdist>=3.8,<4",
             "PyYAML>=6,<7",
             "ruff>=0.14,<1",
             *SERVING,
