@@ -87,7 +87,7 @@ def plan(
   """The runs of a comparison, seed by seed, so that all methods have one seed early.
 
   Args:
-    methods: of `recipes.METHODS`.
+    methods: of `recipes.WEIGHTS`.
     recipe_names: "paper", "tuned".
     datasets: as in imae-train.
     seeds: integers.
@@ -254,7 +254,7 @@ def groups(workdir: str | pathlib.Path) -> dict[str, Groups]:
     of_dataset = found.setdefault(_short(config["dataset"]), {})
     key = (config["method"], config["recipe"], _variant(folder, config))
     of_dataset.setdefault(key, []).append((config["seed"], folder))
-  methods = list(recipes.METHODS)
+  methods = list(recipes.WEIGHTS)
   return {
       dataset: {
           key: [folder for _, folder in sorted(of_dataset[key])]
@@ -337,7 +337,7 @@ def statistics_of(values: list[float]) -> dict[str, Any]:
 
 def order(row):
   """The key by which rows are sorted: data set, the methods' own order, recipe, variant."""
-  methods = list(recipes.METHODS)
+  methods = list(recipes.WEIGHTS)
   place = methods.index(row["method"])
   return (row["dataset"], place, row["recipe"], *_by_value(row["variant"]), row["epochs"])
 

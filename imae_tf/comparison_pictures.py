@@ -83,7 +83,7 @@ def of_dataset(groups):
   for recipe in dict.fromkeys(recipe for _, recipe, _ in groups):
     folders = {
         method: groups[method, recipe, ""]
-        for method in recipes.METHODS
+        for method in recipes.WEIGHTS
         if (method, recipe, "") in groups
     }
     if not folders:

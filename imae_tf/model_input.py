@@ -71,7 +71,11 @@ def _check_networks(model):
 
 
 def _is_number(value):
-  return isinstance(value, (int, float, np.number)) and np.isfinite(value)
+  return (
+      isinstance(value, (int, float, np.number))
+      and not isinstance(value, bool)
+      and np.isfinite(value)
+  )
 
 
 def _is_positive(value):
@@ -79,7 +83,7 @@ def _is_positive(value):
 
 
 def _is_integer(value, minimum):
-  return isinstance(value, (int, np.integer)) and value >= minimum
+  return _is_number(value) and isinstance(value, (int, np.integer)) and value >= minimum
 
 
 # ---- compile ---------------------------------------------------------------------------------
@@ -181,7 +185,16 @@ def check_batch(x: tf.Tensor, image_shape: tuple[int, int, int]) -> None:
 
 def images_of(data: Any, *rest: Any) -> Any:
   """The images of a batch that may be x, (x, label) or unpacked (x, label)."""
-  return data[0] if isinstance(data, (tuple, list)) else data
+  if not isinstance(data, (tuple, list)):
+    return data
+  check_no_weights(*data[2:])
+  return data[0]
+
+
+def check_no_weights(*weights: Any) -> None:
+  """Raises an `InputError` unless all are None."""
+  if any(weight is not None for weight in weights):
+    raise InputError("expected no weights of samples or classes, got some; leave them out.")
 
 
 def check_floating(x: tf.Tensor) -> None:

@@ -313,8 +313,7 @@ class HybridAutoencoder(keras.Model):
     """
     if self.compiled:
       model_input.check_compiled(self)
-    if kwargs.get("sample_weight") is not None or kwargs.get("class_weight") is not None:
-      raise InputError("expected no weights of samples or classes, got some; leave them out.")
+    model_input.check_no_weights(kwargs.get("sample_weight"), kwargs.get("class_weight"))
     model_input.check_fit_data(x, batch_size, self.image_shape)
     return super().fit(x, y, batch_size, *args, **kwargs)
 
@@ -327,7 +326,11 @@ class HybridAutoencoder(keras.Model):
       return_dict: bool = True,
       **kwargs,
   ) -> dict[str, float] | list[float]:
-    """As `keras.Model.evaluate`, with the keys of training (`return_dict` is True here)."""
+    """As `keras.Model.evaluate`, with the keys of training (`return_dict` is True here).
+
+    Raises:
+      InputError: as `fit`.
+    """
     model_input.check_fit_data(x, batch_size, self.image_shape)
     return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
 
@@ -455,6 +458,7 @@ class HybridAutoencoder(keras.Model):
     x = model_input.images_of(data)
     model_input.check_batch(x, self.image_shape)
     return tf.cast(tf.ensure_shape(x, (None, *self.image_shape)), tf.float32)
+
 
 @keras.saving.register_keras_serializable("imae_tf")
 class _Codes(keras.layers.Layer):

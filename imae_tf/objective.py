@@ -21,7 +21,8 @@ The methods are weighted sums of these terms and nothing else, Figure 1:
     beta-TCVAE  1 - I(x;y,z) - beta TC(y,z) - 3 - sum_k KL(p(z_k) || r(z_k))
     IMAE        1 + beta (I(x;y) - sum_k KL(p(z_k) || r(z_k))) - gamma TC(y,z)
 
-each with VAT, - beta lam H(p(y|x), p(y|x+r)), in which beta-TCVAE's beta counts as 1.
+each with VAT, - beta lam H(p(y|x), p(y|x+r)), in which beta-TCVAE's beta counts as 1 and
+IMAE's may be `beta_y`.
 
 Reference: "Information Maximization Auto-Encoding", equations (3)-(12), Figure 1.
 """
@@ -115,7 +116,7 @@ def mutual_information_of_all_z(log_z_given_x, marginals):
 
 
 def information_terms(z, mean, log_scale, log_y, marginals):
-  """The logged terms of the code: {name: [B]}, in nats."""
+  """The terms of the code that the objectives weigh or a log names: {name: [B]}, in nats."""
   log_z_given_x = estimators.log_normal(z, mean, log_scale)
   kl_joint = kl_z_joint(z, marginals)
   return {

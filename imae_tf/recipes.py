@@ -1,7 +1,8 @@
 """The settings of a run: the paper's, and the ones that work, each with its reason.
 
-`Recipe()` is the paper's (Table 1, figure 4; where the paper is silent the comment says
-"open"). A tuned recipe is the paper's with departures, one per line.
+`Recipe()` is the paper's (Table 1, figure 4; where the paper is silent, or its damaged text has
+two readings, the comment says "open"), but for VAT's target, whose gradient is stopped. A tuned
+recipe is the paper's with departures, one per line.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
 
 # The ids of the methods, and the weights that each has beside `lam`, VAT's.
-METHODS: dict[str, tuple[str, ...]] = {
+WEIGHTS: dict[str, tuple[str, ...]] = {
     "imae": ("beta", "gamma", "beta_y", "entropy_weight"),
     "vae": (),
     "betavae": ("beta",),
@@ -38,13 +39,14 @@ class Recipe:
   likelihood: str = "bernoulli"
   beta: float = 5.0
   gamma: float = 2.0
-  lam: float = 5.0
+  lam: float = 5.0  # open: VAT's weight may stand outside beta (experiment 62)
   beta_y: float | None = None  # None: beta
   entropy_weight: float = 1.0
   alpha: float = 1.0
   capacity_y: float = 5.0  # JointVAE's for MNIST, as the one below
   capacity_z: float = 5.0
-  capacity_steps: int = 1_250  # a quarter of these epochs, as JointVAE's 25,000 of its 94,000
+  # A quarter of these epochs of MNIST, as JointVAE's 25,000 of its 94,000.
+  capacity_steps: int = 1_250
   detach_y: bool = False
   temperature: float = 0.67  # open; JointVAE's
   vat_radius: float | str = 1.0
@@ -75,12 +77,14 @@ _MNIST = dataclasses.replace(
     PAPER,
     weight_scale=0.1,  # small first weights: batch normalisation makes the first steps large
     logits_stddev=3e-6,  # p(y|x) starts uniform, so no category is chosen by chance
-    gamma=3.0,  # sum I(x;z_k) of 8 nats instead of 6, for more dependence (experiments 56, 60)
+    gamma=3.0,  # sum I(x;z_k) of 8 nats, not 6, at the cost of dependence (experiments 56, 60)
     beta_y=100.0,  # the y terms must outweigh the reconstruction in the shared trunk
     lam=10.0,  # smooth categories form before confident ones
     entropy_weight=4.0,  # counted once, categories merge
-    detach_y=True,  # else the reconstruction settles the categories by style
-    vat_radius="neighbor",  # dense regions need a smaller ball than sparse ones
+    # Against categories by style, and for dense regions that need a smaller ball: kept from
+    # early runs; one run each shows no difference without (experiments 44, 63).
+    detach_y=True,
+    vat_radius="neighbor",
     vat_xi=10.0,  # IMSAT's
     optimizer="adam",  # IMSAT's
     learning_rate=2e-3,
@@ -103,7 +107,6 @@ TUNED = {
         entropy_weight=2.5,
         neighbor_fraction=0.3,
         beta=3.0,  # looser than on MNIST: more of these images is texture that z must carry
-        gamma=3.0,
         restarts=6,  # the first epochs decide which classes part, and two starts in five do well
         restart_epochs=6,  # what a start is like then it stays (experiment 51)
         restart_score="agreement",  # neighbours do not tell these starts apart (experiment 52)
@@ -111,8 +114,9 @@ TUNED = {
     "digits": dataclasses.replace(
         _MNIST,
         encoder_units=(500, 500),  # 64 pixels need no more, and an epoch takes 0.2 s
-        # No label helped with these: of the five best of 30 trials of a search, which are alike,
-        # those of the least total correlation (results/search_digits.json, experiments 33, 34).
+        # No label helped with these six: of the five best of 30 trials of a search, which are
+        # alike, those of the least total correlation (results/search_digits.json, experiments
+        # 33, 34).
         beta=0.57,
         gamma=0.76,
         lam=8.0,
@@ -125,31 +129,31 @@ TUNED = {
         restarts=6,  # six starts in ten confuse two digits (experiment 12)
         restart_epochs=60,  # at 25 they cannot be told yet (experiment 32)
     ),
-    # Not searched; convolutions for images of 64x64 pixels. Shapes of two values do without,
-    # which trains faster on a CPU (experiment 59).
+    # Not searched; convolutions for images of 64x64 pixels. Shapes of two values have dense
+    # layers, which train faster on a CPU (experiment 59) and find no shapes (66).
     **dict.fromkeys(("celeb_a", "dsprites", "shapes3d"), _CONV),
     "shapes": _MNIST,
 }
-DEFAULT = _MNIST
 
 
 # What the siblings take of a data set's recipe: all but the weights, and but `detach_y`, which
-# is a departure from IMAE's objective. Where no search without labels has found their weights
-# (results/search_DATASET_METHOD.json), they are the paper's.
-_SIBLING = {"beta": PAPER.beta, "lam": PAPER.lam, "detach_y": PAPER.detach_y}
-_CAPACITY_STEPS = 720  # a quarter of twelve epochs of 60,000 images
+# is a departure from IMAE's objective. Their weights are those that a search without labels has
+# found (results/search_DATASET_METHOD.json), where there was none the paper's.
+_UNSEARCHED = {"beta": PAPER.beta, "lam": PAPER.lam, "detach_y": PAPER.detach_y}
+_TWELVE_EPOCHS = 720  # steps: a quarter of twelve epochs of 60,000 images
 SIBLINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("mnist", "vae"): {"lam": 17.2},
     ("mnist", "betavae"): {"beta": 0.758, "lam": 7.78},
     ("mnist", "infovae"): {"beta": 2.1, "lam": 1.0},
     ("mnist", "jointvae"): {
-        "beta": 1.06, "capacity_z": 20.6, "capacity_steps": _CAPACITY_STEPS, "lam": 2.9,
+        "beta": 1.06, "capacity_z": 20.6, "capacity_steps": _TWELVE_EPOCHS, "lam": 2.9,
     },
     ("mnist", "betatcvae"): {"beta": 4.35, "lam": 17.2},
     ("fashion_mnist", "infovae"): {"beta": 1.36, "lam": 1.72},
     ("fashion_mnist", "jointvae"): {
-        "beta": 0.835, "capacity_z": 5.83, "capacity_steps": _CAPACITY_STEPS, "lam": 1.46,
+        "beta": 0.835, "capacity_z": 5.83, "capacity_steps": _TWELVE_EPOCHS, "lam": 1.46,
     },
+    ("digits", "jointvae"): {"capacity_steps": 165},  # a quarter of its epochs
 }
 
 
@@ -159,7 +163,7 @@ def get(name: str, dataset: str, method: str = "imae") -> Recipe:
   Args:
     name: "paper" or "tuned".
     dataset: data set name; one without a tuned recipe of its own gets MNIST's.
-    method: of `METHODS`.
+    method: of `WEIGHTS`.
 
   Returns:
     `Recipe`; weights that the method does not have are the paper's.
@@ -167,25 +171,26 @@ def get(name: str, dataset: str, method: str = "imae") -> Recipe:
   Raises:
     InputError: an unknown name or method.
   """
-  if method not in METHODS:
-    raise InputError(f"expected a method among {', '.join(METHODS)}, got {method!r}; correct it.")
+  if method not in WEIGHTS:
+    raise InputError(f"expected a method among {', '.join(WEIGHTS)}, got {method!r}; correct it.")
   if name == "paper":
     return PAPER
   if name != "tuned":
     raise InputError(f"expected the recipe 'paper' or 'tuned', got {name!r}; correct it.")
   dataset = dataset.partition(":")[0]  # of mnist:3.0.1, mnist's
-  recipe = TUNED.get(dataset, DEFAULT)
+  known = dataset if dataset in TUNED else "mnist"
+  recipe = TUNED[known]
   if method == "imae":
     return recipe
-  others = {w: getattr(PAPER, w) for w in METHODS["imae"] if w != "beta"}
-  own = SIBLINGS.get((dataset, method), {})
-  return dataclasses.replace(recipe, **{**others, **_SIBLING, **own})
+  others = {w: getattr(PAPER, w) for w in WEIGHTS["imae"] if w != "beta"}
+  own = SIBLINGS.get((known, method), {})
+  return dataclasses.replace(recipe, **{**others, **_UNSEARCHED, **own})
 
 
 def settings(recipe: Recipe, method: str) -> dict[str, Any]:
   """The fields of a recipe that count for a method, {name: value}."""
-  foreign = {weight for weights in METHODS.values() for weight in weights}
-  foreign -= set(METHODS[method])
+  foreign = {weight for weights in WEIGHTS.values() for weight in weights}
+  foreign -= set(WEIGHTS[method])
   return {k: v for k, v in dataclasses.asdict(recipe).items() if k not in foreign}
 
 
@@ -194,7 +199,7 @@ def with_change(recipe: Recipe, method: str, change: str) -> Recipe:
 
   Args:
     recipe: what is changed.
-    method: of `METHODS`.
+    method: of `WEIGHTS`.
     change: "lam=0", "vat_radius=neighbor".
 
   Raises:
@@ -249,7 +254,7 @@ def build(
     latent_dim: K1.
     seed: of the noise; first weights follow `keras.utils.set_random_seed`.
     steps_per_epoch: the learning rate decays once in so many steps.
-    method: of `METHODS`.
+    method: of `WEIGHTS`.
 
   Returns:
     A compiled model, whose layers compute in `recipe.precision`.
@@ -286,7 +291,7 @@ def _model(recipe, method, image_shape, num_categories, latent_dim, seed):
   return methods.METHODS[method](
       encoder,
       decoder,
-      **{weight: getattr(recipe, weight) for weight in METHODS[method]},
+      **{weight: getattr(recipe, weight) for weight in WEIGHTS[method]},
       lam=recipe.lam,
       likelihood=recipe.likelihood,
       temperature=recipe.temperature,

@@ -76,7 +76,7 @@ def space(search: Sequence[str] = (), method: str = "imae") -> Space:
   Args:
     search: names of `SPACE`, each alone or with a part of its own: "beta=1:10",
       "encoder_units=500-500|1200-1200"; empty for `default_search(method)`.
-    method: of `recipes.METHODS`.
+    method: of `recipes.WEIGHTS`.
 
   Raises:
     InputError: an unknown name, one that the method does not have, or a part that cannot be
@@ -98,7 +98,7 @@ def space(search: Sequence[str] = (), method: str = "imae") -> Space:
 
 def default_search(method: str) -> list[str]:
   """The names of the weights of a method that are searched when nothing is said."""
-  own = recipes.METHODS[method]
+  own = recipes.WEIGHTS[method]
   return [name for name in ("beta", "gamma", "capacity_z") if name in own] + ["lam"]
 
 
@@ -197,7 +197,7 @@ class IMAEHyperModel(keras_tuner.HyperModel):
     latent_dim: K1, if not searched.
     seed: of the noise; first weights follow `keras.utils.set_random_seed`.
     steps_per_epoch: steps after which a learning rate that decays is lowered.
-    method: of `recipes.METHODS`.
+    method: of `recipes.WEIGHTS`.
     **kwargs: `keras_tuner.HyperModel`'s.
 
   Raises:

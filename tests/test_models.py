@@ -393,6 +393,7 @@ def test_keras_export_after_fit(tiny_model, digits, tmp_path):
 
 BAD_ARGUMENTS = [
     (dict(num_categories=1), "num_categories as an integer, 2 or more, got 1"),
+    (dict(seed=True), "seed as an integer, 0 or more, got True"),
     (dict(latent_dim=0), "latent_dim as an integer, 1 or more, got 0"),
     (dict(beta=-1.0), "beta as a number, 0 or more, got -1.0"),
     (dict(gamma=float("nan")), "gamma as a number, 0 or more, got nan"),
@@ -484,6 +485,8 @@ def test_bad_training_calls(tiny_model, digits):
       model.fit(x, batch_size=4, validation_data=one_image, verbose=0)
   with pytest.raises(InputError, match="expected no weights of samples"):
     model.fit(x, batch_size=4, sample_weight=np.ones(8))
+  with pytest.raises(InputError, match="expected no weights of samples"):
+    model.evaluate(x, x, batch_size=4, sample_weight=np.ones(8))
   with pytest.raises(InputError, match="got uint8; divide uint8 by 255|got <dtype: 'uint8'>"):
     model.predict((x * 255).astype("uint8"), verbose=0)
   with pytest.raises(InputError, match=r"expected y of shape \[N, 10\]"):

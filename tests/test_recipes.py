@@ -25,7 +25,7 @@ def test_paper_is_figure_4():
   assert paper == recipes.get("paper", "digits") == recipes.Recipe()
 
 
-@pytest.mark.parametrize("method", recipes.METHODS)
+@pytest.mark.parametrize("method", recipes.WEIGHTS)
 def test_paper_weights_are_the_constructor_defaults(method):
   defaults = {
       name: parameter.default
@@ -33,23 +33,23 @@ def test_paper_weights_are_the_constructor_defaults(method):
       for name, parameter in inspect.signature(cls.__init__).parameters.items()
   }
   # A run of the recipe is shorter than JointVAE's own.
-  names = {*_COMMON, *recipes.METHODS[method]} - {"capacity_steps"}
+  names = {*_COMMON, *recipes.WEIGHTS[method]} - {"capacity_steps"}
   paper = recipes.settings(recipes.get("paper", "mnist", method), method)
   assert {name: paper[name] for name in names} == {name: defaults[name] for name in names}
 
 
 def test_every_method_has_its_class_and_no_weight_is_forgotten():
-  assert recipes.METHODS.keys() == imae_tf.methods.METHODS.keys()
+  assert recipes.WEIGHTS.keys() == imae_tf.methods.METHODS.keys()
   base = inspect.signature(imae_tf.models.HybridAutoencoder.__init__).parameters
   for method, cls in imae_tf.methods.METHODS.items():
     own = inspect.signature(cls.__init__).parameters.keys() - base.keys()
-    assert own == set(recipes.METHODS[method]), method
+    assert own == set(recipes.WEIGHTS[method]), method
 
 
-@pytest.mark.parametrize("method", [m for m in recipes.METHODS if m != "imae"])
+@pytest.mark.parametrize("method", [m for m in recipes.WEIGHTS if m != "imae"])
 def test_siblings_share_all_but_the_objective(method):
   ours, theirs = (recipes.get("tuned", "mnist", m) for m in ("imae", method))
-  shared = recipes.settings(theirs, method).keys() - {*recipes.METHODS[method], "lam", "detach_y"}
+  shared = recipes.settings(theirs, method).keys() - {*recipes.WEIGHTS[method], "lam", "detach_y"}
   for name in shared:
     assert getattr(ours, name) == getattr(theirs, name), name
   assert not theirs.detach_y
@@ -100,7 +100,7 @@ def test_an_unknown_recipe():
     recipes.get("best", "digits")
 
 
-@pytest.mark.parametrize("method", recipes.METHODS)
+@pytest.mark.parametrize("method", recipes.WEIGHTS)
 def test_every_setting_reaches_the_model(method):
   """Each value differs from its default, so that one left out would show."""
   values = {
@@ -110,7 +110,7 @@ def test_every_setting_reaches_the_model(method):
       "marginals": "second_batch", "alpha": 0.5, "capacity_y": 1.25,
       "capacity_z": 2.25, "capacity_steps": 9,
   }
-  changed = {name: values[name] for name in (*_COMMON, *recipes.METHODS[method])}
+  changed = {name: values[name] for name in (*_COMMON, *recipes.WEIGHTS[method])}
   recipe = dataclasses.replace(
       recipes.PAPER, **changed, encoder_units=(6, 5), decoder_units=(9,), logits_stddev=1e-4
   )

@@ -16,7 +16,7 @@ from imae_tf import recipes
 from imae_tf.errors import InputError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the comparison.", required=True)
-_METHODS = flags.DEFINE_list("methods", list(recipes.METHODS), "What is compared.")
+_METHODS = flags.DEFINE_list("methods", list(recipes.WEIGHTS), "What is compared.")
 _RECIPES = flags.DEFINE_list("recipes", ["paper", "tuned"], "The paper's weights, or ours.")
 _DATASETS = flags.DEFINE_list("datasets", ["digits"], "As imae-train's --dataset.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights, order and noise: a run each.")

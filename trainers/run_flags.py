@@ -11,7 +11,7 @@ from imae_tf.errors import InputError
 _DATASET = flags.DEFINE_string(
     "dataset", "digits", "digits, shapes, a TFDS name (mnist, celeb_a), a .npz or a folder."
 )
-_METHOD = flags.DEFINE_enum("method", "imae", list(recipes.METHODS), "What is trained.")
+_METHOD = flags.DEFINE_enum("method", "imae", list(recipes.WEIGHTS), "What is trained.")
 _RECIPE = flags.DEFINE_enum(
     "recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's."
 )
@@ -80,7 +80,7 @@ def _recipe():
   }
   foreign = given.keys() - recipes.settings(recipe, _METHOD.value).keys()
   if foreign:
-    own = ", ".join(f"--{name}" for name in (*recipes.METHODS[_METHOD.value], "lam"))
+    own = ", ".join(f"--{name}" for name in (*recipes.WEIGHTS[_METHOD.value], "lam"))
     raise InputError(
         f"expected weights of {_METHOD.value}, which are {own}, got --{min(foreign)}; leave it"
         " out, or give the --method that has it."
