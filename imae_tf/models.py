@@ -289,18 +289,18 @@ class HybridAutoencoder(keras.Model):
 
     Every worker of a distributed job must call it.
     """
-    replicas = self.distribute_strategy.num_replicas_in_sync
+    num_replicas = self.distribute_strategy.num_replicas_in_sync
     return {
-        name: (float(t.total.numpy()) / replicas, float(t.count.numpy()) / replicas)
+        name: (float(t.total.numpy()) / num_replicas, float(t.count.numpy()) / num_replicas)
         for name, t in self._trackers.items()
     }
 
   def restore_log_sums(self, log_sums: dict[str, tuple[float, float]]) -> None:
     """Goes on with the logs of an epoch that was interrupted, `log_sums` being those of then."""
-    replicas = self.distribute_strategy.num_replicas_in_sync
+    num_replicas = self.distribute_strategy.num_replicas_in_sync
     for name, (total, count) in log_sums.items():
-      self._trackers[name].total.assign(total * replicas)
-      self._trackers[name].count.assign(count * replicas)
+      self._trackers[name].total.assign(total * num_replicas)
+      self._trackers[name].count.assign(count * num_replicas)
 
   def fit(
       self, x=None, y=None, batch_size: int | None = None, *args, **kwargs
