@@ -180,9 +180,9 @@ def _notes(rows):
 
 
 def _weights(row, rows):
-  """The recipe, what it changes, and its epochs where the same was run for others, too."""
-  same = [r["epochs"] for r in rows if all(r[k] == row[k] for k in ("method", "recipe", "variant"))]
-  epochs = f"{row['epochs']} epochs" if len(same) > 1 else ""
+  """The recipe, what it changes, and its epochs where some method was run for others, too."""
+  found = {r["epochs"] for r in rows if all(r[k] == row[k] for k in ("recipe", "variant"))}
+  epochs = f"{row['epochs']} epochs" if len(found) > 1 else ""
   return ", ".join(filter(None, (row["recipe"], row["variant"], epochs)))
 
 

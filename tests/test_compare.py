@@ -110,6 +110,13 @@ def test_the_papers_figures_stand_beside_ours(tmp_path):
   assert "127.3" in text and "4.00 / 6.50" in text
 
 
+def test_rows_of_other_epochs_say_theirs(tmp_path):
+  _finished(tmp_path, epochs=2)
+  _finished(tmp_path, "vae", epochs=3)
+  text = comparison_report.markdown(compare.rows(tmp_path))
+  assert "| IMAE | paper, 2 epochs |" in text and "| VAE | paper, 3 epochs |" in text
+
+
 def test_restarts_count_in_the_time(tmp_path):
   folder = _finished(tmp_path)
   for start, seconds in ((1, 10), (2, 20)):
