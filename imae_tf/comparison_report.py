@@ -223,5 +223,10 @@ def _table(lines):
 
 
 def _html_table(caption, lines):
-  head, *rows = ([pages.subscripts(cell) for cell in cells] for cells in lines)
+  head, *rows = ([_cell(text) for text in texts] for texts in lines)
   return pages.table(caption, head, rows, "numeric")
+
+
+def _cell(text):
+  """HTML that breaks between its two numbers alone."""
+  return pages.subscripts(text).replace(" ±", "&nbsp;±").replace(" /", "&nbsp;/")

@@ -189,7 +189,7 @@ td p { margin: 0; }
 .key code { font-size: 1em; }
 .unit { font-size: .8rem; color: var(--muted); margin-left: 4px; }
 .pair { display: block; white-space: nowrap; }
-.numeric th, .numeric td { text-align: right; padding: 6px 16px; }
+.numeric th, .numeric td { text-align: right; padding: 6px 12px; }
 .numeric th:first-child { text-align: left; }
 .settings th, .settings td { padding: 6px 16px; }
 .settings th { font-weight: 400; color: var(--muted); }
