@@ -149,10 +149,13 @@ SIBLINGS: dict[tuple[str, str], dict[str, Any]] = {
         "beta": 1.06, "capacity_z": 20.6, "capacity_steps": _TWELVE_EPOCHS, "lam": 2.9,
     },
     ("mnist", "betatcvae"): {"beta": 4.35, "lam": 17.2},
+    ("fashion_mnist", "vae"): {"lam": 27.5},
+    ("fashion_mnist", "betavae"): {"beta": 4.35, "lam": 17.2},
     ("fashion_mnist", "infovae"): {"beta": 1.36, "lam": 1.72},
     ("fashion_mnist", "jointvae"): {
         "beta": 0.835, "capacity_z": 5.83, "capacity_steps": _TWELVE_EPOCHS, "lam": 1.46,
     },
+    ("fashion_mnist", "betatcvae"): {"beta": 1.06, "lam": 32.5},
     ("digits", "jointvae"): {"capacity_steps": 165},  # a quarter of its epochs
 }
 
