@@ -7,9 +7,9 @@ their own weights, whose defaults are the paper's (Figure 4: beta = lambda = 5 f
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from imae_tf import model_input
 from imae_tf import objective
 from imae_tf.errors import InputError
 from imae_tf.models import HybridAutoencoder
@@ -228,7 +228,7 @@ class JointVAE(HybridAutoencoder):
     self.beta = _weight("beta", beta)
     self.capacity_y = _weight("capacity_y", capacity_y)
     self.capacity_z = _weight("capacity_z", capacity_z)
-    if not (isinstance(capacity_steps, (int, np.integer)) and capacity_steps >= 1):
+    if not model_input.is_integer(capacity_steps, 1):
       raise InputError(
           f"expected capacity_steps as an integer, 1 or more, got {capacity_steps!r}; correct it."
       )
@@ -307,6 +307,6 @@ METHODS: dict[str, type[HybridAutoencoder]] = {
 
 
 def _weight(name, value):
-  if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
+  if not (model_input.is_number(value) and value >= 0):
     raise InputError(f"expected {name} as a number, 0 or more, got {value!r}; correct it.")
   return value

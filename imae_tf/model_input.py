@@ -21,10 +21,10 @@ def check_arguments(
 ) -> None:
   """Raises an `InputError` unless a model's arguments are usable and its networks fit together."""
   checks = {
-      "num_categories": (_is_integer(model.num_categories, 2), "an integer, 2 or more"),
-      "latent_dim": (_is_integer(model.latent_dim, 1), "an integer, 1 or more"),
-      "seed": (_is_integer(model.seed, 0), "an integer, 0 or more"),
-      "lam": (_is_number(model.lam) and model.lam >= 0, "a number, 0 or more"),
+      "num_categories": (is_integer(model.num_categories, 2), "an integer, 2 or more"),
+      "latent_dim": (is_integer(model.latent_dim, 1), "an integer, 1 or more"),
+      "seed": (is_integer(model.seed, 0), "an integer, 0 or more"),
+      "lam": (is_number(model.lam) and model.lam >= 0, "a number, 0 or more"),
       "likelihood": (model.likelihood in likelihoods, "'bernoulli' or 'gaussian'"),
       "marginals": (
           model.marginals in marginals, "'batch', 'leave_one_out' or 'second_batch'"
@@ -70,20 +70,19 @@ def _check_networks(model):
     )
 
 
-def _is_number(value):
-  return (
-      isinstance(value, (int, float, np.number))
-      and not isinstance(value, bool)
-      and np.isfinite(value)
-  )
+def is_number(value: Any) -> bool:
+  """Whether a value is a finite number, of Python or of NumPy, and no truth value."""
+  number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+  return number and bool(np.isfinite(value))
 
 
 def _is_positive(value):
-  return _is_number(value) and value > 0
+  return is_number(value) and value > 0
 
 
-def _is_integer(value, minimum):
-  return _is_number(value) and isinstance(value, (int, np.integer)) and value >= minimum
+def is_integer(value: Any, minimum: int) -> bool:
+  """Whether a value is an integer, of Python or of NumPy, of `minimum` or more."""
+  return isinstance(value, (int, np.integer)) and is_number(value) and bool(value >= minimum)
 
 
 # ---- compile ---------------------------------------------------------------------------------
@@ -160,10 +159,7 @@ def images(x: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
         f"expected images of shape {_shape_text(image_shape)}, got"
         f" {list(x.shape)}; add the channel axis, resize, or build the networks for it."
     )
-  if not np.issubdtype(x.dtype, np.floating) and x.dtype.name != "bfloat16":
-    raise InputError(
-        f"expected floating-point images in [0, 1], got {x.dtype}; divide uint8 by 255."
-    )
+  check_floating(x)
   x = x.astype("float32", copy=False)
   if x.size and not (x.min() >= 0.0 and x.max() <= 1.0):  # false for NaN, too
     raise InputError(
@@ -197,12 +193,11 @@ def check_no_weights(*weights: Any) -> None:
     raise InputError("expected no weights of samples or classes, got some; leave them out.")
 
 
-def check_floating(x: tf.Tensor) -> None:
-  """Raises an `InputError` of images that are no floating-point numbers."""
-  if not (keras.backend.standardize_dtype(x.dtype).startswith(("float", "bfloat"))):
-    raise InputError(
-        f"expected floating-point images in [0, 1], got {x.dtype}; divide uint8 by 255."
-    )
+def check_floating(x: Any) -> None:
+  """Raises an `InputError` of images, here or in a graph, that are no floating-point numbers."""
+  dtype = getattr(x.dtype, "name", x.dtype)  # a symbolic tensor's is text
+  if not dtype.startswith(("float", "bfloat")):
+    raise InputError(f"expected floating-point images in [0, 1], got {dtype}; divide uint8 by 255.")
 
 
 def _shape_text(image_shape):

@@ -236,7 +236,7 @@ def test_a_last_batch_of_one_has_weight_zero(tiny_model, digits):
 )
 def test_a_lone_image_at_the_end_is_harmless(tiny_model, digits, settings):
   """No other image to measure a distance to or to average over; nothing may become NaN."""
-  model = _compiled(tiny_model(**settings), run_eagerly=True)
+  model = _compiled(tiny_model(**settings))
   history = model.fit(digits[0][:33], batch_size=32, verbose=0).history
   assert np.isfinite([values[0] for values in history.values()]).all()
   assert all(np.isfinite(w).all() for w in model.get_weights())
@@ -395,6 +395,7 @@ BAD_ARGUMENTS = [
     (dict(num_categories=1), "num_categories as an integer, 2 or more, got 1"),
     (dict(seed=True), "seed as an integer, 0 or more, got True"),
     (dict(latent_dim=0), "latent_dim as an integer, 1 or more, got 0"),
+    (dict(beta=True), "beta as a number, 0 or more, got True"),
     (dict(beta=-1.0), "beta as a number, 0 or more, got -1.0"),
     (dict(gamma=float("nan")), "gamma as a number, 0 or more, got nan"),
     (dict(lam="5"), "lam as a number, 0 or more, got '5'"),
@@ -487,7 +488,7 @@ def test_bad_training_calls(tiny_model, digits):
     model.fit(x, batch_size=4, sample_weight=np.ones(8))
   with pytest.raises(InputError, match="expected no weights of samples"):
     model.evaluate(x, x, batch_size=4, sample_weight=np.ones(8))
-  with pytest.raises(InputError, match="got uint8; divide uint8 by 255|got <dtype: 'uint8'>"):
+  with pytest.raises(InputError, match="got uint8; divide uint8 by 255"):
     model.predict((x * 255).astype("uint8"), verbose=0)
   with pytest.raises(InputError, match=r"expected y of shape \[N, 10\]"):
     model.decode(np.zeros((2, 3)), np.zeros((2, 10)))
