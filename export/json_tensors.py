@@ -4,22 +4,23 @@
     {"signature_name": ..., "inputs": columns}        ->  {"outputs": columns}
 
 A row or the columns are a plain value where the signature has one input or output, else an
-object of them. Bytes are {"b64": base64}; NaN, Infinity and -Infinity are numbers. Numbers
-become arrays by NumPy as a whole: values are looked at one by one only to say what is wrong.
+object of them. Bytes are {"b64": base64}; NaN, Infinity and -Infinity are numbers, and so is
+what float32 cannot hold: it is rounded, or becomes infinite. Numbers become arrays by NumPy as
+a whole: values are looked at one by one only to say what is wrong.
 """
 
 import base64
 import binascii
 import json
 import reprlib
+import sys
 
 import numpy as np
 import tensorflow as tf
 
 from imae_tf.export.batching import ServingError
 
-_LARGEST_FLOAT = float(np.finfo("float32").max)
-_FIRST_LOSSY = 2**24  # from here on float32 skips integers
+_WHITESPACE = " \t\n\r"
 _JSON_TYPES = {
     type(None): "Null", bool: "False or True", dict: "Object", list: "Array", str: "String",
     int: "Number", float: "Number",
@@ -94,7 +95,8 @@ def parse(body):
   if not body:
     raise _invalid("JSON Parse error: The document is empty")
   try:
-    document = json.loads(str(body, "utf-8"))
+    # Like TF Serving it skips a byte order mark and ends with the object, whatever follows.
+    document, _ = json.JSONDecoder().raw_decode(str(body, "utf-8-sig").lstrip(_WHITESPACE))
   except RecursionError:
     raise _too_deep() from None
   except ValueError as error:  # UnicodeDecodeError is one, too
@@ -118,7 +120,7 @@ def response(outputs, in_rows):
 def _columns_of_rows(rows, dtypes):
   """{name: list of a value for each row}."""
   if not isinstance(rows, list):
-    raise _invalid(f"JSON Value: {_shown(rows)} Excepting 'instances' to be an list/array")
+    raise _invalid(f"JSON Value: {_shown(rows)} Expecting 'instances' to be an list/array")
   if not rows:
     raise _invalid("No values in 'instances' array")
   if not _is_object(rows[0]):
@@ -171,13 +173,10 @@ def _numbers(value, dtype):
     _check_leaves(value, dtype)
     raise _too_deep() from None
   # NumPy takes true for 1 without a word.
-  if not set(map(type, array.ravel().tolist())) <= {int, float} or _is_large(floats):
+  if not set(map(type, array.ravel().tolist())) <= {int, float}:
     _check_leaves(value, dtype)
-  return floats.astype(dtype.as_numpy_dtype)
-
-
-def _is_large(array):
-  return bool(np.any((array >= _FIRST_LOSSY) | (array <= -_FIRST_LOSSY)))
+  with np.errstate(over="ignore"):
+    return floats.astype(dtype.as_numpy_dtype)
 
 
 def _strings(value):
@@ -197,13 +196,8 @@ def _check_leaves(value, dtype):
   for leaf in flat:
     if isinstance(leaf, bool) or not isinstance(leaf, (int, float)):
       raise _type_error(leaf, dtype)
-    lossy = abs(leaf) >= _FIRST_LOSSY if isinstance(leaf, int) else (
-        np.isfinite(leaf) and abs(leaf) > _LARGEST_FLOAT
-    )
-    if lossy:
-      raise _invalid(
-          f"Cannot convert JSON value: {_shown(leaf)} to {dtype.name} without loss of precision."
-      )
+    if isinstance(leaf, int) and abs(leaf) > sys.float_info.max:
+      raise _invalid(f"JSON Parse error: Number too big to be stored in double: {_shown(leaf)}")
 
 
 def _shape(value):
@@ -267,13 +261,24 @@ def _is_base64(value):
 
 
 def _listed(array):
-  return array.tolist() if array.dtype != object else _listed_bytes(array.tolist())
+  """An array as nested lists of what JSON has."""
+  leaf = {"O": _base64, "f": _nine_digits}.get(array.dtype.char)
+  return _mapped(leaf, array.tolist()) if leaf else array.tolist()
 
 
-def _listed_bytes(value):
+def _mapped(function, value):
   if isinstance(value, list):
-    return [_listed_bytes(inner) for inner in value]
-  return {"b64": base64.b64encode(value).decode()}
+    return [_mapped(function, inner) for inner in value]
+  return function(value)
+
+
+def _base64(content):
+  return {"b64": base64.b64encode(content).decode()}
+
+
+def _nine_digits(number):
+  """A float32 without the digits that it gets as a double and that say nothing."""
+  return float(f"{number:.9g}")
 
 
 def _written(value):

@@ -4,8 +4,9 @@
     GET  /v1/models/NAME[/versions/N]            the status of the versions
     GET  /v1/models/NAME[/versions/N]/metadata   their signatures
 
-Paths, bodies, status codes and the wording of errors are TF Serving's, as far as its own
-tests fix them; every error is {"error": sentence}.
+Paths, bodies, also in gzip, status codes and the wording of errors are TF Serving's, as far
+as its own tests fix them; every error is {"error": sentence}, but for those of a request that
+is no HTTP or comes under a name that is not allowed, which are plain text.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import json
 import logging
 import re
 import urllib.parse
+import zlib
 
 from google.protobuf import json_format
 from starlette import applications
@@ -36,7 +38,7 @@ _HTTP = {
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _POST = re.compile(_MODEL + ":(classify|regress|predict)", re.IGNORECASE)
 _GET = re.compile(_MODEL + "(?:/(metadata))?", re.IGNORECASE)
-_OWN = re.compile("/v1/.*|/v1", re.IGNORECASE)
+_OWN = re.compile("/v1/.*", re.IGNORECASE)
 _MOST_VERSION = 2**63 - 1
 _LARGE = 2**18  # bytes; to or from JSON some milliseconds
 _log = logging.getLogger(__name__)
@@ -97,17 +99,21 @@ class _Handler:
 
   async def _answer(self, request):
     path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1")
-    path = path.partition("?")[0]
+    if query := request.scope["query_string"].decode("latin-1"):
+      path = f"{path}?{query}"  # TF Serving knows no queries: one is a part of the last name
     if request.method == "POST" and (found := _POST.fullmatch(path)):
       name, version, label, method = found.groups()
       body = await self._body(request)
-      if method.lower() == "predict":
+      if method == "predict":
         return await self._predict(_named(name, version, label), body)
-      return self._classify_or_regress(_named(name, version, label), method.lower(), body)
+      if method in ("classify", "regress"):  # in lower case, unlike the rest of a path
+        return self._classify_or_regress(_named(name, version, label), method, body)
     if request.method == "GET" and (found := _GET.fullmatch(path)):
-      name, version, label, metadata = found.groups()
-      version = self._server.resolve(*_named(name, version, label))
-      return _json(self._metadata(version) if metadata else self._status(version))
+      name, version, label, subject = found.groups()
+      name, version, label = _named(name, version, label)
+      if subject == "metadata":
+        return _json(self._metadata(self._server.resolve(name, version, label)))
+      return _json(self._status(name, version))
     if request.method == "GET" and path.lower() == "/v1/models":
       raise ServingError("INVALID_ARGUMENT", "Missing model name in request.")
     code = "INVALID_ARGUMENT" if _OWN.fullmatch(path) else "NOT_FOUND"
@@ -122,6 +128,8 @@ class _Handler:
       raise ServingError(
           "INVALID_ARGUMENT", f'Serving signature name: "{name}" not found in signature def'
       )
+    if not signatures[name].inputs:
+      raise ServingError("INVALID_ARGUMENT", f"Failed to get input map for signature: {name}")
     inputs, in_rows = await _apart(len(body), request.inputs, signatures[name])
     _, outputs = await self._server.answer(name, inputs, version, self._timeout_s)
     size = sum(value.nbytes for value in outputs.values())
@@ -143,7 +151,7 @@ class _Handler:
         " tensorflow/serving/predict",
     )
 
-  def _status(self, version):
+  def _status(self, name, version):
     return {
         "model_version_status": [
             {
@@ -151,7 +159,7 @@ class _Handler:
                 "state": state,
                 "status": {"error_code": code, "error_message": message},
             }
-            for number, state, code, message in self._server.status(version)
+            for number, state, code, message in self._server.status(version, name)
         ]
     }
 
@@ -199,11 +207,11 @@ class _Handler:
               " it faster or in parts.",
           ) from None
     if too_large:
-      raise _TooLarge(
-          f"expected a body of at most {self._max_bytes} bytes, got a larger one; send fewer rows"
-          " a request."
-      )
-    return b"".join(chunks)
+      raise _TooLarge(self._max_bytes)
+    body = b"".join(chunks)
+    if "gzip" in request.headers.get("content-encoding", ""):
+      return await asyncio.to_thread(_unpacked, body, self._max_bytes)
+    return body
 
 
 async def _apart(size, function, *arguments):
@@ -213,8 +221,32 @@ async def _apart(size, function, *arguments):
   return function(*arguments)
 
 
+def _unpacked(body, max_bytes):
+  """The content of a gzip body, never more than `max_bytes` of it."""
+  unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: gzip's header
+  try:
+    content = unpacker.decompress(body, max_bytes + 1)
+  except zlib.error:
+    content = b""
+  if len(content) > max_bytes:
+    raise _TooLarge(max_bytes)
+  if not unpacker.eof:
+    raise ServingError(
+        "INVALID_ARGUMENT",
+        "expected a whole gzip body, as its Content-Encoding says, got a damaged one or a part;"
+        " compress it again, or leave the header out.",
+    )
+  return content
+
+
 class _TooLarge(Exception):
   """A body over the limit, for which gRPC has no code of its own."""
+
+  def __init__(self, max_bytes):
+    super().__init__(
+        f"expected a body of at most {max_bytes} bytes, got a larger one; send fewer rows a"
+        " request."
+    )
 
 
 def _named(name, version, label):

@@ -20,6 +20,7 @@ from imae_tf.export import warmup
 DESCRIPTION = descriptions.PATH
 
 _DECODABLE_CHANNELS = (1, 3, 4)
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how the files begin
 _ROW_SUM_TOLERANCE = 1e-3  # of probabilities that a JSON client has rounded
 
 
@@ -181,19 +182,40 @@ def _decoded_images(image_bytes, image_shape):
   image_bytes = _checked_shape(image_bytes, (), "image_bytes", "send one string per image")
 
   def decode(content):
+    # Some kilobytes can claim, and decode to, gigabytes: first the size, from the header.
+    content = _asserted_size(content, _claimed_size(content), image_shape[:2])
     image = tf.io.decode_image(content, channels=image_shape[-1], expand_animations=False)
-    message = tf.strings.format(
-        f"expected images of shape {list(image_shape)} (height, width, channels), got {{}};"
-        " resize them.",
-        tf.shape(image),
-    )
-    same = tf.reduce_all(tf.equal(tf.shape(image), image_shape))
-    image = _asserted(image, same, message)
     image.set_shape(image_shape)  # tf.ensure_shape would let Grappler drop the sentence
     return tf.cast(image, tf.float32) / 255.0
 
   spec = tf.TensorSpec(image_shape, tf.float32)
   return tf.map_fn(decode, image_bytes, fn_output_signature=spec)
+
+
+def _claimed_size(content):
+  """[height, width] that a file claims; an error unless it begins as a PNG or a JPEG."""
+  # Zeros after it, for an empty string has no bytes to look at.
+  header = tf.strings.substr(tf.strings.join([content, b"\0" * 24]), 0, 24)
+  is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG)
+  is_jpeg = tf.equal(tf.strings.substr(header, 0, len(_JPEG)), _JPEG)
+  message = (
+      "expected the bytes of a PNG or JPEG file, got others; send the whole file, in base64"
+      " under JSON."
+  )
+  content = _asserted(content, is_png | is_jpeg, message)
+
+  def of_png():
+    width_and_height = tf.strings.substr(header, 16, 8)
+    return tf.io.decode_raw(width_and_height, tf.int32, little_endian=False)[::-1]
+
+  return tf.cond(is_png, of_png, lambda: tf.io.extract_jpeg_shape(content)[:2])
+
+
+def _asserted_size(content, size, expected):
+  message = tf.strings.format(
+      f"expected images of {list(expected)} (height, width) pixels, got {{}}; resize them.", size
+  )
+  return _asserted(content, tf.reduce_all(tf.equal(size, expected)), message)
 
 
 def _checked_shape(tensor, row_shape, what, mend):

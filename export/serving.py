@@ -20,13 +20,11 @@ from tensorflow.core.protobuf import error_codes_pb2
 from imae_tf.errors import InputError
 from imae_tf.errors import first_line
 from imae_tf.export import batching
-from imae_tf.export import image_header
 from imae_tf.export import versions
 from imae_tf.export import warmup
 from imae_tf.export.batching import ServingError
 
 DEFAULT_SIGNATURE = "serving_default"
-_IMAGE_BYTES = "image_bytes"
 _ASSERTION = re.compile(r"assertion failed: \[(.*?)\]\s*$", re.MULTILINE)
 _log = logging.getLogger(__name__)
 
@@ -159,7 +157,7 @@ class Server:
     return version
 
   def metadata(self, version=None):
-    """(version, {signature's name: SignatureDef}).
+    """(version, {signature's name: SignatureDef}), also of those that take no inputs.
 
     Raises:
       ServingError: NOT_FOUND.
@@ -168,23 +166,24 @@ class Server:
     self._release(served)
     return served.number, served.signatures
 
-  def status(self, version=None):
+  def status(self, version=None, model_name=None):
     """[(version, state, error code, error message)], newest first.
 
-    The code of a version that is well is "OK", its message empty.
+    The code of a version that is well is "OK", its message empty. A label is no part of the
+    question, here as in TF Serving.
 
     Raises:
-      ServingError: NOT_FOUND.
+      ServingError: NOT_FOUND, also for another model.
     """
     with self._lock:
-      states = dict(self._states)
-    if version is not None:
-      if version not in states:
-        raise ServingError(
-            "NOT_FOUND", f"Could not find version {version} of model {self.model_name}"
-        )
-      states = {version: states[version]}
-    return [(number, *states[number]) for number in sorted(states, reverse=True)]
+      states = dict(self._states) if model_name in (None, self.model_name) else {}
+    asked = sorted(states, reverse=True) if version is None else {version} & set(states)
+    if not asked:
+      what = "any versions" if version is None else f"version {version}"
+      raise ServingError(
+          "NOT_FOUND", f"Could not find {what} of model {model_name or self.model_name}"
+      )
+    return [(number, *states[number]) for number in asked]
 
   def path(self, version=None):
     """The folder of a version that is served, for what lies beside the graph.
@@ -223,7 +222,7 @@ class Server:
   def _check_serves(self):
     if not self._served:
       failures = "; ".join(
-          f"{number} ({message})" for number, _, _, message in self.status()
+          f"{number} ({message})" for number, (_, _, message) in sorted(self._states.items())
       )
       raise InputError(
           f"expected a version in {self._base} that can be loaded, got"
@@ -308,11 +307,12 @@ class _Version:
     try:
       with self._session.graph.as_default():
         loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
-      self.signatures = {
-          name: signature for name, signature in loaded.signature_def.items() if signature.inputs
+      self.signatures = dict(loaded.signature_def)
+      self._functions = {
+          name: self._function(name)
+          for name, signature in self.signatures.items()
+          if signature.inputs  # one of a SavedModel's own has none
       }
-      self._functions = {name: self._function(name) for name in self.signatures}
-      self._image_size = self._expected_image_size()
       for signature, inputs in warmup.read(path):
         self.run(signature, self.checked(signature, inputs))
     except BaseException:
@@ -336,8 +336,6 @@ class _Version:
             f"expected {input_name} of type {dtype.name}, got {tf.as_dtype(value.dtype).name};"
             " convert it.",
         )
-    if _IMAGE_BYTES in inputs and self._image_size is not None:
-      self._check_images(inputs[_IMAGE_BYTES])
     return {input_name: inputs[input_name] for input_name in sorted(inputs)}
 
   def run(self, name, inputs):
@@ -357,8 +355,8 @@ class _Version:
     self._functions = {}
 
   def _signature(self, name):
-    if name not in self.signatures:
-      raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+    if name not in self._functions:
+      raise no_signature(name)
     return self.signatures[name]
 
   def _function(self, name):
@@ -371,29 +369,10 @@ class _Version:
     )
     return self._session._make_callable_from_options(options)
 
-  def _expected_image_size(self):
-    """(H, W) of the images that `serving_default` takes; None if it takes none."""
-    signature = self.signatures.get(DEFAULT_SIGNATURE)
-    x = signature.inputs.get("x") if signature else None
-    sizes = [dim.size for dim in x.tensor_shape.dim] if x else []
-    return tuple(sizes[1:3]) if len(sizes) == 4 else None
 
-  def _check_images(self, contents):
-    """Looks at the headers: a few bytes may claim an image of gigabytes."""
-    for content in contents.ravel():
-      size = image_header.size(content) if isinstance(content, bytes) else None
-      if size is None:
-        raise ServingError(
-            "INVALID_ARGUMENT",
-            "expected the bytes of a PNG or JPEG file, got others or a part of one; send the"
-            " whole file, in base64 under JSON.",
-        )
-      if size != self._image_size:
-        raise ServingError(
-            "INVALID_ARGUMENT",
-            f"expected images of {list(self._image_size)} (height, width) pixels, got"
-            f" {list(size)}; resize them.",
-        )
+def no_signature(name):
+  """The error of a request for a signature that is not there."""
+  return ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
 
 
 def _rows(inputs):

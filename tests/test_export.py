@@ -114,12 +114,18 @@ BAD = [
     ("decode", {"y": _Y, "z": _Z + np.inf}, "z as finite numbers"),
     ("decode", {"y": _Y[:, 1:], "z": _Z}, "probabilities y of shape [N, 5], got [2 4]"),
     ("decode", {"y": _Y, "z": _Z[0]}, "codes z of shape [N, 3], got [3]"),
-    ("encode_image_bytes", {"image_bytes": strings(b"no image")}, "One of JPEG"),
+    ("encode_image_bytes", {"image_bytes": strings(b"no image")}, "bytes of a PNG or JPEG file"),
+    ("encode_image_bytes", {"image_bytes": strings(b"")}, "bytes of a PNG or JPEG file"),
+    (
+        "encode_image_bytes",
+        {"image_bytes": strings(encoded(PIXELS[0], "GIF"))},
+        "bytes of a PNG or JPEG file",
+    ),
     ("encode_image_bytes", {"image_bytes": strings(encoded(PIXELS[0])[:60])}, "Invalid PNG"),
     (
         "encode_image_bytes",
         {"image_bytes": strings(encoded(PIXELS[0]), encoded(PIXELS[0, :7]))},
-        "expected images of shape [8, 8, 1] (height, width, channels), got [7 8 1]; resize",
+        "expected images of [8, 8] (height, width) pixels, got [7 8]; resize",
     ),
     (
         "encode_image_bytes",

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import os
 import shutil
@@ -115,14 +116,40 @@ class TestPredict:
         predict(client, inputs={"y": Y, "z": Z}, **name)["outputs"], expected, atol=1e-5
     )
 
-  def test_integers_are_floats_and_case_does_not_matter(self, client, reference):
+  def test_integers_are_floats_and_the_case_of_paths_does_not_matter(self, client, reference):
     zeros = np.zeros((1, 8, 8, 1), int)
     zeros[0, 0] = 1
     response = client.post(
-        "/V1/models/imae/VERSIONS/1:Predict", json={"instances": zeros.tolist()}
+        "/V1/models/imae/VERSIONS/1:predict", json={"instances": zeros.tolist()}
     )
     expected = reference("encode", x=zeros.astype("float32"))
     assert_rows(response.json()["predictions"], expected)
+
+  def test_large_numbers_are_rounded(self, server):
+    _, signatures = server.metadata()
+    z = [16777217, 1435774380, 1435774380.0, 10**30, bad_requests.LARGEST_DOUBLE, 1e-60]
+    body = json.dumps({"signature_name": "decode", "instances": [{"y": [1], "z": z}]}).encode()
+    inputs, _ = json_tensors.Request(body).inputs(signatures["decode"])
+    expected = np.float32([16777216, 1435774380, 1435774380, 1e30, np.inf, 0])
+    np.testing.assert_array_equal(inputs["z"][0], expected)
+
+  def test_what_stands_around_the_object_is_skipped(self, client, reference):
+    expected = reference("encode", x=np.array(X, "float32"))
+    body = rows(X).encode()
+    for content in (b"\xef\xbb\xbf" + body, b" \r\n\t" + body + b"\n", body + b" {} what"):
+      assert_rows(client.post(PREDICT, content=content).json()["predictions"], expected)
+
+  def test_a_body_in_gzip(self, client, reference):
+    body, headers = gzip.compress(rows(X).encode()), {"Content-Encoding": "gzip"}
+    answer = client.post(PREDICT, content=body, headers=headers).json()["predictions"]
+    assert_rows(answer, reference("encode", x=np.array(X, "float32")))
+    for damaged in (body[:-9], b"", b"{}", body[:30] + b"\xff" * 30 + body[60:]):
+      response = client.post(PREDICT, content=damaged, headers=headers)
+      assert_error(response, 400, "expected a whole gzip body")
+    bomb = gzip.compress(b" " * 10_000_000)
+    assert len(bomb) < MAX_BYTES
+    response = client.post(PREDICT, content=bomb, headers=headers)
+    assert_error(response, 413, f"expected a body of at most {MAX_BYTES} bytes")
 
   def test_base64_may_be_broken_into_lines_and_lack_its_padding(self, client, reference):
     content = exports.encoded(PIXELS[0])
@@ -139,6 +166,16 @@ class TestPredict:
     assert json_tensors.response({"a_bytes": exports.strings(b"hello")}, False) == (
         b'{"outputs":[{"b64":"aGVsbG8="}]}'
     )
+
+  def test_floats_have_no_digits_that_say_nothing(self):
+    few = np.array([0.2, 9e6, 3e-5, 555557.5, -0.0], "float32")
+    assert json_tensors.response({"a": few}, True) == (
+        b'{"predictions":[0.200000003,9000000.0,2.99999992e-05,555557.5,-0.0]}'
+    )
+    many = np.exp(np.random.default_rng(0).normal(0, 20, 2000)).astype("float32")
+    body = json_tensors.response({"a": many}, True)
+    read = np.array(json.loads(body)["predictions"], "float32")
+    np.testing.assert_array_equal(read, many)
 
   def test_what_is_not_finite_is_read(self, server):
     _, signatures = server.metadata()
@@ -226,7 +263,8 @@ class TestStatus:
             }
         ]
     }
-    for path in (MODEL, f"{MODEL}/versions/1", "/v1/models/i%6Dae", f"{MODEL}?a=b"):
+    for path in (MODEL, f"{MODEL}/versions/1", "/v1/models/i%6Dae",
+                 f"{MODEL}/labels/any", f"{MODEL}/METADATA"):
       response = client.get(path)
       assert (response.status_code, response.json()) == (200, expected)
 
@@ -251,7 +289,10 @@ class TestStatus:
     answer = client.get(f"{MODEL}/metadata").json()
     assert answer["model_spec"] == {"name": "imae", "signature_name": "", "version": "1"}
     signatures = answer["metadata"]["signature_def"]["signature_def"]
-    assert set(signatures) >= {"serving_default", "encode", "decode", "reconstruct"}
+    assert set(signatures) == {
+        "serving_default", "encode", "decode", "reconstruct", "encode_image_bytes",
+        "__saved_model_init_op",
+    }
     x = signatures["serving_default"]["inputs"]["x"]
     assert x["dtype"] == "DT_FLOAT" and x["tensor_shape"]["unknown_rank"] is False
     assert [dim["size"] for dim in x["tensor_shape"]["dim"]] == ["-1", "8", "8", "1"]

@@ -119,6 +119,12 @@ class TestPredict:
     spec = response.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("imae", 1, "serving_default")
 
+  def test_values_are_written_where_clients_look_for_them(self, endpoint, reference):
+    x = exports.images(7)
+    z = endpoint.prediction.Predict(request(x=x)).outputs["z"]
+    assert (len(z.float_val), z.tensor_content) == (7 * exports.K1, b"")
+    np.testing.assert_allclose(z.float_val, reference("encode", x=x)["z"].ravel(), atol=1e-5)
+
   def test_every_way_to_write_a_tensor(self, endpoint, reference):
     x = exports.images(1)
     expected = reference("encode", x=x)
@@ -146,6 +152,8 @@ X = exports.images(2)
 # (what, request, code, words)
 BAD = [
     ("no model", predict_pb2.PredictRequest(), Code.INVALID_ARGUMENT, "Missing ModelSpec"),
+    ("an empty name", request(model="", x=X), Code.INVALID_ARGUMENT,
+     "ModelSpec has no name specified."),
     ("another model", request(model="foo", x=X), Code.NOT_FOUND,
      "Servable not found for request: Latest(foo)"),
     ("another version", request(version=9, x=X), Code.NOT_FOUND, "Specific(imae, 9)"),
@@ -156,6 +164,12 @@ BAD = [
     ("no inputs", request(), Code.INVALID_ARGUMENT, "input size does not match signature: 0!=1"),
     ("another input", request(a=X), Code.INVALID_ARGUMENT, "Missing but required: {x}"),
     ("too many inputs", request(x=X, y=X), Code.INVALID_ARGUMENT, "Sent extra: {y}"),
+    ("a signature without inputs", request("__saved_model_init_op"), Code.FAILED_PRECONDITION,
+     "not found"),
+    ("another signature and no tensor", request("embed", x=tensor(**shape(-1))),
+     Code.FAILED_PRECONDITION, "not found"),
+    ("an output that is not there, of bad pixels", request(x=X * 9, outputs=["w"]),
+     Code.INVALID_ARGUMENT, "alias not found in signature: w"),
     ("an output that is not there", request(x=X, outputs=["w"]), Code.INVALID_ARGUMENT,
      "output tensor alias not found in signature: w"),
     ("an output twice", request(x=X, outputs=["z", "z"]), Code.INVALID_ARGUMENT,
@@ -183,7 +197,7 @@ BAD = [
      Code.INVALID_ARGUMENT, "1 strings for the shape [1000]"),
     ("an image bomb", request("encode_image_bytes", image_bytes=[
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0"]), Code.INVALID_ARGUMENT,
-     "expected images of [8, 8] (height, width) pixels, got [65536, 65536]"),
+     "expected images of [8, 8] (height, width) pixels, got [65536 65536]"),
     ("a truncated image", request("encode_image_bytes", image_bytes=[
         exports.encoded(PIXELS[0])[:60]]), Code.INVALID_ARGUMENT, "Invalid PNG"),
     ("a large message", request(x=np.zeros((5000, 8, 8, 1), "float32")), Code.RESOURCE_EXHAUSTED,
@@ -283,7 +297,10 @@ class TestModel:
     message = get_model_status_pb2.GetModelStatusRequest()
     error = failure(endpoint.model.GetModelStatus, message)
     assert (error.code(), error.details()) == (Code.INVALID_ARGUMENT, "Missing ModelSpec")
-    message.model_spec.name = "imae"
+    message.model_spec.name = "foo"
+    error = failure(endpoint.model.GetModelStatus, message)
+    assert error.details() == "Could not find any versions of model foo"
+    message.model_spec.name, message.model_spec.version_label = "imae", "any"
     [status] = endpoint.model.GetModelStatus(message).model_version_status
     states = get_model_status_pb2.ModelVersionStatus
     assert (status.version, status.state) == (1, states.AVAILABLE)

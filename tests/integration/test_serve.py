@@ -94,6 +94,7 @@ class ModelServer:
     self._process = subprocess.Popen([
         TF_MODEL_SERVER, "--model_name=imae", f"--model_base_path={base}",
         f"--rest_api_port={ports[0]}", f"--port={ports[1]}", "--file_system_poll_wait_seconds=1",
+        "--max_num_load_retries=0",  # of a broken version, a minute each
     ])
     self.address, self.grpc = ("127.0.0.1", ports[0]), f"127.0.0.1:{ports[1]}"
     self.url = f"http://127.0.0.1:{ports[0]}"
