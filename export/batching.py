@@ -104,6 +104,7 @@ class Batcher:
       queue.rows += rows
       self._waiting += 1
       self._condition.notify()
+    future.add_done_callback(lambda done: done.cancelled() and self._forget(kind, request))
     return future
 
   def close(self, grace):
@@ -120,6 +121,17 @@ class Batcher:
     for request in late:
       if request.future.set_running_or_notify_cancel():
         request.future.set_exception(closing())
+
+  def _forget(self, kind, request):
+    """Gives the place of a request that was cancelled while it waited to others."""
+    with self._condition:
+      queue = self._queues.get(kind, ())
+      if request in queue:
+        queue.remove(request)
+        queue.rows -= request.rows
+        self._waiting -= 1
+        if not queue:
+          del self._queues[kind]
 
   def _work(self):
     while True:
@@ -184,15 +196,16 @@ def _is_wanted(request):
 
 
 def _answer(batch):
-  """Runs requests together; if that fails one by one, so that one cannot harm another."""
+  """Runs requests together; if that fails in halves, so that one cannot harm another."""
   try:
     answers = _run(batch)
   except Exception as error:  # whatever it is, somebody waits for it
     if len(batch) == 1:
       batch[0].future.set_exception(error)
     else:
-      for request in batch:
-        _answer([request])
+      middle = len(batch) // 2
+      _answer(batch[:middle])
+      _answer(batch[middle:])
     return
   for request, answer in zip(batch, answers, strict=True):
     request.future.set_result(answer)

@@ -10,6 +10,7 @@ is no HTTP or comes under a name that is not allowed, which are plain text.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import json
 import logging
@@ -41,6 +42,7 @@ _GET = re.compile(_MODEL + "(?:/(metadata))?", re.IGNORECASE)
 _OWN = re.compile("/v1/.*", re.IGNORECASE)
 _MOST_VERSION = 2**63 - 1
 _LARGE = 2**18  # bytes; to or from JSON some milliseconds
+_LARGE_AT_A_TIME = 2
 _log = logging.getLogger(__name__)
 
 
@@ -74,6 +76,8 @@ class _Handler:
     self._server = server
     self._max_bytes = max_request_bytes
     self._timeout_s = timeout_s
+    # Some at a time: each holds the arrays, and the interpreter for as long as it is in C.
+    self._threads = concurrent.futures.ThreadPoolExecutor(_LARGE_AT_A_TIME, "large-body")
 
   async def __call__(self, scope, receive, send):
     response = await self.reply(requests.Request(scope, receive))
@@ -105,7 +109,7 @@ class _Handler:
       name, version, label, method = found.groups()
       body = await self._body(request)
       if method == "predict":
-        return await self._predict(_named(name, version, label), body)
+        return await self._predict(request, _named(name, version, label), body)
       if method in ("classify", "regress"):  # in lower case, unlike the rest of a path
         return self._classify_or_regress(_named(name, version, label), method, body)
     if request.method == "GET" and (found := _GET.fullmatch(path)):
@@ -119,22 +123,36 @@ class _Handler:
     code = "INVALID_ARGUMENT" if _OWN.fullmatch(path) else "NOT_FOUND"
     raise ServingError(code, f"Malformed request: {request.method} {path[:200]}")
 
-  async def _predict(self, named, body):
-    request = await _apart(len(body), json_tensors.Request, body)
+  async def _predict(self, request, named, body):
+    document = await self._apart(len(body), json_tensors.Request, body)
     version = self._server.resolve(*named)
     _, signatures = self._server.metadata(version)
-    name = request.signature_name or serving.DEFAULT_SIGNATURE
+    name = document.signature_name or serving.DEFAULT_SIGNATURE
     if name not in signatures:
       raise ServingError(
           "INVALID_ARGUMENT", f'Serving signature name: "{name}" not found in signature def'
       )
     if not signatures[name].inputs:
       raise ServingError("INVALID_ARGUMENT", f"Failed to get input map for signature: {name}")
-    inputs, in_rows = await _apart(len(body), request.inputs, signatures[name])
-    _, outputs = await self._server.answer(name, inputs, version, self._timeout_s)
+    self._server.check_rows(document.rows)
+    inputs, in_rows = await self._apart(len(body), document.inputs, signatures[name])
+    outputs = await self._answer_while_there(request, name, inputs, version)
     size = sum(value.nbytes for value in outputs.values())
-    content = await _apart(size, json_tensors.response, outputs, in_rows)
+    content = await self._apart(size, json_tensors.response, outputs, in_rows)
     return responses.Response(content, media_type="application/json")
+
+  async def _answer_while_there(self, request, name, inputs, version):
+    """The outputs; given up when the client is gone, so that its place goes to another."""
+    answer = asyncio.ensure_future(self._server.answer(name, inputs, version, self._timeout_s))
+    gone = asyncio.ensure_future(_until_gone(request))
+    try:
+      await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+      if not answer.done():
+        raise requests.ClientDisconnect
+      return answer.result()[1]
+    finally:
+      answer.cancel()
+      gone.cancel()
 
   def _classify_or_regress(self, named, method, body):
     """What TF Serving says of a model whose signatures are all for `predict`."""
@@ -210,15 +228,23 @@ class _Handler:
       raise _TooLarge(self._max_bytes)
     body = b"".join(chunks)
     if "gzip" in request.headers.get("content-encoding", ""):
-      return await asyncio.to_thread(_unpacked, body, self._max_bytes)
+      return await self._in_thread(_unpacked, body, self._max_bytes)
     return body
 
+  async def _apart(self, size, function, *arguments):
+    """The function's result; of many bytes, in a thread, so that others are answered meanwhile."""
+    if size > _LARGE:
+      return await self._in_thread(function, *arguments)
+    return function(*arguments)
 
-async def _apart(size, function, *arguments):
-  """The function's result; of many bytes, in a thread, so that others are answered meanwhile."""
-  if size > _LARGE:
-    return await asyncio.to_thread(function, *arguments)
-  return function(*arguments)
+  def _in_thread(self, function, *arguments):
+    return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+async def _until_gone(request):
+  """Returns when the client has closed the connection; the body must have been read."""
+  while (await request.receive())["type"] != "http.disconnect":
+    pass
 
 
 def _unpacked(body, max_bytes):

@@ -25,7 +25,7 @@ from imae_tf.export import serving
 from imae_tf.export.batching import ServingError
 
 _SIGNATURES = "signature_def"
-_MOST_DETAILS = 2000  # characters: they travel in a header, which has little room
+_MOST_DETAILS = 2000  # bytes: they travel in a header, which has little room
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +63,8 @@ def _with_status(method):
     except Exception:
       _log.exception("%s failed.", method.__name__)
       code, details = grpc.StatusCode.INTERNAL, "Internal error; the server's log has more."
-    await context.abort(code, details[:_MOST_DETAILS])
+    details = details.encode()[:_MOST_DETAILS].decode(errors="ignore")
+    await context.abort(code, details)
 
   return call
 
@@ -82,9 +83,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     if name not in signatures:
       raise serving.no_signature(name)
     wanted = _asked_for(request.output_filter, signatures[name].outputs)
-    inputs = {
-        key: _array(key, proto, self._max_bytes) for key, proto in request.inputs.items()
-    }
+    inputs = self._inputs(request.inputs, signatures[name].inputs)
     version, outputs = await self._server.answer(
         name, inputs, asked, context.time_remaining()
     )
@@ -95,6 +94,16 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     for key in wanted:
       response.outputs[key].CopyFrom(_tensor(outputs[key]))
     return response
+
+  def _inputs(self, protos, expected):
+    """{name: array} of a request; nothing is made of more than a request may hold."""
+    serving.check_names(set(protos), set(expected))
+    inputs, room = {}, self._max_bytes
+    for name, proto in protos.items():
+      self._server.check_rows(max([dim.size for dim in proto.tensor_shape.dim[:1]], default=0))
+      inputs[name] = _array(name, proto, room)
+      room -= inputs[name].nbytes
+    return inputs
 
   @_with_status
   async def GetModelMetadata(self, request, context):

@@ -20,7 +20,9 @@ from imae_tf.export import warmup
 DESCRIPTION = descriptions.PATH
 
 _DECODABLE_CHANNELS = (1, 3, 4)
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how the files begin
+# How the files begin. Of a PNG with its first chunk, for libpng would accept others before it.
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 _ROW_SUM_TOLERANCE = 1e-3  # of probabilities that a JSON client has rounded
 
 
@@ -37,7 +39,7 @@ def write(
   x [N, H, W, C] are floats in [0, 1], y [N, K2] probabilities, z [N, K1] means, z_scale
   [N, K1] standard deviations, image_bytes [N] strings; N is free and may be 0. All are
   float32, whatever the model computes in. Images of 2 or of more than 4 channels have no
-  file format, hence no `encode_image_bytes`, which drops transparency.
+  file format, hence no `encode_image_bytes`, which lays what is transparent on white.
 
   In `assets.extra/` lie imae.json, MODEL_CARD.md, the server's warm-up requests and, where
   `images` are given, typical_images.npz.
@@ -182,25 +184,49 @@ def _decoded_images(image_bytes, image_shape):
   image_bytes = _checked_shape(image_bytes, (), "image_bytes", "send one string per image")
 
   def decode(content):
-    # Some kilobytes can claim, and decode to, gigabytes: first the size, from the header.
-    content = _asserted_size(content, _claimed_size(content), image_shape[:2])
-    image = tf.io.decode_image(content, channels=image_shape[-1], expand_animations=False)
-    image.set_shape(image_shape)  # tf.ensure_shape would let Grappler drop the sentence
-    return tf.cast(image, tf.float32) / 255.0
+    content, is_png = _checked_file(content, image_shape[:2])
+    pixels = tf.cond(
+        is_png,
+        lambda: _of_png(content, image_shape[-1]),
+        lambda: _of_jpeg(content, image_shape[-1]),
+    )
+    pixels.set_shape(image_shape)  # tf.ensure_shape would let Grappler drop the sentence
+    return pixels / 255.0
 
   spec = tf.TensorSpec(image_shape, tf.float32)
   return tf.map_fn(decode, image_bytes, fn_output_signature=spec)
 
 
-def _claimed_size(content):
-  """[height, width] that a file claims; an error unless it begins as a PNG or a JPEG."""
-  # Zeros after it, for an empty string has no bytes to look at.
+def _of_png(content, channels):
+  """Pixels [H, W, C] in [0, 255], transparent ones on white, as a folder of images has them."""
+  pixels = tf.cast(tf.io.decode_png(content, channels=4), tf.float32)
+  if channels == 4:
+    return pixels
+  opacity = pixels[..., 3:] / 255.0
+  colours = tf.round(pixels[..., :3] * opacity + 255.0 * (1.0 - opacity))
+  return colours if channels == 3 else tf.reduce_sum(colours * _LUMA, axis=-1, keepdims=True)
+
+
+def _of_jpeg(content, channels):
+  pixels = tf.cast(tf.io.decode_jpeg(content, channels=min(channels, 3)), tf.float32)
+  opacity = tf.fill([*tf.unstack(tf.shape(pixels)[:2]), max(channels - 3, 0)], 255.0)
+  return tf.concat([pixels, opacity], axis=-1)
+
+
+def _checked_file(content, size):
+  """The content and whether it is a PNG, once its header tells of a file of the size.
+
+  Some kilobytes can claim, and decode to, gigabytes: nothing is decoded before.
+  """
+  # Zeros after it, for a short string has no byte 24 to look at.
   header = tf.strings.substr(tf.strings.join([content, b"\0" * 24]), 0, 24)
-  is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG)
+  is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG) & (
+      tf.strings.length(content) >= 24
+  )
   is_jpeg = tf.equal(tf.strings.substr(header, 0, len(_JPEG)), _JPEG)
   message = (
-      "expected the bytes of a PNG or JPEG file, got others; send the whole file, in base64"
-      " under JSON."
+      "expected the bytes of a PNG or JPEG file, got others or a part; send the whole file, in"
+      " base64 under JSON."
   )
   content = _asserted(content, is_png | is_jpeg, message)
 
@@ -208,14 +234,11 @@ def _claimed_size(content):
     width_and_height = tf.strings.substr(header, 16, 8)
     return tf.io.decode_raw(width_and_height, tf.int32, little_endian=False)[::-1]
 
-  return tf.cond(is_png, of_png, lambda: tf.io.extract_jpeg_shape(content)[:2])
-
-
-def _asserted_size(content, size, expected):
+  claimed = tf.cond(is_png, of_png, lambda: tf.io.extract_jpeg_shape(content)[:2])
   message = tf.strings.format(
-      f"expected images of {list(expected)} (height, width) pixels, got {{}}; resize them.", size
+      f"expected images of {list(size)} (height, width) pixels, got {{}}; resize them.", claimed
   )
-  return _asserted(content, tf.reduce_all(tf.equal(size, expected)), message)
+  return _asserted(content, tf.reduce_all(tf.equal(claimed, size)), message), is_png
 
 
 def _checked_shape(tensor, row_shape, what, mend):

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import gc
 import importlib.util
+import ipaddress
 import os
 import signal
 import socket
@@ -25,8 +26,15 @@ from imae_tf import program
 from imae_tf.errors import InputError
 
 _LEAVING_S = 0.5  # for clients with open connections to learn that they should go
-_GRACE_S = 30.0
+_GRACE_S = 20.0  # for what is under way; who stops servers often kills them after 30
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def _define_number(name, default, what, lower, upper):
+  flags.DEFINE_float(name, default, what, lower, upper)
+  flags.register_validator(name, lambda value: value == value, "expected a number, got nan.")
+  return flags.FLAGS[name]
+
 
 _BASE = flags.DEFINE_string("base", None, "Folder of the versions 1, 2, ...", required=True)
 _REST_PORT = flags.DEFINE_integer(
@@ -44,23 +52,22 @@ _MAX_BATCH_SIZE = flags.DEFINE_integer(
     "max_batch_size", 128, "Rows of waiting requests to run together; 1 for each by itself.",
     lower_bound=1,
 )
-_BATCH_TIMEOUT_MS = flags.DEFINE_float(
-    "batch_timeout_ms", 0.0, "How long a request waits for others when it could run.",
-    lower_bound=0.0,
+_BATCH_TIMEOUT_MS = _define_number(
+    "batch_timeout_ms", 0.0, "How long a request waits for others when it could run.", 0.0, 10_000.0
 )
 _MAX_QUEUE = flags.DEFINE_integer(
     "max_queue", 1000, "Requests that may wait; more are told to come later (429).",
     lower_bound=1,
 )
-_MAX_REQUEST_MB = flags.DEFINE_float(
-    "max_request_mb", 32.0, "Largest request (413), in MiB.", lower_bound=0.001
+_MAX_REQUEST_MB = _define_number(
+    "max_request_mb", 32.0, "Largest request (413), in MiB.", 0.001, 2047.0
 )
-_REST_TIMEOUT_S = flags.DEFINE_float(
+_REST_TIMEOUT_S = _define_number(
     "rest_timeout_seconds", 30.0, "For a REST request to arrive, and to be answered (504).",
-    lower_bound=0.001,
+    0.001, 86_400.0,
 )
-_POLL_SECONDS = flags.DEFINE_float(
-    "poll_seconds", 1.0, "Between looks for a new version.", lower_bound=0.01
+_POLL_SECONDS = _define_number(
+    "poll_seconds", 1.0, "Between looks for a new version.", 0.01, 86_400.0
 )
 
 
@@ -111,16 +118,20 @@ async def _serve(server):
       server,
       max_request_bytes=max_bytes,
       timeout_s=_REST_TIMEOUT_S.value,
-      hosts=_LOOPBACK if _HOST.value in _LOOPBACK else None,
+      hosts=(*_LOOPBACK, _HOST.value) if _is_loopback(_HOST.value) else None,
   )
   listener = rpc.grpc_server(server, max_request_bytes=max_bytes)
   config = uvicorn.Config(
-      application, lifespan="off", ws="none", log_level="error",
+      application, lifespan="off", ws="none", log_level="critical",
       timeout_graceful_shutdown=int(_GRACE_S),
   )
-  stop = asyncio.Event()
+  stop, hurry = asyncio.Event(), asyncio.Event()
+
+  def signalled():
+    (hurry if stop.is_set() else stop).set()
+
   for number in (signal.SIGTERM, signal.SIGINT):
-    asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(number, signalled)
   with _socket(_HOST.value, _REST_PORT.value) as sock:
     http = Uvicorn(config)
     serving_http = asyncio.create_task(http.serve(sockets=[sock]))
@@ -128,25 +139,41 @@ async def _serve(server):
     await listener.start()
     while not (http.started or serving_http.done()):
       await asyncio.sleep(0.01)
-    rest_port = sock.getsockname()[1]
+    address = _address(_HOST.value, sock.getsockname()[1])
     number, _ = server.metadata()
     print(
         f"Serving version {number} of {_BASE.value} as {_MODEL_NAME.value}.\n"
-        f"REST  http://{_HOST.value}:{rest_port}/v1/models/{_MODEL_NAME.value}\n"
-        f"gRPC  {_HOST.value}:{grpc_port}\n"
-        f"Page  http://{_HOST.value}:{rest_port}/",
+        f"REST  http://{address}/v1/models/{_MODEL_NAME.value}\n"
+        f"gRPC  {_address(_HOST.value, grpc_port)}\n"
+        f"Page  http://{address}/",
         flush=True,
     )
     for failed, _, code, message in server.status():
       if code != "OK":
         print(f"Version {failed} cannot be loaded: {message}", file=sys.stderr, flush=True)
-    await stop.wait()
+    await _first(stop.wait(), serving_http)
     server.leaving = True
     for listening in http.servers:
       listening.close()  # open connections go on, each to the end of its next answer
     await asyncio.sleep(_LEAVING_S)
     http.should_exit = True
-    await asyncio.gather(serving_http, listener.stop(_GRACE_S))
+    ending = asyncio.gather(serving_http, listener.stop(_GRACE_S))
+    await _first(ending, hurry.wait())
+    http.force_exit = True
+    await asyncio.gather(ending, listener.stop(0))
+
+
+async def _first(*waits):
+  """Waits for the first of several."""
+  tasks = [asyncio.ensure_future(wait) for wait in waits]
+  await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _is_loopback(host):
+  try:
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+  except ValueError:  # another name
+    return False
 
 
 def _socket(host, port):
@@ -163,10 +190,13 @@ def _socket(host, port):
   return sock
 
 
+def _address(host, port):
+  return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _add_port(listener, host, port):
-  address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
   try:
-    return listener.add_insecure_port(address)
+    return listener.add_insecure_port(_address(host, port))
   except RuntimeError as error:
     raise _taken("grpc_port", host, port, "it cannot be bound") from error
 

@@ -25,6 +25,7 @@ from imae_tf.export import warmup
 from imae_tf.export.batching import ServingError
 
 DEFAULT_SIGNATURE = "serving_default"
+_RETRY_S = 60.0  # for a version that could not be loaded, though its files are the same
 _ASSERTION = re.compile(r"assertion failed: \[(.*?)\]\s*$", re.MULTILINE)
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ class Server:
     self._lock = threading.Lock()
     self._served = {}  # {number: _Version}
     self._states = {}  # {number: (state, error code, error message)}
-    self._failed = {}  # {number: what its files looked like}
+    self._failed = {}  # {number: (what its files looked like, when it may be tried again)}
+    self._unreadable = ""  # why the base folder cannot be read
     self.leaving = False
     self._refreshing = threading.Lock()
     self._closing = threading.Event()
@@ -107,14 +109,10 @@ class Server:
     try:
       inputs = served.checked(signature, inputs)
       rows = _rows(inputs)
-      if rows is not None and rows > self._max_rows:
-        raise ServingError(
-            "INVALID_ARGUMENT",
-            f"expected at most {self._max_rows} rows in a request, got {rows}; send them in parts.",
-        )
+      self.check_rows(rows or 0)
       shapes = tuple(value.shape[1:] for value in inputs.values())
       future = self._batcher.submit(
-          (served.number, signature, shapes),
+          (served, signature, shapes),
           lambda batch: served.run(signature, batch),
           inputs,
           rows,
@@ -126,6 +124,14 @@ class Server:
     future.version = served.number
     future.add_done_callback(lambda _: self._release(served))
     return future
+
+  def check_rows(self, rows):
+    """Raises a ServingError of INVALID_ARGUMENT if these are too many for a request."""
+    if rows > self._max_rows:
+      raise ServingError(
+          "INVALID_ARGUMENT",
+          f"expected at most {self._max_rows} rows in a request, got {rows}; send them in parts.",
+      )
 
   async def answer(self, signature, inputs, version=None, timeout_s=None):
     """`predict` for a coroutine: (version, {name: array}).
@@ -191,20 +197,27 @@ class Server:
     Raises:
       ServingError: NOT_FOUND.
     """
-    return self._base / str(self.metadata(version)[0])
+    served = self._acquire(version)
+    self._release(served)
+    return served.path
 
   def refresh(self):
     """Looks at the base folder: loads what is new, retires what is old.
 
-    The largest integers that can be loaded are served. One that fails is not tried again
-    until its files change; what served before goes on. So it does if the folder is empty
-    or cannot be read.
+    The largest integers that can be loaded are served. One that fails is tried again when its
+    files have changed, or after a minute; what served before goes on. So it does if the
+    folder is empty or cannot be read.
     """
     with self._refreshing:
+      found, before = {}, self._unreadable
       try:
-        found = versions.versions(self._base)
-      except OSError:
-        found = {}
+        found, self._unreadable = versions.versions(self._base), ""
+      except FileNotFoundError:
+        pass
+      except OSError as error:
+        self._unreadable = f"a folder that cannot be read ({error.strerror})"
+      if self._unreadable not in ("", before) and self._served:  # else `__init__` raises it
+        _log.warning("%s is %s.", self._base, self._unreadable)
       kept: list[int] = []
       for number in sorted(found, reverse=True):
         if len(kept) < self._limit and (number in self._served or self._load(number, found)):
@@ -216,8 +229,11 @@ class Server:
     """Refuses new requests, answers those that wait, for `grace` seconds, and unloads."""
     self._closing.set()
     self._batcher.close(grace)
-    with self._refreshing:
-      self._retire(set(self._served))
+    if self._refreshing.acquire(timeout=grace):  # not while a version is being loaded
+      try:
+        self._retire(set(self._served))
+      finally:
+        self._refreshing.release()
 
   def _check_serves(self):
     if not self._served:
@@ -226,7 +242,7 @@ class Server:
       )
       raise InputError(
           f"expected a version in {self._base} that can be loaded, got"
-          f" {failures or 'none'}; run imae-export --base={self._base} first."
+          f" {failures or self._unreadable or 'none'}; run imae-export --base={self._base} first."
       )
 
   def _watch(self, poll_s):
@@ -239,13 +255,14 @@ class Server:
   def _load(self, number, found):
     """Whether a version can be served now."""
     looks = _looks(found[number])
-    if self._failed.get(number) == looks:
+    looked, again = self._failed.get(number, (None, 0.0))
+    if looked == looks and time.monotonic() < again:
       return False
     self._set_state(number, "LOADING")
     try:
       served = _Version(number, found[number])
     except Exception as error:  # a damaged file makes TensorFlow raise many types
-      self._failed[number] = looks
+      self._failed[number] = looks, time.monotonic() + _RETRY_S
       self._set_state(number, "END", _code(error), _sentence(error))
       if self._served:  # else `__init__` raises it
         _log.warning("Version %d cannot be loaded: %s", number, _sentence(error))
@@ -283,7 +300,7 @@ class Server:
     if done:
       served.close()
       with self._lock:
-        if served.number not in self._served:  # it may have come back in the meantime
+        if self._states[served.number][0] == "UNLOADING":  # it may have come back, whole or not
           self._states[served.number] = ("END", "OK", "")
 
   def _set_state(self, number, state, code="OK", message=""):
@@ -296,13 +313,14 @@ class _Version:
 
   Attributes:
     number: of the version.
+    path: its folder.
     signatures: {name: SignatureDef}.
     users: requests that are under way; of the server's lock.
     retired: whether new ones go elsewhere.
   """
 
   def __init__(self, number, path):
-    self.number, self.users, self.retired = number, 0, False
+    self.number, self.path, self.users, self.retired = number, path, 0, False
     self._session = tf.compat.v1.Session(graph=tf.Graph())
     try:
       with self._session.graph.as_default():
@@ -326,8 +344,7 @@ class _Version:
       ServingError: they are others than the signature's.
     """
     expected = self._signature(name).inputs
-    if set(inputs) != set(expected):
-      raise ServingError("INVALID_ARGUMENT", _other_names(set(inputs), set(expected)))
+    check_names(set(inputs), set(expected))
     for input_name, value in inputs.items():
       dtype = tf.as_dtype(expected[input_name].dtype)
       if tf.as_dtype(value.dtype) != dtype:
@@ -381,12 +398,15 @@ def _rows(inputs):
   return sizes.pop() if len(sizes) == 1 else None
 
 
-def _other_names(got, expected):
-  lists = [",".join(sorted(names)) for names in (got, expected, got - expected, expected - got)]
-  return (
-      f"input size does not match signature: {len(got)}!={len(expected)} len({{{lists[0]}}}) !="
-      f" len({{{lists[1]}}}). Sent extra: {{{lists[2]}}}. Missing but required: {{{lists[3]}}}."
-  )
+def check_names(got, expected):
+  """Raises a ServingError of INVALID_ARGUMENT unless these sets of inputs' names are the same."""
+  if got != expected:
+    named = [",".join(sorted(names)) for names in (got, expected, got - expected, expected - got)]
+    raise ServingError(
+        "INVALID_ARGUMENT",
+        f"input size does not match signature: {len(got)}!={len(expected)} len({{{named[0]}}}) !="
+        f" len({{{named[1]}}}). Sent extra: {{{named[2]}}}. Missing but required: {{{named[3]}}}.",
+    )
 
 
 def _not_found(model_name, version):

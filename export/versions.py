@@ -1,5 +1,6 @@
 """The integer folders of a base folder, as TF Serving reads them: the largest wins."""
 
+import os
 import pathlib
 
 from imae_tf.errors import InputError
@@ -13,7 +14,8 @@ def numbered(base):
 
 def versions(base):
   """The version folders in `base`: {integer: path}, ascending."""
-  return {number: path for number, path in numbered(base).items() if path.is_dir()}
+  # os.path, for which a folder that cannot be looked at is none; pathlib raises.
+  return {number: path for number, path in numbered(base).items() if os.path.isdir(path)}
 
 
 def get(base, number):

@@ -229,22 +229,6 @@ class TestSignatures:
     }
     assert actual == expected
 
-  def test_colour_images(self, tmp_path):
-    model = make_model(image_shape=(8, 8, 3))
-    savedmodel.write(model, tmp_path / "rgb")
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-    loaded = tf.saved_model.load(str(tmp_path / "rgb"))
-    codes = loaded.signatures["encode_image_bytes"](
-        image_bytes=tf.constant([encoded(image) for image in pixels])
-    )
-    codes = {name: value.numpy() for name, value in codes.items()}
-    assert_codes_equal(codes, model.encode(pixels.astype("float32") / 255))
-
-  def test_two_channels_have_no_image_files(self, tmp_path):
-    savedmodel.write(make_model(image_shape=(4, 4, 2)), tmp_path / "model")
-    loaded = tf.saved_model.load(str(tmp_path / "model"))
-    assert set(loaded.signatures) == {"serving_default", "encode", "decode", "reconstruct"}
-
 
 @pytest.fixture(scope="module")
 def graph(path):

@@ -15,7 +15,7 @@ import httpx
 import hypothesis
 import numpy as np
 import pytest
-from bad_requests import MODEL, PIXELS, PREDICT, X, Y, Z, b64, image, rows
+from bad_requests import MODEL, PIXELS, PREDICT, X, Y, Z, as_json, b64, image, rows
 from hypothesis import strategies as st
 
 from imae_tf.export import json_tensors
@@ -24,6 +24,11 @@ from imae_tf.export import serving
 from imae_tf.export.batching import ServingError
 
 MAX_BYTES = 200_000
+SCOPE = {
+    "type": "http", "method": "POST", "path": PREDICT, "raw_path": PREDICT.encode(),
+    "query_string": b"", "headers": [], "http_version": "1.1", "scheme": "http",
+    "server": ("test", 80), "client": ("test", 1),
+}
 
 
 class Client:
@@ -242,6 +247,33 @@ class TestBadRequests:
     assert_error(refused, 429, "expected at most 1 waiting requests")
     server.close(0)
 
+  def test_a_client_that_goes_gives_up_its_place(self, base):
+    server = serving.Server(
+        base, poll_s=0, max_queue=1, max_batch_size=100, batch_timeout_s=60.0
+    )
+    application = rest.app(server)
+    statuses = []
+
+    async def send(message):
+      statuses.append(message.get("status"))
+
+    async def ask(messages):
+      async def receive():
+        return next(messages)
+
+      await application(SCOPE, receive, send)
+
+    for _ in range(3):  # it would wait for a minute, and the next be refused
+      body = {"type": "http.request", "body": rows(X).encode(), "more_body": False}
+      asyncio.run(ask(iter([body, {"type": "http.disconnect"}])))
+    assert statuses[::2] == [499] * 3
+    server.close(0)
+
+  def test_many_rows_are_refused_before_they_are_looked_at(self, client):
+    for key in ("instances", "inputs"):
+      body = as_json({key: [[]] * 5000})
+      assert_error(client.post(PREDICT, content=body), 400, "at most 4096 rows")
+
   def test_a_body_that_does_not_arrive(self, server):
     async def slow():
       yield b"{"
@@ -430,11 +462,6 @@ def test_on_loopback_other_names_are_refused(server, host, status):
 def test_a_vanished_client_harms_nobody(server, client):
   """A disconnect while the body arrives, and one while the answer is computed."""
   application = rest.app(server)
-  scope = {
-      "type": "http", "method": "POST", "path": PREDICT, "raw_path": PREDICT.encode(),
-      "query_string": b"", "headers": [], "http_version": "1.1", "scheme": "http",
-      "server": ("test", 80), "client": ("test", 1),
-  }
   body = rows(X).encode()
   for messages in (
       [{"type": "http.request", "body": body[:50], "more_body": True}],
@@ -448,7 +475,7 @@ def test_a_vanished_client_harms_nobody(server, client):
     async def send(message):
       sent.append(message)
 
-    asyncio.run(application(scope, receive, send))
+    asyncio.run(application(SCOPE, receive, send))
     assert sent[0]["status"] in (200, 499)
   assert client.post(PREDICT, content=body).status_code == 200
   assert threading.active_count() < 50

@@ -190,8 +190,18 @@ BAD = [
      "expected a TensorProto"),
     ("a negative size", request(x=tensor(**shape(-1, 8, 8, 1), float_val=[0.5])),
      Code.INVALID_ARGUMENT, "expected a TensorProto"),
-    ("a tensor bomb", request(x=tensor(**shape(2**40, 8, 8, 1), float_val=[0.5])),
+    ("a tensor bomb", request(x=tensor(**shape(1, 2**40, 8, 1), float_val=[0.5])),
      Code.INVALID_ARGUMENT, f"of more than {MAX_BYTES} bytes"),
+    ("a tensor bomb in each of many inputs", request(**{
+        f"a{i}": tensor(**shape(200_000), float_val=[0.5]) for i in range(40)}),
+     Code.INVALID_ARGUMENT, "input size does not match signature: 40!=1"),
+    ("two tensors of more than a request may hold", request("decode", **{
+        name: tensor(**shape(100, 1500), float_val=[0.5]) for name in "yz"}),
+     Code.INVALID_ARGUMENT, "of more than"),
+    ("many rows of nothing", request("encode_image_bytes", image_bytes=[b""] * 5000),
+     Code.INVALID_ARGUMENT, "at most 4096 rows in a request, got 5000"),
+    ("an output of a long name that is no ASCII", request(x=X, outputs=["\U0001f600" * 3000]),
+     Code.INVALID_ARGUMENT, "alias not found in signature"),
     ("one string for a large shape", request("encode_image_bytes", image_bytes=tensor().__class__(
         dtype=types_pb2.DT_STRING, string_val=[b"a"], **shape(1000))),
      Code.INVALID_ARGUMENT, "1 strings for the shape [1000]"),

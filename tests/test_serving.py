@@ -17,7 +17,6 @@ import tensorflow as tf
 from hypothesis import strategies as st
 
 from imae_tf.errors import InputError
-from imae_tf.export import batching
 from imae_tf.export import serving
 from imae_tf.export import warmup
 from imae_tf.export.batching import ServingError
@@ -76,149 +75,11 @@ def failure(function, *args, **kwargs):
   return caught.value
 
 
-class Recorder:
-  """A slow graph: records the rows of its batches, and runs only once released."""
-
-  def __init__(self):
-    self.batches, self.go = [], threading.Event()
-
-  def __call__(self, inputs):
-    self.go.wait(_TIMEOUT)
-    self.batches.append(inputs["x"][:, 0].tolist())
-    if np.isnan(inputs["x"]).any():
-      raise ServingError("INVALID_ARGUMENT", "nan")
-    return {"y": 2 * inputs["x"]}
-
-
-@pytest.fixture
-def recorder():
-  return Recorder()
-
-
-@pytest.fixture
-def batcher():
-  """A function that makes a batcher of one worker."""
-  made = []
-
-  def make(max_batch_size=4, timeout=0.0, max_queue=100):
-    made.append(batching.Batcher(max_batch_size, timeout, max_queue, workers=1))
-    return made[-1]
-
-  yield make
-  for batcher in made:
-    batcher.close(0)
-
-
-def rows(*values):
-  return {"x": np.array(values, "float32")[:, None]}
-
-
-def submit(batcher, recorder, *values, kind="a", deadline=None):
-  return batcher.submit(kind, recorder, rows(*values), len(values), deadline)
-
-
-def occupy(batcher, recorder):
-  """A first request that keeps the worker busy until the recorder is released."""
-  first = submit(batcher, recorder, -1, kind="first")
-  until(first.running)
-  return first
-
-
 def until(condition):
   deadline = time.monotonic() + _TIMEOUT
   while not condition():
     assert time.monotonic() < deadline
     time.sleep(0.002)
-
-
-class TestBatcher:
-
-  def test_what_waits_runs_together_and_gets_its_own_rows(self, batcher, recorder):
-    batcher = batcher()
-    occupy(batcher, recorder)
-    futures = [submit(batcher, recorder, *v) for v in [(1,), (2, 3), (4,), (5,), ()]]
-    recorder.go.set()
-    answers = [future.result(_TIMEOUT)["y"][:, 0].tolist() for future in futures]
-    assert answers == [[2], [4, 6], [8], [10], []]
-    assert recorder.batches == [[-1], [1, 2, 3, 4], [5]]
-
-  def test_kinds_do_not_mix_and_a_large_request_runs_alone(self, batcher, recorder):
-    batcher = batcher()
-    occupy(batcher, recorder)
-    futures = [
-        submit(batcher, recorder, 1),
-        submit(batcher, recorder, 2, kind="b"),
-        submit(batcher, recorder, *range(9), kind="b"),
-        batcher.submit("b", recorder, rows(7), None),
-        submit(batcher, recorder, 3),
-    ]
-    recorder.go.set()
-    for future in futures:
-      future.result(_TIMEOUT)
-    assert sorted(recorder.batches[1:]) == [list(range(9)), [1, 3], [2], [7]]
-
-  def test_a_bad_request_fails_alone(self, batcher, recorder):
-    batcher = batcher()
-    occupy(batcher, recorder)
-    good, bad, other = (submit(batcher, recorder, v) for v in (1, np.nan, 2))
-    recorder.go.set()
-    assert failure(lambda: bad).code == "INVALID_ARGUMENT"
-    assert [f.result(_TIMEOUT)["y"][0, 0] for f in (good, other)] == [2, 4]
-
-  def test_an_idle_worker_waits_for_company_until_the_timeout(self, batcher, recorder):
-    recorder.go.set()
-    batcher = batcher(max_batch_size=3, timeout=0.3)
-    start = time.monotonic()
-    submit(batcher, recorder, 1).result(_TIMEOUT)
-    assert time.monotonic() - start >= 0.3
-    start = time.monotonic()
-    for future in [submit(batcher, recorder, v) for v in (1, 2, 3)]:
-      future.result(_TIMEOUT)
-    assert time.monotonic() - start < 0.3  # a full batch waits for nobody
-    assert recorder.batches == [[1], [1, 2, 3]]
-
-  def test_a_full_queue_refuses(self, batcher, recorder):
-    batcher = batcher(max_queue=2)
-    occupy(batcher, recorder)
-    waiting = [submit(batcher, recorder, v) for v in (1, 2)]
-    assert failure(submit, batcher, recorder, 3).code == "RESOURCE_EXHAUSTED"
-    recorder.go.set()
-    for future in waiting:
-      future.result(_TIMEOUT)
-    submit(batcher, recorder, 4).result(_TIMEOUT)  # there is room again
-
-  def test_late_and_cancelled_requests_do_not_run(self, batcher, recorder):
-    batcher = batcher()
-    occupy(batcher, recorder)
-    late = submit(batcher, recorder, 1, deadline=time.monotonic())
-    cancelled = submit(batcher, recorder, 2)
-    good = submit(batcher, recorder, 3, deadline=time.monotonic() + _TIMEOUT)
-    assert cancelled.cancel()
-    time.sleep(0.01)
-    recorder.go.set()
-    assert failure(lambda: late).code == "DEADLINE_EXCEEDED"
-    good.result(_TIMEOUT)
-    assert recorder.batches == [[-1], [3]]
-
-  def test_closing_answers_what_waits_and_refuses_the_rest(self, batcher, recorder):
-    batcher = batcher()
-    first = occupy(batcher, recorder)
-    waiting = submit(batcher, recorder, 1)
-    closer = threading.Thread(target=batcher.close, args=(_TIMEOUT,))
-    closer.start()
-    until(lambda: batcher._closed)
-    assert failure(submit, batcher, recorder, 2).code == "UNAVAILABLE"
-    recorder.go.set()
-    closer.join()
-    assert first.done() and waiting.result(0)["y"][0, 0] == 2
-
-  def test_closing_without_grace_says_so(self, batcher, recorder):
-    batcher = batcher()
-    occupy(batcher, recorder)
-    waiting = submit(batcher, recorder, 1)
-    batcher.close(0)
-    assert failure(lambda: waiting).code == "UNAVAILABLE"
-    recorder.go.set()
 
 
 class TestPredict:
@@ -348,6 +209,17 @@ class TestImages:
     )
     assert "got [10000 10000]" in error.message
     assert peak_memory() - before < 20e6  # the pixels would be 100 MB
+
+  def test_a_bomb_behind_another_chunk_is_not_decoded(self, shared):
+    """libpng skips chunks that it does not know, before the header, too."""
+    size, bomb = struct.pack(">II", 8, 8), png_bomb(10_000)
+    chunk = b"prVt" + size + b"\0" * 5
+    chunk = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    content = bomb[:8] + chunk + bomb[8:]
+    error = failure(
+        shared.predict, "encode_image_bytes", {"image_bytes": exports.strings(content)}
+    )
+    assert "expected the bytes of a PNG or JPEG file" in error.message
 
   @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
   @pytest.mark.parametrize("shape", [(1, 1), (8, 9), (300, 7, 3)])
@@ -496,6 +368,42 @@ class TestVersions:
     assert server.metadata()[0] == 1
     assert server.status(2)[0][1] == "END"
 
+  def test_what_failed_for_a_moment_is_tried_again(self, serve, base, models, monkeypatch):
+    server = serve()
+    publish(models[1], base, 2)
+    monkeypatch.setattr(serving, "_RETRY_S", 0.0)
+    with monkeypatch.context() as patch:
+
+      def fail(*_):
+        raise OSError(24, "Too many open files")
+
+      patch.setattr(tf.compat.v1.saved_model, "load", fail)
+      server.refresh()
+      assert "Too many open files" in server.status(2)[0][3]
+    server.refresh()
+    assert server.status(2) == [(2, "AVAILABLE", "OK", "")]
+
+  def test_a_name_with_zeros(self, serve, base, models):
+    os.rename(base / "1", base / "0001")
+    server = serve()
+    assert (server.metadata()[0], server.path()) == (1, base / "0001")
+
+  def test_a_base_that_cannot_be_read_is_told_once(self, serve, base, monkeypatch, caplog):
+    server = serve()
+
+    def fail(_):
+      raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(serving.versions, "versions", fail)
+    server.refresh()
+    server.refresh()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{base} is a folder that cannot be read (Permission denied)."
+    ]
+    assert server.metadata()[0] == 1
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\); run imae-export"):
+      serve()
+
   def test_the_newest_is_taken_back(self, serve, base, models):
     publish(models[1], base, 2)
     server = serve()
@@ -526,6 +434,29 @@ class TestVersions:
     assert waiting.result(0)["y"].shape == (1, 5)
     with pytest.raises(ServingError):
       server.predict("encode", {"x": exports.images(1)})
+
+
+  def test_closing_does_not_wait_for_a_version_that_is_being_loaded(self, serve):
+    server = serve()
+    with server._refreshing:
+      server.close(0.1)
+    assert server.status(1) == [(1, "AVAILABLE", "OK", "")]  # it goes with the process
+
+  def test_a_version_that_comes_back_as_another_answers_as_itself(
+      self, serve, base, models, references
+  ):
+    server = serve(batch_timeout_s=0.5, max_batch_size=2)
+    x = exports.images(1)
+    former = server.predict("encode", {"x": x})
+    second = publish(models[1], base, 2)
+    server.refresh()
+    shutil.rmtree(base / "1")
+    publish(models[1], base, 1)
+    shutil.rmtree(second)
+    server.refresh()
+    latter = server.predict("encode", {"x": x})
+    for future, reference in zip((former, latter), references):
+      exports.assert_same_arrays(future.result(_TIMEOUT), reference("encode", x=x))
 
 
 def _damage(path, how):

@@ -62,7 +62,7 @@ class ImaeServe:
     except BaseException:
       self.program.signal_when(signal.SIGKILL, lambda: True)
       raise
-    [(host, port)] = re.findall(r"^REST +http://([^/:]+):(\d+)/", self._text("out"), re.MULTILINE)
+    [(host, port)] = re.findall(r"^REST +http://([^/]+):(\d+)/", self._text("out"), re.MULTILINE)
     [self.grpc] = re.findall(r"^gRPC +(\S+)$", self._text("out"), re.MULTILINE)
     self.address, self.url = (host, int(port)), f"http://{host}:{port}"
 
@@ -371,6 +371,30 @@ def test_sigterm_under_load_drops_nothing(models, tmp_path):
 
 
 @ours_alone
+def test_a_second_signal_ends_what_slow_clients_hold_up(models, tmp_path):
+  publish(models[0], tmp_path / "base", 1)
+  server = ImaeServe(tmp_path / "base", tmp_path)
+  with socket.create_connection(server.address, _TIMEOUT) as sock:
+    sock.sendall(b"POST /v1/models/imae:predict HTTP/1.1\r\nHost: localhost\r\n"
+                 b"Content-Length: 1000\r\n\r\n{")
+    until(lambda: httpx.get(server.url + STATUS).status_code == 200)
+    server.program.signal_when(signal.SIGTERM, lambda: True)
+    until(lambda: _refuses(server.address))
+    started = time.monotonic()
+    result = server.stop()
+  assert time.monotonic() - started < 10  # 20 s without
+  assert (result.status, result.stderr) == (0, "")
+
+
+def _refuses(address):
+  try:
+    socket.create_connection(address, _TIMEOUT).close()
+  except ConnectionRefusedError:
+    return True
+  return False
+
+
+@ours_alone
 @pytest.mark.slow
 def test_the_benchmark_finds_no_error_and_no_growth(tmp_path):
   """64 clients for a minute four times, 20 swaps under load, 100,000 requests: 10 minutes."""
@@ -399,6 +423,10 @@ def test_one_line_where_it_cannot_serve(models, tmp_path, server):
   assert "got none; run imae-export" in error_of(base=tmp_path / "nowhere")
   (tmp_path / "corrupt" / "7").mkdir(parents=True)
   assert "got 7 (" in error_of(base=tmp_path / "corrupt")
+  for flag in ({"max_request_mb": "nan"}, {"poll_seconds": "inf"}, {"batch_timeout_ms": -1}):
+    [name] = flag
+    result = programs.run("serve", tmp_path, base=server.base, **flag)
+    assert result.status == 1 and name in result.stderr and "Traceback" not in result.stderr
   port = server.address[1]
   assert f"a free address for --rest_port, got 127.0.0.1:{port}" in error_of(rest_port=port)
   port = int(server.grpc.split(":")[1])
@@ -411,6 +439,20 @@ def test_it_listens_on_this_machine_alone(server):
   for port in (server.address[1], int(server.grpc.split(":")[1])):
     with pytest.raises(ConnectionRefusedError):
       socket.create_connection(("127.0.0.2", port), 5)  # 0.0.0.0 would answer
+
+
+@ours_alone
+@pytest.mark.parametrize("host,shown", [("127.0.0.2", "127.0.0.2"), ("::1", "[::1]")])
+def test_on_every_loopback_address_other_names_are_refused(models, tmp_path, host, shown):
+  publish(models[0], tmp_path / "base", 1)
+  try:
+    server = ImaeServe(tmp_path / "base", tmp_path, host=host)
+  except AssertionError as error:
+    pytest.skip(f"no {host} here: {error}")
+  assert server.url.startswith(f"http://{shown}:") and server.grpc.startswith(f"{shown}:")
+  assert httpx.get(server.url + STATUS).status_code == 200
+  assert httpx.get(server.url + STATUS, headers={"Host": "evil.example"}).status_code == 400
+  server.stop()
 
 
 @ours_alone
