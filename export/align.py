@@ -12,6 +12,7 @@ import scipy.optimize
 import tensorflow as tf
 from sklearn import metrics as sk_metrics
 
+from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
 from imae_tf.export import codes as codes_lib
 from imae_tf.export import versions
@@ -81,17 +82,23 @@ def to_version(model, base, number, images):
     most that any permutation reaches on these very images.
 
   Raises:
-    InputError: there is no such version, or its images, K1 or K2 are others.
+    InputError: there is no such version, its images, K1 or K2 are others, or a split is empty.
+    ImaeError: the model's codes are not finite.
   """
   encoder = codes_lib.Encoder(versions.get(base, number))
   _check_same_sizes(model, encoder, number)
   decisive = next(iter(images))
-  if len(images[decisive]) == 0:
+  if not all(map(len, images.values())):
     raise InputError("expected images to align with, got none; name a data set that has some.")
   theirs = {
       split: codes_lib.encode_batches(encoder, _batches(x), len(x)) for split, x in images.items()
   }
   ours = {split: model.encode(x) for split, x in images.items()}
+  if not all(np.isfinite(value).all() for value in ours[decisive].values()):
+    raise ImaeError(
+        "expected finite codes to align, got NaN or infinity; nothing was published. Train again:"
+        " the weights of this model are damaged."
+    )
   categories = match_categories(theirs[decisive]["y"], ours[decisive]["y"])
   dimensions, correlations = match_dimensions(theirs[decisive]["z"], ours[decisive]["z"])
   signs = np.where(correlations < 0, -1, 1)

@@ -163,14 +163,14 @@ def _alignment(record):
       f" {found['before']:.3f} |"
       for split, found in record["agreement"].items()
   ]
-  least = min(record["correlation_per_dimension"])
+  correlations = ", ".join(f"{value:.2f}" for value in record["correlation_per_dimension"])
   return (
       f"## Alignment\n\nCategories, dimensions and signs are in the order of version"
       f" {record['version']}, matched on the {record['decided_on']} images. Share of images with"
       " the same category in both:\n\n"
       "| split | n | aligned | best permutation | before |\n|---|---|---|---|---|\n"
       + "\n".join(rows)
-      + f"\n\nCorrelations of the matched dimensions: {least:.2f} or more."
+      + f"\n\nCorrelations of the matched dimensions, z0 first: {correlations}."
       " A weak correlation means that the old dimension has no counterpart."
   )
 
@@ -222,7 +222,8 @@ def _range(description):
 
 def _value(value, decimals):
   if isinstance(value, dict):
-    return ", ".join(f"{v:.{decimals}f} {_estimator(name)}" for name, v in value.items())
+    estimates = sorted(value.items(), reverse=True)  # naive first
+    return ", ".join(f"{v:.{decimals}f} {_estimator(name)}" for name, v in estimates)
   return f"{value:.{decimals}f}"
 
 

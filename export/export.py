@@ -9,14 +9,17 @@ Examples:
   imae-export --base=models/digits --rollback=1
 """
 
+import contextlib
+import math
 import pathlib
+import shlex
 
 from absl import flags
 from absl import logging
 
 from imae_tf import program
 
-_MAX_IMAGES = 10_000
+_MAX_IMAGES, _MAX_BYTES = 10_000, 2**30
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of imae-train.")
 _BASE = flags.DEFINE_string(
@@ -69,14 +72,17 @@ def main():
     version = publish.rollback(_BASE.value, _ROLLBACK.value, _KEEP.value)
     print(f"Published {version}, a copy of version {_ROLLBACK.value} that gives the same codes.")
     return
-  version = _publish_run(pathlib.Path(_WORKDIR.value or ""))
+  version = _publish_run(pathlib.Path(_WORKDIR.value).expanduser())
   print(f"Published {version}, checked against the model. Its signatures:")
-  for name, signature in tf.saved_model.load(str(version)).signatures.items():
-    inputs = _specs(signature.structured_input_signature[1])
-    print(f"  {name}: {inputs} -> {_specs(signature.structured_outputs)}")
-  print(f"Encode: imae-encode --saved_model={_BASE.value} --input=IMAGES.npy --output=CODES.npz")
-  base = pathlib.Path(_BASE.value).absolute()
-  print(f"Serve:  tensorflow_model_server --model_name=imae --model_base_path={base}"
+  with contextlib.suppress(OSError):  # another exporter's --keep may have removed it since
+    for name, signature in tf.saved_model.load(str(version)).signatures.items():
+      inputs = _specs(signature.structured_input_signature[1])
+      print(f"  {name}: {inputs} -> {_specs(signature.structured_outputs)}")
+  base = shlex.quote(str(version.parent))
+  print(f"Encode: imae-encode --saved_model={base} --input=IMAGES.npy --output=CODES.npz")
+  print(f"Serve:  imae-serve --base={base}, or in production")
+  base = shlex.quote(str(version.parent.absolute()))
+  print(f"        tensorflow_model_server --model_name=imae --model_base_path={base}"
         " --rest_api_port=8501 --port=8500")
 
 
@@ -113,11 +119,12 @@ def _publish_run(folder):
 
 
 def _images(config, splits):
-  """{split: images} of the run's data set, at most 10,000 of each."""
+  """{split: images} of the run's data set, at most 10,000 of each and 1 GiB."""
   from imae_tf import data as data_lib
 
   data = data_lib.load(config["dataset"], holdout=config["holdout"])
-  return {split: data.sample(split, _MAX_IMAGES) for split in splits}
+  count = min(_MAX_IMAGES, _MAX_BYTES // (4 * math.prod(data.image_shape)))
+  return {split: data.sample(split, count) for split in splits}
 
 
 def _images_at_hand(config):

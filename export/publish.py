@@ -29,7 +29,8 @@ from imae_tf.export import warmup
 
 _CHECKED_IMAGES = 8
 _TOLERANCE = 1e-5
-# Graphs of half precision are rounded elsewhere than their layers called one by one.
+# Graphs of half precision are rounded elsewhere than their layers called one by one; so are
+# matrix products on a GPU, which may be of half precision whatever their type.
 _HALF_PRECISION_TOLERANCE = 2e-2
 
 
@@ -104,8 +105,8 @@ def check(model, path, alignment=None):
   """Loads a SavedModel as a server does, compares its codes with the model's, warms it up.
 
   Raises:
-    ImaeError: they differ by more than 1e-5 (2e-2 in half precision), or a warm-up request
-      fails, which would keep a server from loading the version.
+    ImaeError: they differ by more than 1e-5 (2e-2 in half precision or on a GPU), or a warm-up
+      request fails, which would keep a server from loading the version.
   """
   images = _some_images(model.image_shape)
   expected = savedmodel.served_codes(model, images, alignment)
@@ -116,28 +117,36 @@ def _publish(write, base, keep):
   """Publishes what `write(path)` writes and checks."""
   if keep is not None and keep < 1:
     raise InputError(f"expected a keep of 1 version or more, got {keep}; leave it out to keep all.")
-  base = pathlib.Path(base).expanduser()
+  base = versions.base_folder(base)
   with _staging(base) as staging:
     try:
       write(staging / "model")
       _flush(staging / "model")
-      number = _rename_to_next(staging / "model", base)
+      with _alone(base):
+        number = _rename_to_next(staging / "model", base)
       with contextlib.suppress(OSError):  # the version is there, whatever a power cut does
         _sync(base)
     except (OSError, tf.errors.OpError) as error:
       raise ImaeError(
-          f"expected to write and load a SavedModel in {base}, got: {codes.last_line(error)};"
+          f"expected to write and load a SavedModel in {base}, got: {_reason(error)};"
           " nothing was published. Free some space or give another --base."
       ) from error
   if keep is not None:
     try:
-      _prune(base, number, keep)
+      with _alone(base):
+        _prune(base, number, keep)
     except OSError as error:
       raise ImaeError(
           f"expected to remove the oldest versions in {base}, got: {error.strerror}; version"
           f" {number} is published. Remove them by hand, or change their permissions."
       ) from error
   return base / str(number)
+
+
+def _reason(error):
+  if isinstance(error, shutil.Error):  # of copytree: [(source, target, reason), ...]
+    return error.args[0][0][2]
+  return codes.last_line(error)
 
 
 def _some_images(image_shape):
@@ -198,7 +207,8 @@ def _session(path):
 
 def _tolerance(model):
   full = all(layer.compute_dtype == "float32" for layer in model.encoder.layers)
-  return _TOLERANCE if full else _HALF_PRECISION_TOLERANCE
+  on_gpu = bool(tf.config.list_logical_devices("GPU"))
+  return _TOLERANCE if full and not on_gpu else _HALF_PRECISION_TOLERANCE
 
 
 @contextlib.contextmanager
@@ -276,6 +286,18 @@ def _sync(path):
     os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _alone(base):
+  """Keeps other exporters from taking or removing versions; without locks nothing does."""
+  descriptor = os.open(base, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)
+
+
 def _rename_to_next(path, base):
   """Renames a finished folder to the next free integer, whoever else is doing so."""
   number = max(versions.numbered(base), default=0) + 1
@@ -297,4 +319,6 @@ def _prune(base, number, keep):
     hidden = base / f"{_prefix()}{path.name}-{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):  # another exporter was faster
       os.rename(path, hidden)
+    if hidden.is_symlink():
+      hidden.unlink()
     shutil.rmtree(hidden, ignore_errors=True)

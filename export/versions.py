@@ -6,6 +6,25 @@ import pathlib
 from imae_tf.errors import InputError
 
 
+def base_folder(path):
+  """The path of a base folder, `~` expanded.
+
+  Raises:
+    InputError: it is an address, or has brackets, which TensorFlow takes for a pattern.
+  """
+  if "://" in str(path):
+    raise InputError(
+        f"expected a folder of this machine as the base, got {path}; export to a folder, then"
+        " copy its version there, whole."
+    )
+  if set("[]") & set(str(path)):
+    raise InputError(
+        f"expected a base folder without [ and ] in its path, got {path}; rename it: TensorFlow"
+        " takes them for a pattern."
+    )
+  return pathlib.Path(path).expanduser()
+
+
 def numbered(base):
   """Everything in `base` that an integer names, files too: {integer: path}, ascending."""
   paths = [path for path in pathlib.Path(base).iterdir() if _is_integer(path.name)]
@@ -24,7 +43,7 @@ def get(base, number):
   Raises:
     InputError: there is no such version.
   """
-  base = pathlib.Path(base).expanduser()
+  base = base_folder(base)
   found = versions(base) if base.is_dir() else {}
   if number not in found:
     there = ", ".join(map(str, found)) or "none"

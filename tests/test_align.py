@@ -9,7 +9,6 @@ import json
 
 import numpy as np
 import pytest
-import scipy.optimize
 
 from exports import K1
 from exports import K2
@@ -17,6 +16,7 @@ from exports import encoded
 from exports import images
 from exports import make_model
 from exports import reference
+from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
 from imae_tf.export import align
 from imae_tf.export import publish
@@ -222,18 +222,12 @@ class TestErrors:
     with pytest.raises(InputError, match=f"a version of {name} .* or train with --{name}="):
       align.to_version(other, base, 1, {"train": images(4)})
 
+  def test_codes_that_are_not_finite(self, base):
+    damaged = make_model()
+    damaged.set_weights([np.full_like(w, np.nan) for w in damaged.get_weights()])
+    with pytest.raises(ImaeError, match="expected finite codes to align, got NaN"):
+      align.to_version(damaged, base, 1, {"train": images(8)})
+
   def test_no_images(self, model, base):
     with pytest.raises(InputError, match="expected images to align with, got none"):
       align.to_version(model, base, 1, {"train": images(0)})
-
-
-def test_scipys_assignment_is_the_best_permutation():
-  """What `best` means: the same from another solver."""
-  rng = np.random.default_rng(3)
-  theirs, ours = rng.integers(K2, size=200), rng.integers(K2, size=200)
-  one_hot = np.eye(K2)
-  found = align._agreements(one_hot[theirs], one_hot[ours], np.arange(K2))
-  counts = np.histogram2d(theirs, ours, bins=K2, range=[[-0.5, K2 - 0.5]] * 2)[0]
-  rows, columns = scipy.optimize.linear_sum_assignment(-counts)
-  assert found["best"] == counts[rows, columns].sum() / 200
-  assert found["before"] == found["aligned"] == np.mean(theirs == ours)

@@ -114,7 +114,7 @@ def test_an_alignment_is_reported_with_its_agreement():
   text = card.text({**DESCRIPTION, "alignment": record})
   assert "in the order of version 3, matched on the train images" in text
   assert "| test | 360 | 0.900 | 0.925 | 0.100 |" in text
-  assert "matched dimensions: 0.40 or more" in text
+  assert "matched dimensions, z0 first: 0.40, 0.90." in text
 
 
 @pytest.mark.parametrize(

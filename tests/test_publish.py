@@ -195,6 +195,48 @@ class TestPublish:
     for index, version in published.items():
       assert (version / "saved_model.pb").read_text() == f"model {index}"
 
+  def test_a_number_is_not_given_again_while_others_prune(
+      self, stub_write, tmp_path, monkeypatch
+  ):
+    publish.publish("old", tmp_path)
+    seen, go = threading.Event(), threading.Event()
+    numbered = publish.versions.numbered
+
+    def slow(base):
+      found = numbered(base)
+      if threading.current_thread().name == "slow":
+        seen.set()
+        go.wait(1.0)
+      return found
+
+    monkeypatch.setattr(publish.versions, "numbered", slow)
+    first = threading.Thread(target=publish.publish, args=("slow", tmp_path), name="slow")
+    first.start()
+    assert seen.wait(30)
+    second = threading.Thread(target=publish.publish, args=("fast", tmp_path, 1))
+    second.start()
+    second.join(0.3)
+    go.set()
+    first.join()
+    second.join()
+    assert names(tmp_path) == ["3"]
+    assert (tmp_path / "3" / "saved_model.pb").read_text() == "fast"
+
+  @pytest.mark.parametrize("base", ["gs://bucket/models", "models[1]"])
+  def test_bases_that_are_not_what_they_seem(self, stub_write, tmp_path, monkeypatch, base):
+    monkeypatch.chdir(tmp_path)
+    for act in (lambda: publish.publish("new", base), lambda: publish.rollback(base, 1)):
+      with pytest.raises(InputError, match="expected a (base )?folder"):
+        act()
+    assert names(tmp_path) == []
+
+  def test_a_linked_version_is_pruned_and_its_folder_left(self, stub_write, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "1").symlink_to(tmp_path / "elsewhere")
+    publish.publish("new", tmp_path / "base", keep=1)
+    assert names(tmp_path / "base") == ["2"] and (tmp_path / "elsewhere").is_dir()
+
   @pytest.mark.parametrize(
       "keep,left",
       [(None, "1 2 3 4 5"), (9, "1 2 3 4 5"), (4, "2 3 4 5"), (2, "4 5"), (1, "5")],
