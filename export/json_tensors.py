@@ -114,14 +114,13 @@ def parse(body):
 
 def response(outputs, in_rows):
   """The body (bytes) of {name: array}, each with the batch first."""
-  columns = {name: _listed(value) for name, value in outputs.items()}
-  if len(columns) == 1:
-    text = _written(next(iter(columns.values())))
+  if len(outputs) == 1:
+    text = _written(_rows(next(iter(outputs.values()))))
   elif in_rows:
-    rows = zip(*columns.values(), strict=True)
-    text = _written([dict(zip(columns, row)) for row in rows])
+    rows = zip(*map(_rows, outputs.values()), strict=True)
+    text = _written(dict(zip(outputs, row)) for row in rows)
   else:
-    named = (f"{json.dumps(name)}:{_written(value)}" for name, value in columns.items())
+    named = (f"{json.dumps(name)}:{_written(_rows(value))}" for name, value in outputs.items())
     text = f"{{{','.join(named)}}}"
   return f'{{"{"predictions" if in_rows else "outputs"}":{text}}}'.encode()
 
@@ -269,10 +268,10 @@ def _is_base64(value):
   return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _listed(array):
-  """An array as nested lists of what JSON has."""
-  leaf = {"O": _base64, "f": _nine_digits}.get(array.dtype.char)
-  return _mapped(leaf, array.tolist()) if leaf else array.tolist()
+def _rows(array):
+  """The rows of an array as what JSON has, made one by one."""
+  leaf = {"O": _base64, "f": _nine_digits}.get(array.dtype.char, lambda value: value)
+  return (_mapped(leaf, array[i : i + 1].tolist()[0]) for i in range(len(array)))
 
 
 def _mapped(function, value):
@@ -290,13 +289,12 @@ def _nine_digits(number):
   return float(f"{number:.9g}")
 
 
-def _written(value):
-  if isinstance(value, list):  # one by one: in C, the encoder lets nobody else run
-    return f"[{','.join(map(_compact, value))}]"
-  return _compact(value)
+def _written(rows):
+  # One by one: while the encoder is in C, nobody else runs.
+  return f"[{','.join(map(_encode, rows))}]"
 
 
-_compact = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _type_error(value, dtype):
