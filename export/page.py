@@ -35,12 +35,13 @@ def routes(server):
   """The routes `/` and `/page/model` on a `serving.Server`."""
 
   def page(request):
-    return responses.HTMLResponse(_HTML.read_text(), headers=_HEADERS)
+    return responses.HTMLResponse(_HTML.read_text(encoding="utf-8"), headers=_HEADERS)
 
   def model(request):
     try:
       number, _ = server.metadata()
-      described = _described(server.path(number), number)
+      described = {"name": server.model_name, **_described(server.path(number), number)}
+      return responses.JSONResponse(described, headers=_HEADERS)  # a ValueError if it has NaN
     except ServingError as error:
       return _error(503, error.message)
     except InputError as error:
@@ -48,7 +49,6 @@ def routes(server):
     except (OSError, ValueError, KeyError, TypeError) as error:
       return _error(404, f"expected {descriptions.PATH} in the served version, got {error!r};"
                     " export the model with imae-export.")
-    return responses.JSONResponse({"name": server.model_name, **described}, headers=_HEADERS)
 
   return [routing.Route("/", page), routing.Route("/page/model", model)]
 

@@ -69,14 +69,16 @@ class Browser:
         return reply["result"]
       self._note(reply)
 
-  def open(self, url, width=1100, height=900, dark=False):
+  def open(self, url, width=1100, height=900, dark=False, forced_colours=False):
     """Opens a page in a window of this size."""
     self.call(
         "Emulation.setDeviceMetricsOverride",
         width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
     )
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    self.call("Emulation.setEmulatedMedia", features=[scheme])
+    self.call("Emulation.setEmulatedMedia", features=[
+        {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+        {"name": "forced-colors", "value": "active" if forced_colours else "none"},
+    ])
     self.call("Page.navigate", url="about:blank")
     self.log.clear()
     self.urls.clear()
@@ -98,21 +100,27 @@ class Browser:
       time.sleep(0.05)
     return value
 
-  def press(self, key, code=None, number=0):
+  def press(self, key, code=None, number=0, shift=False):
     """Presses a key, such as Tab (9) or ArrowRight (39)."""
     for kind in ("keyDown", "keyUp"):
       self.call(
           "Input.dispatchKeyEvent", type=kind, key=key, code=code or key,
-          windowsVirtualKeyCode=number,
+          windowsVirtualKeyCode=number, modifiers=8 if shift else 0,
           **({"text": "\r"} if key == "Enter" and kind == "keyDown" else {}),
       )
 
-  def drag(self, points):
+  def drag(self, points, button="left"):
     """Moves the pressed mouse along points (x, y) of the window."""
     kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 2), "mouseReleased"]
     for kind, (x, y) in zip(kinds, points, strict=True):
-      self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1,
-                clickCount=1)
+      self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button,
+                buttons={"left": 1, "right": 2}[button], clickCount=1)
+
+  def touch(self, kind, points=()):
+    """Fingers at points (x, y) of the window; kind is touchStart, touchMove or touchEnd."""
+    self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[
+        {"x": x, "y": y, "id": k} for k, (x, y) in enumerate(points)
+    ])
 
   def choose_file(self, selector, path):
     """Gives a file to an <input type=file>."""

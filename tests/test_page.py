@@ -4,7 +4,9 @@ import asyncio
 import base64
 import io
 import json
+import re
 import shutil
+import time
 import types
 
 import browser
@@ -27,7 +29,11 @@ needs_chromium = pytest.mark.skipif(browser.PATH is None, reason="chromium is no
 
 
 def pictures(shape):
-  return np.random.default_rng(0).integers(0, 256, (40, *shape)).astype("float32") / 255
+  """Random images with a dark border."""
+  x = np.zeros((40, *shape), "float32")
+  inside = x[:, 1:-1, 1:-1]
+  inside[:] = np.random.default_rng(0).integers(0, 256, inside.shape).astype("float32") / 255
+  return x
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +104,7 @@ def assert_shows(tab, canvas, image):
   assert difference.max() <= 1  # a rounding
 
 
-def write_png(path, pixels):
+def write_image(path, pixels):
   PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
   return path
 
@@ -109,6 +115,68 @@ def choose(tab, path):
   tab.choose_file("#file", path)
   tab.wait(f"round > {before}")
   settle(tab)
+
+
+def transfer(tab, kind, *items):
+  """Drops, or pastes, what items (JavaScript on a DataTransfer `data`) put there."""
+  event = {
+      "drop": "new DragEvent('drop', {dataTransfer: data})",
+      "paste": "new ClipboardEvent('paste', {clipboardData: data})",
+  }[kind]
+  tab.run(f"""(() => {{
+      const data = new DataTransfer();
+      {"; ".join(items)};
+      dispatchEvent({event});
+  }})()""")
+  settle(tab)
+
+
+def move(tab, k, *values):
+  """Moves the slider of a factor, without waiting."""
+  tab.run(f"""(() => {{
+      const slider = document.querySelector("#factor-{k} input");
+      for (slider.value of {list(values)}) slider.dispatchEvent(new Event("input"));
+  }})()""")
+
+
+def area(tab):
+  """(left, top, width, height) of the drawing area."""
+  return tab.run("(b => [b.left, b.top, b.width, b.height])($('draw').getBoundingClientRect())")
+
+
+def error(tab):
+  """The text of the error, once there is one."""
+  return tab.wait("!$('error').hidden && $('error-text').textContent")
+
+
+def assert_no_result(tab):
+  """That neither pictures nor numbers of any image are shown."""
+  assert not re.search(r"\d", tab.run("$('h-category').textContent"))
+  for canvas in ("reconstruction", "redrawn"):
+    assert not shown(tab, canvas).any()
+  numbers = "Array.from(document.querySelectorAll('main .number')).map(e => e.textContent).join('')"
+  assert tab.run(numbers) == ""
+  assert not tab.run("document.querySelector('#categories :checked')")
+
+
+def contrast(one, other):
+  """The contrast of two colours `rgb(r, g, b)` by WCAG 2."""
+
+  def luminance(colour):
+    value = np.array([int(v) for v in re.findall(r"\d+", colour)]) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+  dark, light = sorted([luminance(one), luminance(other)])
+  return (light + 0.05) / (dark + 0.05)
+
+
+# What a server may do in place of an answer.
+DEAD = "fetch = () => Promise.reject(new TypeError('dead'))"
+HELD = """(() => {
+    const gate = new Promise(go => { free = go; });
+    fetch = async (...call) => { await gate; return real(...call); };
+})()"""
 
 
 def settle(tab):
@@ -146,14 +214,16 @@ class TestModel:
     described = httpx.get(f"{urls['wide']}/page/model").json()
     assert described["mi_z_per_dimension"] is None and described["typical"] is None
 
-  @pytest.mark.parametrize("damage", ["imae.json", "half", "other"])
+  @pytest.mark.parametrize("damage", ["imae.json", "half", "nan", "other"])
   def test_without_a_description(self, bases, tmp_path, damage):
     get = self._version(bases, tmp_path)
     description = tmp_path / "1" / "assets.extra" / "imae.json"
     if damage == "imae.json":
       description.unlink()
     else:
-      description.write_text({"half": '{"method": ', "other": "[]"}[damage])
+      nan = description.read_text().replace("0.75", "NaN")
+      content = {"half": '{"method": ', "nan": nan, "other": "[]"}[damage]
+      description.write_text(content)
     reply = get()
     assert reply.status_code == 404
     error = reply.json()["error"]
@@ -229,14 +299,14 @@ class TestPage:
   def test_a_file_of_the_models_size(self, tab, models, tmp_path, name):
     pixels = np.random.default_rng(5).integers(0, 256, SHAPES[name], np.uint8)
     page = tab(name)
-    choose(page, write_png(tmp_path / "image.png", pixels))
+    choose(page, write_image(tmp_path / "image.png", pixels))
     self._assert_codes(page, models[name], pixels / np.float32(255))
     assert page.run("document.getElementById('note').textContent") == ""
 
   def test_a_larger_colour_file(self, tab, models, tmp_path):
     large = np.random.default_rng(6).integers(0, 256, (40, 80, 3), np.uint8)
     page = tab("grey")
-    choose(page, write_png(tmp_path / "image.png", large))
+    choose(page, write_image(tmp_path / "image.png", large))
     note = page.run("document.getElementById('note').textContent")
     assert note == (
         "The image was resized from 80 × 40 to 8 × 8 pixels, cut to the middle, turned from"
@@ -249,32 +319,129 @@ class TestPage:
         page.run("codes.z"), models["grey"].encode(expected[None])["z"][0], atol=1e-3
     )
 
-  def test_transparency_is_laid_on_white(self, tab, tmp_path):
+  @pytest.mark.parametrize(
+      ["name", "ground"], [("grey", "black"), ("colour", "black"), ("wide", "white")]
+  )
+  def test_transparency_is_laid_on_the_usual_background(self, tab, tmp_path, name, ground):
+    h, w, c = SHAPES[name]
+    pixels = np.full([h, w, 4], 127, np.uint8)
+    pixels[..., 3] = 0
+    pixels[2:4, 2:4, 3] = 255
+    page = tab(name)
+    choose(page, write_image(tmp_path / "image.png", pixels))
+    expected = np.full([h, w, c], float(ground == "white"))
+    expected[2:4, 2:4] = 127 / 255
+    assert_shows(page, "seen", expected)
+    note = page.run("$('note').textContent")
+    assert note == f"The image was filled with {ground} where it was transparent."
+
+  def test_a_transparent_drawing_is_not_lost(self, tab, tmp_path):
+    pixels = np.zeros([8, 8, 4], np.uint8)
+    pixels[3:5, 3:5, 3] = 255
+    page = tab("grey")
+    choose(page, write_image(tmp_path / "black.png", pixels))
+    assert_shows(page, "seen", 1 - pixels[..., 3:] / 255)
+    assert page.run("$('note').textContent") == (
+        "The image was filled with white where it was transparent. Typical images have a dark"
+        " background: Invert?"
+    )
+
+  @pytest.mark.parametrize("size", [(333, 777), (801, 799), (5, 3), (9, 64)])
+  def test_an_opaque_file_is_not_called_transparent(self, tab, tmp_path, size):
+    PIL.Image.new("RGB", size, (40, 90, 60)).save(tmp_path / "image.jpg")
     page = tab("colour")
-    PIL.Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "image.png")
-    choose(page, tmp_path / "image.png")
-    assert_shows(page, "seen", np.ones([64, 64, 3]))
+    choose(page, tmp_path / "image.jpg")
+    assert "transparent" not in page.run("$('note').textContent")
+
+  def test_another_background_is_noted(self, tab, tmp_path):
+    page = tab("grey")
+    pixels = np.full([8, 8, 1], 255, np.uint8)
+    pixels[3:5, 3:5] = 0
+    choose(page, write_image(tmp_path / "light.png", pixels))
+    note = "$('note').textContent"
+    assert page.run(note) == "Typical images have a dark background: Invert?"
+    choose(page, write_image(tmp_path / "dark.png", 255 - pixels))
+    assert page.run(note) == ""
+
+  def test_an_svg_file(self, tab, tmp_path):
+    (tmp_path / "image.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64">'
+        '<rect width="64" height="64" fill="#00ff00"/></svg>'
+    )
+    page = tab("colour")
+    choose(page, tmp_path / "image.svg")
+    assert_shows(page, "seen", np.broadcast_to([0.0, 1.0, 0.0], [64, 64, 3]))
+
+  @pytest.mark.parametrize("readable", [True, False])
+  def test_the_newest_file_wins(self, tab, models, tmp_path, readable):
+    page = tab("grey")
+    page.run("""(() => {
+        const original = createImageBitmap;
+        createImageBitmap = async file => {
+          createImageBitmap = original;
+          await new Promise(go => { goOn = go; });
+          return original(file);
+        };
+    })()""")
+    if readable:
+      write_image(tmp_path / "old.png", np.zeros([16, 16, 1], np.uint8))
+    else:
+      (tmp_path / "old.png").write_text("no image")
+    page.choose_file("#file", tmp_path / "old.png")
+    page.wait("!!goOn")
+    image = np.random.default_rng(3).integers(0, 256, (8, 8, 1), np.uint8)
+    before = page.run("round")
+    page.choose_file("#file", write_image(tmp_path / "new.png", image))
+    page.wait(f"round > {before}")
+    page.run("goOn()")
+    settle(page)
+    self._assert_codes(page, models["grey"], image / np.float32(255))
+    assert page.run("$('error').hidden && $('note').textContent") == ""
+
+  @pytest.mark.parametrize("kind", ["drop", "paste"])
+  def test_what_is_no_file(self, tab, kind):
+    page = tab("grey")
+    transfer(page, kind, "data.setData('text/uri-list', 'https://example.org/cat.png')")
+    assert error(page) == (
+        "Expected an image file, got text or a link; save the image as a file and choose it."
+    )
+    page.run("$('dismiss').click()")
+    assert page.run("$('error').hidden")
+
+  def test_several_files(self, tab):
+    page = tab("grey")
+    picture = "Uint8Array.from(atob(model.typical.flat()[0].split(',')[1]), c => c.charCodeAt(0))"
+    transfer(page, "drop", f"data.items.add(new File([{picture}], 'a.png'))",
+             "data.items.add(new File(['b'], 'b.txt'))")
+    page.wait("$('note').textContent")
+    settle(page)
+    assert page.run("$('note').textContent") == "Only the first of 2 files was taken."
 
   def test_a_file_that_is_no_image(self, tab, tmp_path):
     page = tab("grey")
     (tmp_path / "notes.txt").write_text("no image")
     page.choose_file("#file", tmp_path / "notes.txt")
-    assert page.wait("document.querySelector('#error:not([hidden])').textContent") == (
-        "expected an image such as a PNG or JPEG, got notes.txt; choose another file."
+    assert error(page) == (
+        "Expected an image such as a PNG or JPEG, got notes.txt; choose another file."
     )
+    assert page.run("$('retry').hidden")
     before = page.run("round")
-    choose(page, write_png(tmp_path / "image.png", np.zeros([8, 8, 1], np.uint8)))
+    choose(page, write_image(tmp_path / "image.png", np.zeros([8, 8, 1], np.uint8)))
     assert page.run("round") == before + 1 and page.run("$('error').hidden")
+
+  def test_a_file_that_is_cut_short(self, tab, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = write_image(tmp_path / "whole.jpg", pixels).read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[:len(whole) // 2])
+    page = tab("colour")
+    page.choose_file("#file", tmp_path / "half.jpg")
+    assert "half.jpg" in error(page)
 
   @pytest.mark.parametrize("name", ["grey", "colour"])
   def test_sliders_and_categories_redraw(self, tab, models, name):
     page = tab(name)
     codes = page.run("codes")
-    page.run("""(() => {
-        const slider = document.querySelector("#factor-2 input");
-        slider.value = 1.5;
-        slider.dispatchEvent(new Event("input"));
-    })()""")
+    move(page, 2, 1.5)
     settle(page)
     z = np.array([codes["z"]], "float32")
     z[0, 2] = 1.5
@@ -299,8 +466,7 @@ class TestPage:
     page = tab("grey")
     page.run("$('clear').click()")
     settle(page)
-    box = page.run("(b => [b.left, b.top, b.width, b.height])($('draw').getBoundingClientRect())")
-    left, top, width, height = box
+    left, top, width, height = area(page)
     x = left + 0.55 * width
     page.drag([(x, top + (0.1 + 0.05 * step) * height) for step in range(17)])
     settle(page)
@@ -316,11 +482,82 @@ class TestPage:
   def test_drawing_in_colour(self, tab):
     page = tab("colour")
     page.run("$('clear').click(), $('pen').value = '#ff0000'")
-    box = page.run("(b => [b.left, b.top, b.width])($('draw').getBoundingClientRect())")
+    box = area(page)
     settle(page)
     page.drag([(box[0] + 0.5 * box[2], box[1] + (0.3 + 0.05 * i) * box[2]) for i in range(9)])
     settle(page)
     assert shown(page, "seen")[32, 32].tolist() == [255, 0, 0]
+
+  def test_only_the_first_finger_draws(self, tab):
+    page = tab("grey")
+    page.run("$('clear').click()")
+    left, top, width, height = area(page)
+
+    def at(x, y):
+      return left + x * width, top + y * height
+
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+    page.touch("touchStart", [at(0.2, 0.2)])
+    page.touch("touchStart", [at(0.2, 0.2), at(0.8, 0.8)])
+    for step in range(5):
+      page.touch("touchMove", [at(0.2, 0.2 + 0.1 * step), at(0.8, 0.8 - 0.1 * step)])
+    page.touch("touchEnd")
+    page.call("Emulation.setTouchEmulationEnabled", enabled=False)
+    settle(page)
+    seen = shown(page, "seen")[..., 0]
+    assert seen[:, 1].max() == 255 and not seen[:, 4:].any()
+
+  def test_another_button_does_not_draw(self, tab):
+    page = tab("grey")
+    page.run("$('clear').click()")
+    left, top, width, height = area(page)
+    page.drag([(left + 0.1 * k * width, top + 0.5 * height) for k in range(1, 9)], button="right")
+    settle(page)
+    assert not shown(page, "seen").any()
+
+  def test_clear_leaves_no_category(self, tab, models):
+    page = tab("grey")
+    move(page, 1, 1.5)
+    page.run("$('clear').click()")
+    settle(page)
+    assert_no_result(page)
+    assert page.run("$('reset').disabled && $('invert').disabled")
+    move(page, 2, -1)
+    settle(page)
+    category = page.run("choice.category")
+    z = np.array([[0, 0, -1]], "float32")
+    expected = models["grey"].decode(np.eye(K2, dtype="float32")[[category]], z)[0]
+    assert_shows(page, "redrawn", expected)
+    page.run("document.querySelector('#typical button').click()")
+    page.wait("codes")
+    settle(page)
+    assert page.run("$('h-category').textContent").startswith("Category ")
+
+  def test_an_action_is_announced_once(self, tab):
+    page = tab("grey")
+    assert page.run("document.querySelectorAll('[role=status]').length") == 1
+    assert page.run("$('h-category').matches('h2:not([role])')")
+    page.run("""said = [], new MutationObserver(() => said.push($('status').textContent)).observe(
+        $('status'), {childList: true})""")
+    page.run("$('clear').click()")
+    left, top, width, height = area(page)
+    before = page.run("round")
+    for kind in ("mousePressed", "mouseMoved", "mouseReleased"):
+      for step in range(25 if kind == "mouseMoved" else 1):
+        x, y = left + (0.2 + 0.02 * step) * width, top + 0.5 * height
+        page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left",
+                  buttons=1, clickCount=1)
+        time.sleep(0.02)
+    settle(page)
+    assert page.run("round") > before + 1
+    assert page.run("said") == ["Cleared.", page.run("$('h-category').textContent") + ". "]
+
+  def test_numbers(self, tab):
+    page = tab("grey")
+    assert page.run("[0, 0.004, 0.126, 0.994, 0.996, 0.9996, 1].map(percent)") == [
+        "0%", "<1%", "13%", "99%", ">99%", "100%", "100%"
+    ]
+    assert page.run("[-0.003, -0.006, 0, 1.5].map(signed)") == ["0.00", "−0.01", "0.00", "1.50"]
 
   def test_keyboard_alone(self, tab):
     page = tab("grey")
@@ -336,7 +573,7 @@ class TestPage:
     before = page.run("choice.z[1]")
     page.press("ArrowRight", number=39)
     settle(page)
-    assert page.run("choice.z[1]") == pytest.approx(before + 0.01, abs=0.006)
+    assert page.run("choice.z[1]") == pytest.approx(before + 0.05, abs=0.026)
     page.run("document.querySelectorAll('#typical button')[1].focus()")
     before = page.run("codes.z")
     page.press("Enter", number=13)
@@ -351,9 +588,54 @@ class TestPage:
 
   def test_the_pictures_stay_in_sight_on_a_phone(self, tab):
     page = tab("grey", width=400, height=700)
-    page.run("$('reset').scrollIntoView({block: 'end'})")
+    page.run("$('factor-0').scrollIntoView({block: 'end'})")
     box = page.run("(b => [b.top, b.bottom])($('redrawn').getBoundingClientRect())")
     assert 0 <= box[0] and box[1] < 250
+
+  def test_the_focus_is_not_under_the_pictures_on_a_phone(self, tab):
+    page = tab("grey", width=400, height=500)
+    page.run("$('reset').focus()")
+    while page.run("document.activeElement.id") != "file":
+      page.press("Tab", number=9, shift=True)
+      top, bottom, name = page.run("""(() => {
+          const focus = document.activeElement, box = focus.getBoundingClientRect();
+          const over = document.querySelector(".pictures").getBoundingClientRect();
+          return [box.top, over.top > 0 ? 0 : over.bottom, focus.outerHTML];
+      })()""")
+      assert top >= bottom, name
+
+  def test_the_pictures_leave_room_on_a_low_window(self, tab):
+    page = tab("grey", width=844, height=390)
+    page.run("$('factor-0').scrollIntoView({block: 'end'})")
+    assert page.run("document.querySelector('.pictures').getBoundingClientRect().bottom") < 0
+
+  def test_the_captions_are_on_one_line(self, tab):
+    page = tab("grey")
+    heights = page.run("""Array.from(document.querySelectorAll("figcaption")).map(
+        caption => caption.offsetHeight)""")
+    assert len(set(heights)) == 1
+
+  def test_the_way_back_is_in_sight(self, tab):
+    assert tab("grey").run("$('reset').getBoundingClientRect().bottom") < 200
+
+  @pytest.mark.parametrize("dark", [False, True])
+  def test_borders_are_seen(self, tab, dark):
+    page = tab("grey", dark=dark)
+    card, *edges = page.run("""[
+        getComputedStyle(document.querySelector("section")).backgroundColor,
+        ...["clear", "draw", "reset"].map(id => getComputedStyle($(id)).borderTopColor),
+    ]""")
+    assert all(contrast(card, edge) >= 3 for edge in edges)
+
+  def test_forced_colours(self, tab):
+    page = tab("grey", forced_colours=True)
+    card, *parts = page.run("""[
+        getComputedStyle(document.body).backgroundColor,
+        ...[".bar i", ".scale i", ".scale b"].map(
+            name => getComputedStyle(document.querySelector(name)).backgroundColor),
+    ]""")
+    assert all(contrast(card, part) >= 3 for part in parts)
+    assert page.run("getComputedStyle(document.querySelector('.scale')).borderTopStyle") == "solid"
 
   def test_dark(self, tab):
     colour = "getComputedStyle(document.body).backgroundColor"
@@ -382,8 +664,8 @@ class TestErrors:
       chromium.open(url + "/")
       chromium.wait("codes")
     chromium.run("document.querySelector('#category-2 input').click()")
-    assert chromium.wait("document.querySelector('#error:not([hidden])').textContent") == (
-        "expected an answer from the server, got none; start imae-serve again."
+    assert error(chromium) == (
+        "Expected an answer from the server, got none; start imae-serve again."
     )
 
   def test_what_the_server_refuses_is_shown(self, bases, chromium):
@@ -391,17 +673,111 @@ class TestErrors:
       chromium.open(url + "/")
       chromium.wait("codes")
       chromium.run("choice.z[0] = 'much', attempt(redraw)")
-      text = chromium.wait("document.querySelector('#error:not([hidden])').textContent")
-      assert text.startswith("The server answered 400: ")
+      assert error(chromium).startswith("The server answered 400: ")
       chromium.run("$('reset').click()")
       chromium.wait("$('error').hidden")
+
+  @pytest.mark.parametrize(["fault", "way"], [
+      *((DEAD, way) for way in ("reset", "retry", "slider", "category")),
+      *((f"fetch = async () => new Response('{{}}', {{status: {status}}})", "reset")
+        for status in (413, 429, 504)),
+  ])
+  def test_a_failed_encode_leaves_no_result(self, tab, models, fault, way):
+    page = tab("grey")
+    model, image = models["grey"], 1 - self._pixels(page)
+    page.run("real = fetch")
+    page.run(fault)
+    page.run("$('invert').click()")
+    error(page)
+    settle(page)
+    assert_shows(page, "seen", image)
+    assert_no_result(page)
+    page.run("fetch = real")
+    if way == "slider":
+      move(page, 2, 1.5)
+    else:
+      button = "#category-3 input" if way == "category" else f"#{way}"
+      page.run(f"document.querySelector('{button}').click()")
+    page.wait("codes")
+    settle(page)
+    assert page.run("$('error').hidden")
+    codes = model.encode(image[None])
+    np.testing.assert_allclose(page.run("codes.z"), codes["z"][0], atol=1e-5)
+    assert_shows(page, "reconstruction", model.reconstruct(image[None])[0])
+    y, z = codes["y"], codes["z"].copy()
+    if way == "slider":
+      z[0, 2] = 1.5
+    if way == "category":
+      y = np.eye(K2, dtype="float32")[3:4]
+    assert_shows(page, "redrawn", model.decode(y, z)[0])
+
+  def test_a_slow_encode_dims_the_old_result(self, tab):
+    page = tab("grey")
+    before = page.run("codes.z")
+    dims = """Array.from(document.querySelectorAll(".result")).map(
+        part => Number(getComputedStyle(part).opacity))"""
+    sign = "$('waiting').getClientRects().length > 0"
+    page.run("real = fetch")
+    page.run(HELD)
+    assert page.run(f"$('invert').click(), {dims}") == [1] * 6  # no flicker where it is quick
+    assert not page.run(sign)
+    page.wait(f"Math.max(...{dims}) < 0.5")
+    assert page.run(sign)
+    move(page, 2, 1.5)  # is for the image that is there, so it waits
+    page.run("fetch = real, free()")
+    settle(page)
+    assert page.run(dims) == [1] * 6 and not page.run(sign)
+    own = page.run("codes.z")
+    assert own != before and page.run("choice.z") == [*own[:2], 1.5]
+
+  def test_an_older_answer_is_dropped(self, tab, models):
+    page = tab("grey")
+    page.run("real = fetch")
+    page.run(HELD)
+    page.run("$('invert').click()")
+    page.run("fetch = real, $('invert').click()")
+    page.wait("pixels === owner")
+    page.run("free()")
+    settle(page)
+    z = models["grey"].encode(self._pixels(page)[None])["z"][0]
+    np.testing.assert_allclose(page.run("codes.z"), z, atol=1e-5)
+
+  def test_a_slow_redraw_does_not_outlive_its_image(self, tab):
+    page = tab("grey")
+    page.run("real = fetch")
+    page.run(HELD)
+    move(page, 2, 2.5, 1.5)  # the second is to be asked for after the first
+    page.run("go = free")
+    page.run(HELD)
+    page.run("$('invert').click(), go()")
+    page.wait("redrawing === null")  # nor is it asked for beside a newer image
+    page.run("free()")
+    settle(page)
+    np.testing.assert_array_equal(shown(page, "redrawn"), shown(page, "reconstruction"))
+
+  def test_the_error_stays_while_a_slider_moves(self, tab):
+    page = tab("grey")
+    page.run("real = fetch")
+    page.run(DEAD)
+    move(page, 2, 1)
+    error(page)
+    assert not shown(page, "redrawn").any()
+    page.run("""flips = 0, new MutationObserver(() => flips++).observe(
+        $("error"), {attributes: true})""")
+    move(page, 2, 1.1, 1.2, 1.3)
+    settle(page)
+    assert page.run("flips") == 0
+    page.run("fetch = real")
+    move(page, 2, 1.5)
+    settle(page)
+    assert page.run("$('error').hidden")
 
   def test_a_new_version_takes_over(self, bases, models, tmp_path, chromium):
     shutil.copytree(bases["grey"] / "1", tmp_path / "1")
     with real_server.served(tmp_path) as (url, _, server):
       chromium.open(url + "/")
       chromium.wait("codes")
-      pixels = chromium.run("Array.from(pixels)")
+      image = self._pixels(chromium)
       other = exports.make_model(seed=3)
       savedmodel.write(other, tmp_path / "2")
       server.refresh()
@@ -411,14 +787,20 @@ class TestErrors:
           "The model was replaced: this is version 2."
       )
       assert "version 2" in chromium.run("$('about').textContent")
-      image = np.array(pixels, "float32").reshape(1, 8, 8, 1)
-      np.testing.assert_allclose(chromium.run("codes.z"), other.encode(image)["z"][0], atol=1e-5)
+      codes = other.encode(image[None])
+      np.testing.assert_allclose(chromium.run("codes.z"), codes["z"][0], atol=1e-5)
+      np.testing.assert_allclose(shown(chromium, "seen"), as_shown(image), atol=1)
+      large = shown(chromium, "draw").reshape(8, 40, 8, 40, 3)[:, 20, :, 20]
+      np.testing.assert_allclose(large, as_shown(image), atol=1)
 
   def test_no_description(self, bases, tmp_path, chromium):
     shutil.copytree(bases["grey"] / "1", tmp_path / "1")
     (tmp_path / "1" / "assets.extra" / "imae.json").unlink()
     with real_server.served(tmp_path) as (url, _, _):
       chromium.open(url + "/")
-      text = chromium.wait("document.querySelector('#error:not([hidden])').textContent")
+      text = error(chromium)
       assert "expected assets.extra/imae.json in the served version" in text
       assert chromium.run("$('main').hidden")
+
+  def _pixels(self, page):
+    return np.array(page.run("Array.from(pixels)"), "float32").reshape(8, 8, 1)
