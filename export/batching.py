@@ -29,6 +29,9 @@ class ServingError(ImaeError):
     self.code = code
     self.message = message
 
+  def __reduce__(self):  # else a copy in another process would want for one of the two
+    return type(self), (self.code, self.message)
+
 
 @dataclasses.dataclass(eq=False)
 class _Request:

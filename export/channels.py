@@ -4,10 +4,11 @@ Each channel has the coroutine functions `predict` and `available_versions`. Tho
 channel never wait for an event loop: they are finished when they are first run.
 """
 
+import asyncio
 import base64
 import contextlib
-import http
 import inspect
+import ipaddress
 import json
 import urllib.parse
 
@@ -21,17 +22,20 @@ _OUTPUTS = {"decode": ("x",), "reconstruct": ("x",)}  # every other one gives co
 _CODES = ("y", "z", "z_scale")
 # The canonical codes of gRPC behind the statuses of HTTP, as TF Serving and proxies use them.
 _CODES_OF_STATUS = {
-    400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 412: "FAILED_PRECONDITION",
+    400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED",
+    404: "NOT_FOUND", 408: "DEADLINE_EXCEEDED", 412: "FAILED_PRECONDITION",
     413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_CONNECT_S = 5.0  # for a connection over REST, at most: who does not answer then is not there
+_LARGE = 2**16  # bytes of JSON that would keep an event loop waiting
+_ENVIRONMENT = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
 _NO_LIMIT = -1
 _GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", _NO_LIMIT),
     ("grpc.max_send_message_length", _NO_LIMIT),
     # The client's own pauses decide when a lost server is tried again.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 
@@ -47,6 +51,9 @@ class ClientError(ImaeError, RuntimeError):
     super().__init__(message)
     self.code = code
 
+  def __reduce__(self):  # the default one, from `args`, would leave the code out
+    return type(self), (*self.args, self.code)
+
 
 class RefusedError(ClientError, ValueError):
   """The server answered that the request is wrong: the same one will be refused again."""
@@ -56,11 +63,11 @@ class NotFoundError(RefusedError):
   """The server does not know the model or the version."""
 
 
-class UnavailableError(ClientError):
+class UnavailableError(ClientError, ConnectionError):
   """No server, or one that has no time: the same request may succeed later."""
 
 
-class DeadlineError(ClientError):
+class DeadlineError(ClientError, TimeoutError):
   """The answer did not come in time."""
 
 
@@ -71,35 +78,42 @@ class ReplyError(ClientError):
 _KINDS = {
     "INVALID_ARGUMENT": RefusedError, "FAILED_PRECONDITION": RefusedError,
     "OUT_OF_RANGE": RefusedError, "NOT_FOUND": NotFoundError,
+    "UNAUTHENTICATED": RefusedError, "PERMISSION_DENIED": RefusedError,
     "UNAVAILABLE": UnavailableError, "RESOURCE_EXHAUSTED": UnavailableError,
     "ABORTED": UnavailableError,
     "CANCELLED": UnavailableError,  # by the server: who cancels a call here gets no answer
     "DEADLINE_EXCEEDED": DeadlineError,
 }
-_EXPECTED = {
+_EXPECTED = {  # by code, or else by kind
+    "UNAUTHENTICATED": "expected a request that {} accepts, got {}: {}; correct the headers.",
+    "PERMISSION_DENIED": "expected a request that {} accepts, got {}: {}; correct the headers.",
+    "RESOURCE_EXHAUSTED": "expected a server with free capacity at {}, got {}: {}; try again"
+    " later.",
     RefusedError: "expected a request that {} accepts, got {}: {}",
     NotFoundError: "expected a model that {} serves, got {}: {}; correct the model's name or"
     " version, or start again where a newer version has taken its place.",
-    UnavailableError: "expected a server with free capacity at {}, got {}: {}; try again later,"
-    " or correct the endpoint.",
-    DeadlineError: "expected an answer of {} in time, got {}: {}; raise timeout_s, or send less"
-    " at once with chunk_size.",
+    UnavailableError: "expected a server that answers at {}, got {}: {}; try again later, or"
+    " correct the endpoint.",
+    DeadlineError: "expected an answer of {} in time, got {}: {}; raise timeout_s, send less at"
+    " once with chunk_size, or check the endpoint.",
     ClientError: "expected an answer of {}, got {}: {}; the server's log has more.",
 }
 
 
-def open_channel(endpoint, model_name, timeout_s, blocking):
+def open_channel(endpoint, model_name, timeout_s, blocking, headers=None):
   """The channel to `http://host:port`, `https://`, `grpc://` or `grpcs://`.
 
   Raises:
-    InputError: another kind of endpoint.
+    InputError: another kind of endpoint, or an environment that cannot be used.
     ImaeError: the libraries are not installed.
   """
   parts = _parsed(endpoint)
   kind = RestChannel if parts.scheme.startswith("http") else GrpcChannel
   try:
-    return kind(endpoint.rstrip("/"), model_name, timeout_s, blocking)
+    return kind(endpoint.rstrip("/"), model_name, timeout_s, blocking, headers or {})
   except ImportError as error:
+    if (error.name or "").partition(".")[0] not in ("httpx", "grpc", "google"):
+      raise
     raise ImaeError(
         f"expected the serving extra, which {endpoint} needs, got no {error.name}; run"
         " pip install 'imae_tf[serving]'."
@@ -112,17 +126,24 @@ class RestChannel:
   bytes_per_number = 22  # a float32 in JSON, at most
   bytes_per_byte = 4 / 3  # base64
 
-  def __init__(self, endpoint, model_name, timeout_s, blocking):
+  def __init__(self, endpoint, model_name, timeout_s, blocking, headers):
     import httpx
 
-    self._errors = httpx
-    kind = httpx.Client if blocking else httpx.AsyncClient
+    self._errors, self._blocking = httpx, blocking
+    self._endpoint, self._timeout_s = endpoint, timeout_s
+    self._thread = asyncio.Semaphore(1)  # an event loop would have to wait for its turn among many
+    self._path = f"/v1/models/{urllib.parse.quote(model_name, safe='')}"
     try:
-      self._http = kind(base_url=endpoint, timeout=timeout_s)
+      httpx.URL(endpoint)
     except httpx.InvalidURL:
       raise _bad_endpoint(endpoint) from None
-    self._endpoint, self._timeout_s = endpoint, timeout_s
-    self._path = f"/v1/models/{urllib.parse.quote(model_name, safe='')}"
+    try:
+      self._http = self._open(headers)
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+      raise InputError(
+          f"expected proxies and certificates that httpx can use, got: {first_line(error)};"
+          f" correct {_ENVIRONMENT} in the environment."
+      ) from error
 
   async def predict(self, signature, inputs, version):
     """{name: float32 array} of {name: float32 array, or list of bytes}.
@@ -137,41 +158,83 @@ class RestChannel:
     """
     path = self._path + _version_path(version)
     if not len(next(iter(inputs.values()))):  # JSON cannot say how wide no rows are
-      return self._no_rows(await self._exchange("GET", f"{path}/metadata"), signature)
-    columns = {name: _json_column(value) for name, value in inputs.items()}
-    body = json.dumps({"signature_name": signature, "inputs": columns})
+      return self._no_rows(await self._json("GET", f"{path}/metadata"), signature)
+    size = sum(map(_json_size, inputs.values()))
+    body = await self._apart(size, _predict_body, signature, inputs)
     headers = {"Content-Type": "application/json"}
-    reply = await self._exchange("POST", f"{path}:predict", content=body, headers=headers)
+    response = await self._exchange("POST", f"{path}:predict", content=body, headers=headers)
     with _reading(self._endpoint):
-      return _float_arrays(signature, reply["outputs"])
+      return await self._apart(len(response.content), self._outputs, signature, response)
 
   async def available_versions(self):
     """The versions that answer, [integer]."""
-    reply = await self._exchange("GET", self._path)
+    reply = await self._json("GET", self._path)
     with _reading(self._endpoint):
       statuses = reply["model_version_status"]
       return [int(status["version"]) for status in statuses if status["state"] == "AVAILABLE"]
 
+  async def version_of(self, label):
+    """The version, an integer, that a label stands for now."""
+    reply = await self._json("GET", f"{self._path}{_version_path(label)}/metadata")
+    with _reading(self._endpoint):
+      return int(reply["model_spec"]["version"])
+
   def close(self):
     """Closes the connections; what it returns is for `awaited`."""
-    return self._http.close() if hasattr(self._http, "close") else self._http.aclose()
+    return self._http.close() if self._blocking else self._http.aclose()
+
+  def _open(self, headers):
+    kind = self._errors.Client if self._blocking else self._errors.AsyncClient
+    return kind(
+        base_url=self._endpoint,
+        headers=headers,
+        timeout=self._errors.Timeout(self._timeout_s, connect=min(self._timeout_s, _CONNECT_S)),
+        trust_env=not _is_loopback(self._endpoint),  # its proxies
+        verify=self._errors.create_ssl_context(),  # by the environment's certificates, always
+    )
+
+  async def _json(self, method, path):
+    response = await self._exchange(method, path)
+    with _reading(self._endpoint):
+      return response.json()
 
   async def _exchange(self, method, path, **kwargs):
     try:
-      response = await awaited(self._http.request(method, path, **kwargs))
+      response = await self._answered(method, path, kwargs)
     except (self._errors.ConnectTimeout, self._errors.PoolTimeout) as error:
       raise _failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
-    except self._errors.TimeoutException as error:
+    except (self._errors.TimeoutException, TimeoutError) as error:
       raise _failure("DEADLINE_EXCEEDED", self._endpoint, _late(self._timeout_s)) from error
     except self._errors.TransportError as error:
       raise _failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
     except self._errors.RequestError as error:  # such as a body that is not the gzip it claims
       raise _failure("INTERNAL", self._endpoint, first_line(error)) from error
-    if response.status_code != http.HTTPStatus.OK:
-      code = _CODES_OF_STATUS.get(response.status_code, "UNKNOWN")
-      raise _failure(code, self._endpoint, _sentence(response), f"HTTP {response.status_code}")
-    with _reading(self._endpoint):
-      return response.json()
+    if response.is_success:
+      return response
+    status = f"HTTP {response.status_code}"
+    if response.has_redirect_location:
+      message = f"a redirect to {response.headers['Location']}; correct the endpoint"
+      raise _failure("FAILED_PRECONDITION", self._endpoint, message, status)
+    code = _CODES_OF_STATUS.get(response.status_code, "UNKNOWN")
+    raise _failure(code, self._endpoint, _sentence(response), status)
+
+  async def _answered(self, method, path, kwargs):
+    if self._blocking:
+      return self._http.request(method, path, **kwargs)
+    async with asyncio.timeout(self._timeout_s):  # httpx's own ends with each byte that comes
+      return await self._http.request(method, path, **kwargs)
+
+  async def _apart(self, size, function, *arguments):
+    """`function(*arguments)`, in a thread where that would keep an event loop waiting."""
+    if self._blocking or size < _LARGE:
+      return function(*arguments)
+    async with self._thread:
+      return await asyncio.to_thread(function, *arguments)
+
+  def _outputs(self, signature, response):
+    # A function of Python's for each number lets other threads run meanwhile.
+    number = float if self._blocking else lambda text: float(text)
+    return _float_arrays(signature, response.json(parse_float=number)["outputs"])
 
   def _no_rows(self, reply, signature):
     with _reading(self._endpoint):
@@ -194,13 +257,14 @@ class GrpcChannel:
   bytes_per_number = 4
   bytes_per_byte = 1
 
-  def __init__(self, endpoint, model_name, timeout_s, blocking):
+  def __init__(self, endpoint, model_name, timeout_s, blocking, headers):
     import grpc
 
     from imae_tf.export import wire
 
     self._grpc, self._wire, self._blocking = grpc, wire, blocking
     self._endpoint, self._model_name, self._timeout_s = endpoint, model_name, timeout_s
+    self._metadata = tuple(headers.items())
     # An asynchronous one belongs to the event loop that is to come.
     self._channel = self._open() if blocking else None
 
@@ -218,6 +282,13 @@ class GrpcChannel:
     with _reading(self._endpoint):
       return self._wire.available_versions(reply)
 
+  async def version_of(self, label):
+    """As `RestChannel.version_of`."""
+    request = self._wire.metadata_request(self._model_name, label)
+    reply = await self._exchange(self._wire.GET_MODEL_METADATA, request)
+    with _reading(self._endpoint):
+      return self._wire.answering_version(reply)
+
   def close(self):
     """As `RestChannel.close`."""
     return self._channel.close() if self._channel else None
@@ -226,7 +297,13 @@ class GrpcChannel:
     if self._channel is None:
       self._channel = self._open()
     try:
-      return await awaited(self._channel.unary_unary(method)(request, timeout=self._timeout_s))
+      call = self._channel.unary_unary(method)
+      return await awaited(call(request, timeout=self._timeout_s, metadata=self._metadata))
+    except asyncio.CancelledError:
+      task = asyncio.current_task()
+      if task is None or task.cancelling():
+        raise
+      raise _failure("CANCELLED", self._endpoint, "a closed connection") from None
     except self._grpc.RpcError as error:
       code = error.code().name
       details = _late(self._timeout_s) if code == "DEADLINE_EXCEEDED" else error.details()
@@ -237,10 +314,15 @@ class GrpcChannel:
   def _open(self):
     parts = _parsed(self._endpoint)
     module = self._grpc if self._blocking else self._grpc.aio
+    options = [
+        *_GRPC_OPTIONS,
+        ("grpc.min_reconnect_backoff_ms", max(1, int(1000 * self._timeout_s))),  # to connect
+        ("grpc.enable_http_proxy", int(not _is_loopback(self._endpoint))),
+    ]
     if parts.scheme == "grpcs":
       credentials = self._grpc.ssl_channel_credentials()
-      return module.secure_channel(parts.netloc, credentials, options=_GRPC_OPTIONS)
-    return module.insecure_channel(parts.netloc, options=_GRPC_OPTIONS)
+      return module.secure_channel(parts.netloc, credentials, options=options)
+    return module.insecure_channel(parts.netloc, options=options)
 
 
 async def awaited(value):
@@ -265,14 +347,27 @@ def _reading(endpoint):
 
 
 def _parsed(endpoint):
+  if not isinstance(endpoint, str) or not endpoint.isprintable() or " " in endpoint:
+    raise _bad_endpoint(endpoint)
+  if "@" in endpoint:  # which messages would show
+    raise InputError(
+        "expected an endpoint without a user's name and password, got one with an @; send them"
+        " as headers={'Authorization': ...}."
+    )
   try:
     parts = urllib.parse.urlsplit(endpoint)
-    whole = parts.scheme in ("http", "https", "grpc", "grpcs") and parts.hostname
-    whole = whole and (parts.port or parts.scheme.startswith("http"))
+    port = parts.port
   except ValueError:  # a port or an address that is none
     raise _bad_endpoint(endpoint) from None
-  if not whole or (parts.scheme.startswith("grpc") and parts.path.strip("/")) or parts.query:
+  grpc = parts.scheme in ("grpc", "grpcs")
+  whole = parts.hostname and (grpc or parts.scheme in ("http", "https"))
+  if not whole or (grpc and parts.path.strip("/")) or parts.query or parts.fragment:
     raise _bad_endpoint(endpoint)
+  if grpc and not port:
+    raise InputError(
+        f"expected an endpoint with a port, got {endpoint!r}; add it, as in {endpoint.rstrip('/')}"
+        ":8500."
+    )
   return parts
 
 
@@ -283,6 +378,13 @@ def _bad_endpoint(endpoint):
   )
 
 
+def _is_loopback(endpoint):
+  host = _parsed(endpoint).hostname
+  with contextlib.suppress(ValueError):
+    return ipaddress.ip_address(host).is_loopback
+  return host == "localhost"
+
+
 def _version_path(version):
   if version is None:
     return ""
@@ -291,10 +393,25 @@ def _version_path(version):
   return f"/versions/{version}"
 
 
-def _json_column(value):
-  if isinstance(value, np.ndarray):
-    return value.tolist()
-  return [{"b64": base64.b64encode(content).decode()} for content in value]
+def _predict_body(signature, inputs):
+  """The JSON of a request, row by row: no other thread runs within a call of json.dumps."""
+  columns = [
+      f"{json.dumps(name)}: [{', '.join(json.dumps(_json_value(row)) for row in rows)}]"
+      for name, rows in inputs.items()
+  ]
+  return f'{{"signature_name": {json.dumps(signature)}, "inputs": {{{", ".join(columns)}}}}}'
+
+
+def _json_size(rows):
+  if isinstance(rows, np.ndarray):
+    return rows.size * RestChannel.bytes_per_number
+  return sum(map(len, rows)) * RestChannel.bytes_per_byte
+
+
+def _json_value(row):
+  if isinstance(row, np.ndarray):
+    return row.tolist()
+  return {"b64": base64.b64encode(row).decode()}
 
 
 def _float_arrays(signature, outputs):
@@ -309,7 +426,8 @@ def _float_arrays(signature, outputs):
 
 def _failure(code, endpoint, message, status=None):
   kind = _KINDS.get(code, ClientError)
-  return kind(_EXPECTED[kind].format(endpoint, status or code, message.rstrip(".")), code)
+  expected = _EXPECTED.get(code) or _EXPECTED[kind]
+  return kind(expected.format(endpoint, status or code, message.rstrip(".")), code)
 
 
 def _late(timeout_s):

@@ -11,6 +11,8 @@ again. Importing this needs neither TensorFlow nor Keras.
 """
 
 import asyncio
+from collections.abc import Iterable
+from collections.abc import Mapping
 import math
 import pathlib
 import random
@@ -20,6 +22,7 @@ import numpy as np
 
 from imae_tf.errors import InputError
 from imae_tf.export import channels
+from imae_tf.export import client_input
 from imae_tf.export.channels import ClientError
 from imae_tf.export.channels import DeadlineError
 from imae_tf.export.channels import NotFoundError
@@ -46,34 +49,50 @@ class AsyncClient:
   Args:
     endpoint: `http://host:port`, `https://...`, `grpc://host:port` or `grpcs://...`.
     model_name: as the server calls it.
-    version: an integer, or a label of the server's configuration; None for the newest one.
-    timeout_s: seconds to wait for the answer to one request.
-    retries: how often a request is repeated while the server is down or busy.
+    version: an integer, or a label of the server's configuration, always a str; None for the
+      newest one.
+    timeout_s: seconds for one request and its answer, of which over REST at most 5 for the
+      connection. In a `Client` over REST they start again with each byte that comes.
+    retries: how often a request is repeated while the server is down or busy. Before each is a
+      pause, the first of 0.1 s at most, each twice as long as the last, up to 5 s: 8 of them
+      are 8 to 16 seconds.
     chunk_size: rows per request, at most; large images make it fewer. No more than the
       server's max_batch_size, unless it splits large batches.
     concurrency: requests in flight, at most.
+    headers: {name: value} that goes with each request, as HTTP headers or gRPC metadata, such
+      as {"Authorization": "Bearer ..."} for a proxy before the server.
 
   Raises:
-    InputError: an argument is wrong.
+    InputError: an argument is wrong, or what the environment says of proxies and certificates.
     ImaeError: the extra `serving` is not installed.
   """
 
   _blocking = False
 
   def __init__(
-      self, endpoint, model_name="imae", version=None, *, timeout_s=30.0, retries=5,
-      chunk_size=64, concurrency=8,
+      self,
+      endpoint: str,
+      model_name: str = "imae",
+      version: int | str | None = None,
+      *,
+      timeout_s: float = 30.0,
+      retries: int = 8,
+      chunk_size: int = 64,
+      concurrency: int = 8,
+      headers: Mapping[str, str] | None = None,
   ):
-    _check_number("timeout_s", timeout_s, "more than 0", timeout_s > 0)
-    _check_number("retries", retries, "0 or more", retries >= 0)
-    _check_number("chunk_size", chunk_size, "1 or more", chunk_size >= 1)
-    _check_number("concurrency", concurrency, "1 or more", concurrency >= 1)
-    self.endpoint, self.model_name, self.version = endpoint, model_name, version
-    self._channel = channels.open_channel(endpoint, model_name, timeout_s, self._blocking)
-    self._retries, self._chunk_size = retries, chunk_size
-    self._gate = asyncio.Semaphore(concurrency)
+    self.endpoint = endpoint.strip() if isinstance(endpoint, str) else endpoint
+    self.model_name, self.version = client_input.name(model_name), client_input.version(version)
+    self._retries = client_input.integer("retries", retries, 0)
+    self._chunk_size = client_input.integer("chunk_size", chunk_size, 1)
+    self._gate = asyncio.Semaphore(client_input.integer("concurrency", concurrency, 1))
+    self._closed = False
+    self._channel = channels.open_channel(
+        self.endpoint, self.model_name, client_input.seconds(timeout_s), self._blocking,
+        client_input.headers(headers),
+    )
 
-  async def encode(self, images):
+  async def encode(self, images: np.ndarray) -> dict[str, np.ndarray]:
     """The codes of images.
 
     Args:
@@ -87,36 +106,29 @@ class AsyncClient:
       InputError: no images.
       ClientError: one of its kinds says what failed.
     """
-    return await self._predict("encode", {"x": _pixels(images)})
+    return await self._predict("encode", {"x": client_input.images(images)})
 
-  async def encode_files(self, paths):
+  async def encode_files(
+      self, paths: Iterable[str | pathlib.Path | bytes]
+  ) -> dict[str, np.ndarray]:
     """The codes of PNG or JPEG files of the model's size, which the server decodes.
 
     Args:
-      paths: of the files, in the order of the codes.
+      paths: of the files, in the order of the codes; or bytes, the contents of a file.
 
     Returns:
       As `encode`.
 
     Raises:
       InputError: a file cannot be read.
-      ClientError: one of its kinds; a `RefusedError` names the first file that was refused.
+      ClientError: one of its kinds; a `RefusedError` names a file that was refused, by its
+        path or its index.
     """
-    paths = [pathlib.Path(path).expanduser() for path in paths]
-    try:
-      return await self._predict("encode_image_bytes", {"image_bytes": paths})
-    except RefusedError as error:
-      if error.code != "INVALID_ARGUMENT" or not paths:
-        raise
-      if len(paths) == 1:
-        raise RefusedError(f"{paths[0]}: {error}", error.code) from error
-      for path in paths:  # the server does not say which one
-        await self.encode_files([path])
-      raise
+    return await self._predict("encode_image_bytes", {"image_bytes": client_input.files(paths)})
 
-  async def decode(self, y, z):
+  async def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Images [N, H, W, C] in [0, 1] of probabilities y [N, K2] and codes z [N, K1]."""
-    y, z = _rows("y", y), _rows("z", z)
+    y, z = client_input.rows("y", y), client_input.rows("z", z)
     if len(y) != len(z):
       raise InputError(
           f"expected as many rows of y as of z, got {len(y)} and {len(z)}; send the y and z of"
@@ -124,11 +136,11 @@ class AsyncClient:
       )
     return (await self._predict("decode", {"y": y, "z": z}))["x"]
 
-  async def reconstruct(self, images):
+  async def reconstruct(self, images: np.ndarray) -> np.ndarray:
     """Images, as in `encode`, through the model: [N, H, W, C] in [0, 1]."""
-    return (await self._predict("reconstruct", {"x": _pixels(images)}))["x"]
+    return (await self._predict("reconstruct", {"x": client_input.images(images)}))["x"]
 
-  async def served_version(self):
+  async def served_version(self) -> int:
     """The newest version that answers.
 
     Raises:
@@ -137,8 +149,9 @@ class AsyncClient:
     """
     return await self._repeated(self._newest)
 
-  async def aclose(self):
+  async def aclose(self) -> None:
     """Closes the connections."""
+    self._closed = True
     await channels.awaited(self._channel.close())
 
   async def __aenter__(self):
@@ -148,26 +161,49 @@ class AsyncClient:
     await self.aclose()
 
   async def _predict(self, signature, inputs):
-    chunks = self._chunks(inputs)
+    try:
+      return await self._in_chunks(signature, inputs)
+    except RefusedError as error:
+      digits = isinstance(self.version, str) and self.version.isdecimal()
+      if not digits or "label" not in str(error):
+        raise
+      message = f"{error}; a str is a label: give version as the integer {self.version}."
+      raise RefusedError(message, error.code) from error
+
+  async def _in_chunks(self, signature, inputs):
+    chunks = await self._chunks(inputs)
     if len(chunks) == 1:
       return await self._ask(signature, chunks[0], self.version)
     for move in range(_MOVES):
-      version = await self.served_version() if self.version is None else self.version
+      version = await self._pinned()
       try:
         parts = await self._all([
             lambda chunk=chunk: self._ask(signature, chunk, version) for chunk in chunks
         ])
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
       except NotFoundError:
-        if self.version is not None or move == _MOVES - 1:
+        if self.version == version or move == _MOVES - 1:
           raise  # else a newer version has taken its place: all rows go to that one
 
+  async def _pinned(self):
+    """The version, an integer, for all chunks of a call, in whose middle a label may move."""
+    if self.version is None:
+      return await self.served_version()
+    if isinstance(self.version, int):
+      return self.version
+    return await self._repeated(lambda: self._channel.version_of(self.version))
+
   async def _ask(self, signature, chunk, version):
-    async def request():  # files are read when it is their turn
-      inputs = {name: _loaded(value) for name, value in chunk.items()}
+    async def request():  # rows are read and converted when it is their turn
+      inputs = {name: await self._loaded(value) for name, value in chunk.items()}
       return await self._channel.predict(signature, inputs, version)
 
-    outputs = await self._repeated(request)
+    try:
+      outputs = await self._repeated(request)
+    except RefusedError as error:
+      if signature == "encode_image_bytes" and error.code == "INVALID_ARGUMENT":
+        await self._blame(chunk["image_bytes"], version, error)
+      raise
     n = len(next(iter(chunk.values())))
     wrong = {name: list(a.shape) for name, a in outputs.items() if a.ndim < 2 or len(a) != n}
     if wrong:
@@ -178,17 +214,33 @@ class AsyncClient:
       )
     return outputs
 
+  async def _blame(self, files, version, error):
+    """Raises the refusal of one of the files; the server does not say which one it was."""
+    if len(files) == 1:
+      raise RefusedError(f"{files[0].name}: {error}", error.code) from error
+    for file in files:
+      await self._ask("encode_image_bytes", {"image_bytes": [file]}, version)
+
   async def _repeated(self, request):
     """The result of `request()`, awaited; repeated while there is no server, or no room."""
     for attempt in range(self._retries + 1):
       try:
-        return await self._gated(request)
+        return await self._while_open(request)
       except UnavailableError:
         if attempt == self._retries:
           raise
       # Of random length, lest many clients return in step to a server that comes back.
-      longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+      longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempt, 99))
       await self._pause(random.uniform(longest / 2, longest))
+
+  async def _while_open(self, request):
+    if not self._closed:
+      try:
+        return await self._gated(request)
+      except Exception:
+        if not self._closed:
+          raise
+    raise InputError("expected an open client, got one that was closed; make another one.")
 
   async def _newest(self):
     versions = await self._channel.available_versions()
@@ -200,20 +252,33 @@ class AsyncClient:
       )
     return max(versions)
 
-  def _chunks(self, inputs):
+  async def _chunks(self, inputs):
     """[{name: some rows}], in order; one of no rows if there are none."""
     rows = len(next(iter(inputs.values())))
-    size = min(self._chunk_size, max(1, int(_CHUNK_BYTES / self._row_bytes(inputs))))
+    size = min(self._chunk_size, max(1, int(_CHUNK_BYTES / await self._row_bytes(inputs))))
     starts = range(0, max(rows, 1), size)
     return [{name: v[start : start + size] for name, v in inputs.items()} for start in starts]
 
-  def _row_bytes(self, inputs):
+  async def _row_bytes(self, inputs):
     """Bytes that a row takes in a request, at most."""
     if "image_bytes" in inputs:
-      sizes = [_read(path, _size) for path in inputs["image_bytes"]]
+      sizes = await self._of_files(client_input.size, inputs["image_bytes"])
       return max([1, *sizes]) * self._channel.bytes_per_byte
     numbers = sum(math.prod(value.shape[1:]) for value in inputs.values())
     return max(1, numbers) * self._channel.bytes_per_number
+
+  async def _loaded(self, value):
+    """Rows to send: float32, or the bytes of files."""
+    if isinstance(value, np.ndarray):
+      return client_input.float32(value)
+    return await self._of_files(client_input.content, value)
+
+  async def _of_files(self, function, files):
+    """[function(file)], in a thread where the disk would keep an event loop waiting."""
+    waits = not self._blocking and any(isinstance(f.source, pathlib.Path) for f in files)
+    if waits:
+      return await asyncio.to_thread(lambda: list(map(function, files)))
+    return list(map(function, files))
 
   async def _gated(self, request):
     async with self._gate:
@@ -254,35 +319,44 @@ class Client:
   """
 
   def __init__(
-      self, endpoint, model_name="imae", version=None, *, timeout_s=30.0, retries=5,
-      chunk_size=64,
+      self,
+      endpoint: str,
+      model_name: str = "imae",
+      version: int | str | None = None,
+      *,
+      timeout_s: float = 30.0,
+      retries: int = 8,
+      chunk_size: int = 64,
+      headers: Mapping[str, str] | None = None,
   ):
     self._client = _BlockingClient(
         endpoint, model_name, version, timeout_s=timeout_s, retries=retries,
-        chunk_size=chunk_size,
+        chunk_size=chunk_size, headers=headers,
     )
+    self.endpoint, self.model_name = self._client.endpoint, self._client.model_name
+    self.version = self._client.version
 
-  def encode(self, images):
+  def encode(self, images: np.ndarray) -> dict[str, np.ndarray]:
     """See `AsyncClient.encode`."""
     return _ended(self._client.encode(images))
 
-  def encode_files(self, paths):
+  def encode_files(self, paths: Iterable[str | pathlib.Path | bytes]) -> dict[str, np.ndarray]:
     """See `AsyncClient.encode_files`."""
     return _ended(self._client.encode_files(paths))
 
-  def decode(self, y, z):
+  def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """See `AsyncClient.decode`."""
     return _ended(self._client.decode(y, z))
 
-  def reconstruct(self, images):
+  def reconstruct(self, images: np.ndarray) -> np.ndarray:
     """See `AsyncClient.reconstruct`."""
     return _ended(self._client.reconstruct(images))
 
-  def served_version(self):
+  def served_version(self) -> int:
     """See `AsyncClient.served_version`."""
     return _ended(self._client.served_version())
 
-  def close(self):
+  def close(self) -> None:
     """Closes the connections."""
     _ended(self._client.aclose())
 
@@ -300,69 +374,3 @@ def _ended(coroutine):
   except StopIteration as done:
     return done.value
   raise AssertionError("a blocking client waits for an event loop")
-
-
-def _pixels(images):
-  """Images as float32 [N, H, W, C] in [0, 1]."""
-  images = np.asarray(images)
-  if images.ndim != 4:
-    raise InputError(
-        f"expected images of shape [N, height, width, channels], got {list(images.shape)};"
-        " reshape them, for example with images[..., np.newaxis]."
-    )
-  if images.dtype == np.uint8:
-    return images.astype(np.float32) / 255
-  if not np.issubdtype(images.dtype, np.floating):
-    raise InputError(
-        f"expected images of uint8, or of floats in [0, 1], got {images.dtype}; convert them,"
-        " for example with images.astype('uint8')."
-    )
-  if images.size and not (images.min() >= 0 and images.max() <= 1):  # false for NaN, too
-    raise InputError(
-        f"expected float pixels in [0, 1], got values from {images.min():g} to"
-        f" {images.max():g}; rescale them, for example with images / 255."
-    )
-  return images.astype(np.float32)
-
-
-def _rows(name, value):
-  """A matrix of finite numbers as float32."""
-  try:
-    value = np.asarray(value, np.float32)
-  except (ValueError, TypeError):
-    value = np.full([1], np.nan)
-  if value.ndim != 2 or not np.isfinite(value).all():
-    raise InputError(
-        f"expected {name} as a matrix of finite numbers, a row for each image, got"
-        f" {_shown(value)}; send the y and z of encode."
-    )
-  return value
-
-
-def _shown(value):
-  return f"the shape {list(value.shape)}" if np.isfinite(value).all() else "other things"
-
-
-def _loaded(value):
-  """Rows to send: the array itself, or the bytes of the files."""
-  if isinstance(value, np.ndarray):
-    return value
-  return [_read(path, pathlib.Path.read_bytes) for path in value]
-
-
-def _size(path):
-  return path.stat().st_size
-
-
-def _read(path, function):
-  try:
-    return function(path)
-  except OSError as error:
-    raise InputError(
-        f"expected an image file at {path}, got: {error.strerror}; correct the path."
-    ) from error
-
-
-def _check_number(name, value, expected, holds):
-  if not holds:
-    raise InputError(f"expected {name} as {expected}, got {value}; correct it.")

@@ -27,7 +27,8 @@ _ENDPOINT = flags.DEFINE_string(
     "endpoint",
     None,
     "Instead of --saved_model: a server, http://HOST:8501 or grpc://HOST:8500. It decodes the"
-    " files of a folder, which must be PNG or JPEG.",
+    " files of a folder, which must be PNG or JPEG, and makes colours grey for a model of grey"
+    " images; --saved_model refuses such files.",
 )
 _MODEL_NAME = flags.DEFINE_string("model_name", "imae", "As the server calls the model.")
 _INPUT = flags.DEFINE_string(
@@ -47,10 +48,11 @@ _BATCH_SIZE = flags.DEFINE_integer(
 
 def main():
   codes.check_output(_OUTPUT.value)
-  if (_SAVED_MODEL.value is None) == (_ENDPOINT.value is None):
-    given = "neither" if _ENDPOINT.value is None else "both"
+  endpoint = _ENDPOINT.value
+  if (_SAVED_MODEL.value is None) == (endpoint is None):
+    given = "neither" if endpoint is None else "both"
     raise InputError(f"expected either --saved_model or --endpoint, got {given}; give one.")
-  n, name = _encode_here() if _ENDPOINT.value is None else _encode_there()
+  n, name = _encode_here() if endpoint is None else _encode_there(endpoint)
   print(f"Wrote the codes of {n} images, encoded by {name}, to {_OUTPUT.value}.")
 
 
@@ -65,12 +67,12 @@ def _encode_here():
   return n, path
 
 
-def _encode_there():
+def _encode_there(endpoint):
   """The same by a server; TensorFlow is imported only for data sets."""
   from imae_tf.export import client as clients
 
-  where = _ENDPOINT.value, _MODEL_NAME.value
-  with clients.Client(*where) as client:
+  where = endpoint, _MODEL_NAME.value
+  with clients.Client(*where, retries=2) as client:  # a mistyped one is told at once
     version = client.served_version()
   with clients.Client(*where, version) as client:  # all batches by one version
     if _INPUT.value.endswith(".npy"):
@@ -81,7 +83,7 @@ def _encode_there():
       program.import_tensorflow()
       encode, (n, batches) = client.encode, _batches()
     codes.write(_OUTPUT.value, codes.encode_batches(encode, batches, n))
-  return n, f"version {version} of {_MODEL_NAME.value} at {_ENDPOINT.value}"
+  return n, f"version {version} of {_MODEL_NAME.value} at {endpoint}"
 
 
 def _batches():

@@ -72,7 +72,7 @@ def main():
     version = publish.rollback(_BASE.value, _ROLLBACK.value, _KEEP.value)
     print(f"Published {version}, a copy of version {_ROLLBACK.value} that gives the same codes.")
     return
-  version = _publish_run(pathlib.Path(_WORKDIR.value).expanduser())
+  version = _publish_run(pathlib.Path(_WORKDIR.value or "").expanduser())
   print(f"Published {version}, checked against the model. Its signatures:")
   with contextlib.suppress(OSError):  # another exporter's --keep may have removed it since
     for name, signature in tf.saved_model.load(str(version)).signatures.items():

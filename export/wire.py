@@ -1,8 +1,8 @@
 """The messages of TF Serving's gRPC API that the client sends and reads.
 
 The published classes come with tensorflow-serving-api, which imports TensorFlow. The few fields
-used are described here, with the numbers of `tensor.proto`, `model.proto`, `predict.proto` and
-`get_model_status.proto`; a reader of protobuf skips the other ones.
+used are described here, with the numbers of `tensor.proto`, `model.proto`, `predict.proto`,
+`get_model_status.proto` and `get_model_metadata.proto`; a reader of protobuf skips the other ones.
 """
 
 import functools
@@ -13,6 +13,7 @@ from google.protobuf import message
 from imae_tf.export import messages
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 AVAILABLE = 30  # the state of a version that answers
@@ -43,6 +44,10 @@ _FIELDS = {
     "GetModelStatusRequest": {"model_spec": (1, "ModelSpec")},
     "ModelVersionStatus": {"version": (1, "int64"), "state": (2, "int32")},
     "GetModelStatusResponse": {"model_version_status": (1, "repeated ModelVersionStatus")},
+    "GetModelMetadataRequest": {
+        "model_spec": (1, "ModelSpec"), "metadata_field": (2, "repeated string")
+    },
+    "GetModelMetadataResponse": {"model_spec": (1, "ModelSpec")},
 }
 
 
@@ -83,6 +88,26 @@ def available_versions(serialized):
   """
   statuses = _parse("GetModelStatusResponse", serialized).model_version_status
   return [status.version for status in statuses if status.state == AVAILABLE]
+
+
+def metadata_request(model_name, version):
+  """A serialized GetModelMetadataRequest; the arguments are as in `predict_request`."""
+  spec = _model_spec(model_name, version)
+  fields = ["signature_def"]  # the only one there is, and a server wants one
+  request = _make("GetModelMetadataRequest", model_spec=spec, metadata_field=fields)
+  return request.SerializeToString()
+
+
+def answering_version(serialized):
+  """The version, an integer, that a serialized GetModelMetadataResponse speaks of.
+
+  Raises:
+    ValueError: it is damaged, or does not say so.
+  """
+  spec = _parse("GetModelMetadataResponse", serialized).model_spec
+  if not spec.HasField("version"):
+    raise ValueError("no version")
+  return spec.version.value
 
 
 def _model_spec(name, version=None, **fields):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2
@@ -100,7 +101,9 @@ def test_a_shape_that_does_not_fit_is_refused():
     wire.predict_outputs(response.SerializeToString())
 
 
-@pytest.mark.parametrize("function", [wire.predict_outputs, wire.available_versions])
+@pytest.mark.parametrize(
+    "function", [wire.predict_outputs, wire.available_versions, wire.answering_version]
+)
 def test_damaged_replies(function):
   with pytest.raises(ValueError, match="no .*Response"):
     function(b"\xff\xff\xff")
@@ -118,9 +121,29 @@ def test_status():
   assert wire.available_versions(response.SerializeToString()) == [10]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_metadata(version):
+  expected = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+  expected.model_spec.CopyFrom(published_request(version, "", {}).model_spec)
+  assert wire.metadata_request("imae", version) == expected.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("version", [0, 7, 2**40])
+def test_version_of_metadata(version):
+  response = get_model_metadata_pb2.GetModelMetadataResponse()
+  response.model_spec.name = "imae"
+  response.model_spec.version.value = version
+  response.metadata["signature_def"].Pack(get_model_metadata_pb2.SignatureDefMap())
+  assert wire.answering_version(response.SerializeToString()) == version
+  response.model_spec.ClearField("version")
+  with pytest.raises(ValueError, match="no version"):
+    wire.answering_version(response.SerializeToString())
+
+
 def test_names_of_the_methods():
   for path, module in (
-      (wire.PREDICT, prediction_service_pb2), (wire.GET_MODEL_STATUS, model_service_pb2)
+      (wire.PREDICT, prediction_service_pb2), (wire.GET_MODEL_METADATA, prediction_service_pb2),
+      (wire.GET_MODEL_STATUS, model_service_pb2),
   ):
     _, service, method = path.split("/")
     found = module.DESCRIPTOR.services_by_name[service.rpartition(".")[2]]
