@@ -160,7 +160,7 @@ class _Handler:
     if not isinstance(request.document.get("examples"), list):
       raise ServingError(
           "INVALID_ARGUMENT",
-          "When method is classify, key 'examples' is expected and was not found, or no list",
+          f"When method is {method}, key 'examples' is expected to be a list/array",
       )
     self._server.metadata(self._server.resolve(*named))
     raise ServingError(

@@ -184,6 +184,7 @@ def test_a_second_training_aligned_to_the_first(trainings, tmp_path):
   record = json.loads((base / "3" / savedmodel.DESCRIPTION).read_text())["alignment"]
   found = record["agreement"]["test"]
   assert (found["n"], found["aligned"], found["best"]) == (360, same, best)
+  print(result.stdout.splitlines()[0])
   printed = re.search(r"agree on (\S+) of 360 test images .* of them: (\d\.\d+)", result.stdout)
   assert printed.groups() == (f"{same:.3f}", f"{best:.3f}")
   # On the images that decided, no permutation is better; on others one may be, by a little.
