@@ -11,15 +11,19 @@ from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 
 
+@pytest.fixture(autouse=True)
+def no_flags_but_ours(monkeypatch):
+  monkeypatch.setattr(program, "_show_in_help", lambda module: None)
+  # Of programs that other tests have imported, whose required flags nobody gives here.
+  monkeypatch.setattr(flags.FlagValues, "validate_all_flags", lambda self: None)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
   """A function that runs a program whose main raises; returns (status, stderr)."""
 
   def start(error=None, arguments=()):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/imae-test", *arguments])
-    monkeypatch.setattr(program, "_show_in_help", lambda module: None)
-    # Of programs that other tests have imported, whose required flags nobody gives here.
-    monkeypatch.setattr(flags.FlagValues, "validate_all_flags", lambda self: None)
 
     def main():
       if error:
@@ -85,7 +89,6 @@ def test_an_interrupt_says_how_to_go_on(run):
 )
 def test_bugs_keep_their_traceback(monkeypatch, error):
   monkeypatch.setattr(sys, "argv", ["imae-test"])
-  monkeypatch.setattr(program, "_show_in_help", lambda module: None)
 
   def main():
     raise error
