@@ -12,7 +12,7 @@ VERSION = re.search(
 
 # What imae-serve and the client need beyond TensorFlow.
 SERVING = [
-    "grpcio>=1.85,<2",
+    "grpcio>=1.85,<2",  # 1.70 inflates a compressed message whole before it refuses it
     "httpx>=0.28,<1",
     "starlette>=1.0,<2",
     "tensorflow-serving-api>=2.19,<2.22",

@@ -7,6 +7,7 @@ while the workers were busy go as one batch. Nothing here knows what a model or 
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import threading
 import time
 import typing
@@ -107,7 +108,7 @@ class Batcher:
       queue.rows += rows
       self._waiting += 1
       self._condition.notify()
-    future.add_done_callback(lambda done: done.cancelled() and self._forget(kind, request))
+    future.add_done_callback(functools.partial(self._forget, kind))
     return future
 
   def close(self, grace):
@@ -125,11 +126,14 @@ class Batcher:
       if request.future.set_running_or_notify_cancel():
         request.future.set_exception(closing())
 
-  def _forget(self, kind, request):
+  def _forget(self, kind, future):
     """Gives the place of a request that was cancelled while it waited to others."""
+    # Not told of the request: its future would keep it, and its inputs, in a circle.
+    if not future.cancelled():
+      return
     with self._condition:
       queue = self._queues.get(kind, ())
-      if request in queue:
+      for request in [request for request in queue if request.future is future]:
         queue.remove(request)
         queue.rows -= request.rows
         self._waiting -= 1

@@ -129,9 +129,10 @@ class RestChannel:
   def __init__(self, endpoint, model_name, timeout_s, blocking, headers):
     import httpx
 
-    self._errors, self._blocking = httpx, blocking
+    self._httpx, self._blocking = httpx, blocking
     self._endpoint, self._timeout_s = endpoint, timeout_s
-    self._thread = asyncio.Semaphore(1)  # an event loop would have to wait for its turn among many
+    # Threads that make or read JSON leave an event loop one turn in as many as they are.
+    self._one_at_a_time = asyncio.Semaphore(1)
     self._path = f"/v1/models/{urllib.parse.quote(model_name, safe='')}"
     try:
       httpx.URL(endpoint)
@@ -184,13 +185,13 @@ class RestChannel:
     return self._http.close() if self._blocking else self._http.aclose()
 
   def _open(self, headers):
-    kind = self._errors.Client if self._blocking else self._errors.AsyncClient
+    kind = self._httpx.Client if self._blocking else self._httpx.AsyncClient
     return kind(
         base_url=self._endpoint,
         headers=headers,
-        timeout=self._errors.Timeout(self._timeout_s, connect=min(self._timeout_s, _CONNECT_S)),
+        timeout=self._httpx.Timeout(self._timeout_s, connect=min(self._timeout_s / 2, _CONNECT_S)),
         trust_env=not _is_loopback(self._endpoint),  # its proxies
-        verify=self._errors.create_ssl_context(),  # by the environment's certificates, always
+        verify=self._httpx.create_ssl_context(),  # by the environment's certificates, always
     )
 
   async def _json(self, method, path):
@@ -201,13 +202,13 @@ class RestChannel:
   async def _exchange(self, method, path, **kwargs):
     try:
       response = await self._answered(method, path, kwargs)
-    except (self._errors.ConnectTimeout, self._errors.PoolTimeout) as error:
+    except (self._httpx.ConnectTimeout, self._httpx.PoolTimeout) as error:
       raise _failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
-    except (self._errors.TimeoutException, TimeoutError) as error:
+    except (self._httpx.TimeoutException, TimeoutError) as error:
       raise _failure("DEADLINE_EXCEEDED", self._endpoint, _late(self._timeout_s)) from error
-    except self._errors.TransportError as error:
+    except self._httpx.TransportError as error:
       raise _failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
-    except self._errors.RequestError as error:  # such as a body that is not the gzip it claims
+    except self._httpx.RequestError as error:  # such as a body that is not the gzip it claims
       raise _failure("INTERNAL", self._endpoint, first_line(error)) from error
     if response.is_success:
       return response
@@ -228,7 +229,7 @@ class RestChannel:
     """`function(*arguments)`, in a thread where that would keep an event loop waiting."""
     if self._blocking or size < _LARGE:
       return function(*arguments)
-    async with self._thread:
+    async with self._one_at_a_time:
       return await asyncio.to_thread(function, *arguments)
 
   def _outputs(self, signature, response):
@@ -337,7 +338,9 @@ def _reading(endpoint):
     yield
   except ClientError:
     raise
-  except (ValueError, TypeError, LookupError, AttributeError) as error:
+  except (
+      ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError
+  ) as error:
     raise ReplyError(
         "expected the answer of an IMAE model behind TF Serving's protocol from"
         f" {endpoint}, got another one ({type(error).__name__}: {first_line(error)}); check"
@@ -438,5 +441,5 @@ def _sentence(response):
   """What the body of a refusal says; proxies answer with other things than TF Serving."""
   try:
     return first_line(response.json()["error"])
-  except (ValueError, TypeError, LookupError):
+  except (ValueError, TypeError, LookupError, RecursionError):
     return first_line(response.text) if response.text.strip() else response.reason_phrase

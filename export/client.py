@@ -51,8 +51,9 @@ class AsyncClient:
     model_name: as the server calls it.
     version: an integer, or a label of the server's configuration, always a str; None for the
       newest one.
-    timeout_s: seconds for one request and its answer, of which over REST at most 5 for the
-      connection. In a `Client` over REST they start again with each byte that comes.
+    timeout_s: seconds for one request and its answer, of which over REST at most half, and at
+      most 5, for the connection. In a `Client` over REST they start again with each byte that
+      comes.
     retries: how often a request is repeated while the server is down or busy. Before each is a
       pause, the first of 0.1 s at most, each twice as long as the last, up to 5 s: 8 of them
       are 8 to 16 seconds.

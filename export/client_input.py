@@ -71,7 +71,7 @@ def rows(name, value):
   """A matrix of finite numbers as float32."""
   try:
     value = np.asarray(value, np.float32)
-  except (ValueError, TypeError):
+  except (ValueError, TypeError, OverflowError):
     value = np.full([1], np.nan)
   if value.ndim != 2 or not np.isfinite(value).all():
     raise InputError(

@@ -270,6 +270,8 @@ def _is_base64(value):
 
 def _rows(array):
   """The rows of an array as what JSON has, made one by one."""
+  if not array.ndim:
+    raise _invalid("expected outputs with a row for each input, got a single value; use gRPC.")
   leaf = {"O": _base64, "f": _nine_digits}.get(array.dtype.char, lambda value: value)
   return (_mapped(leaf, array[i : i + 1].tolist()[0]) for i in range(len(array)))
 
@@ -285,7 +287,7 @@ def _base64(content):
 
 
 def _nine_digits(number):
-  """A float32 without the digits that it gets as a double and that say nothing."""
+  """A float32 with the nine digits that give it back, of the seventeen that a double has."""
   return float(f"{number:.9g}")
 
 

@@ -46,7 +46,7 @@ def routes(server):
       return _error(503, error.message)
     except InputError as error:
       return _error(404, str(error))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
       return _error(404, f"expected {descriptions.PATH} in the served version, got {error!r};"
                     " export the model with imae-export.")
 

@@ -15,6 +15,7 @@ import pathlib
 import platform
 import shutil
 import tempfile
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +29,7 @@ from imae_tf.export import versions
 from imae_tf.export import warmup
 
 _CHECKED_IMAGES = 8
+_LOCK_S = 10.0  # others need milliseconds; who holds it for longer has called us under it
 _TOLERANCE = 1e-5
 # Graphs of half precision are rounded elsewhere than their layers called one by one; so are
 # matrix products on a GPU, which may be of half precision whatever their type.
@@ -291,11 +293,23 @@ def _alone(base):
   """Keeps other exporters from taking or removing versions; without locks nothing does."""
   descriptor = os.open(base, os.O_RDONLY)
   try:
-    with contextlib.suppress(OSError):
-      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    until = time.monotonic() + _LOCK_S
+    while not _locked(descriptor) and time.monotonic() < until:
+      time.sleep(0.01)
     yield
   finally:
     os.close(descriptor)
+
+
+def _locked(descriptor):
+  """Whether nobody else has the lock any more, or there are none here."""
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except OSError:
+    pass
+  return True
 
 
 def _rename_to_next(path, base):

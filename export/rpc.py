@@ -82,7 +82,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     name = request.model_spec.signature_name or serving.DEFAULT_SIGNATURE
     if name not in signatures:
       raise serving.no_signature(name)
-    wanted = _asked_for(request.output_filter, signatures[name].outputs)
+    _asked_for(request.output_filter, signatures[name].outputs)  # before anything is run
     inputs = self._inputs(request.inputs, signatures[name].inputs)
     version, outputs = await self._server.answer(
         name, inputs, asked, context.time_remaining()
@@ -91,7 +91,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     response.model_spec.name = request.model_spec.name
     response.model_spec.version.value = version
     response.model_spec.signature_name = name
-    for key in wanted:
+    for key in _asked_for(request.output_filter, outputs):
       response.outputs[key].CopyFrom(_tensor(outputs[key]))
     return response
 

@@ -218,8 +218,7 @@ def _checked_file(content, size):
 
   Some kilobytes can claim, and decode to, gigabytes: nothing is decoded before.
   """
-  # Zeros after it, for a short string has no byte 24 to look at.
-  header = tf.strings.substr(tf.strings.join([content, b"\0" * 24]), 0, 24)
+  header = tf.strings.substr(content, 0, 24)
   is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG) & (
       tf.strings.length(content) >= 24
   )

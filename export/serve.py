@@ -3,7 +3,8 @@
 A stand-in for TF Serving on a laptop and in tests, with the same REST and gRPC APIs and
 without its tuning, and a page at the REST address for people. It serves the newest version
 of --base, takes over a newer one without dropping a request, and ends on SIGTERM or Ctrl-C
-once every request that has come is answered.
+once every request that has come is answered, or after 20 seconds; a second signal ends it at
+once.
 
 Example:
   imae-serve --base=models/digits
@@ -15,6 +16,7 @@ import contextlib
 import gc
 import importlib.util
 import ipaddress
+import math
 import os
 import signal
 import socket
@@ -31,9 +33,11 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def _define_number(name, default, what, lower, upper):
-  flags.DEFINE_float(name, default, what, lower, upper)
-  flags.register_validator(name, lambda value: value == value, "expected a number, got nan.")
-  return flags.FLAGS[name]
+  number = flags.DEFINE_float(name, default, what, lower, upper)
+  flags.register_validator(
+      number, lambda value: not math.isnan(value), "expected a number, got nan."
+  )
+  return number
 
 
 _BASE = flags.DEFINE_string("base", None, "Folder of the versions 1, 2, ...", required=True)
@@ -122,7 +126,7 @@ async def _serve(server):
   )
   listener = rpc.grpc_server(server, max_request_bytes=max_bytes)
   config = uvicorn.Config(
-      application, lifespan="off", ws="none", log_level="critical",
+      application, lifespan="off", ws="none", log_level="error",
       timeout_graceful_shutdown=int(_GRACE_S),
   )
   stop, hurry = asyncio.Event(), asyncio.Event()
@@ -160,6 +164,8 @@ async def _serve(server):
     ending = asyncio.gather(serving_http, listener.stop(_GRACE_S))
     await _first(ending, hurry.wait())
     http.force_exit = True
+    for connection in list(http.server_state.connections):
+      connection.transport.abort()  # else Python 3.12 and later wait for their clients
     await asyncio.gather(ending, listener.stop(0))
 
 

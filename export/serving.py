@@ -8,7 +8,6 @@ that serves, takes over in an instant, and the old one is unloaded after its las
 import asyncio
 import logging
 import os
-import pathlib
 import re
 import threading
 import time
@@ -67,7 +66,7 @@ class Server:
       workers=None,
   ):
     self.model_name = model_name
-    self._base = pathlib.Path(base).expanduser()
+    self._base = versions.base_folder(base)
     self._limit = version_limit
     self._max_rows = max_rows
     self._lock = threading.Lock()
@@ -186,9 +185,8 @@ class Server:
     asked = sorted(states, reverse=True) if version is None else {version} & set(states)
     if not asked:
       what = "any versions" if version is None else f"version {version}"
-      raise ServingError(
-          "NOT_FOUND", f"Could not find {what} of model {model_name or self.model_name}"
-      )
+      name = self.model_name if model_name is None else model_name
+      raise ServingError("NOT_FOUND", f"Could not find {what} of model {name}")
     return [(number, *states[number]) for number in asked]
 
   def path(self, version=None):
@@ -209,6 +207,8 @@ class Server:
     folder is empty or cannot be read.
     """
     with self._refreshing:
+      if self._closing.is_set():
+        return
       found, before = {}, self._unreadable
       try:
         found, self._unreadable = versions.versions(self._base), ""
@@ -226,10 +226,14 @@ class Server:
         self._retire(set(self._served) - set(kept))
 
   def close(self, grace=30.0):
-    """Refuses new requests, answers those that wait, for `grace` seconds, and unloads."""
+    """Refuses new requests, answers those that wait, for `grace` seconds, and unloads.
+
+    A version that is being loaded then is left to itself.
+    """
+    until = time.monotonic() + grace
     self._closing.set()
     self._batcher.close(grace)
-    if self._refreshing.acquire(timeout=grace):  # not while a version is being loaded
+    if self._refreshing.acquire(timeout=max(0.0, until - time.monotonic())):
       try:
         self._retire(set(self._served))
       finally:
@@ -264,8 +268,11 @@ class Server:
     except Exception as error:  # a damaged file makes TensorFlow raise many types
       self._failed[number] = looks, time.monotonic() + _RETRY_S
       self._set_state(number, "END", _code(error), _sentence(error))
-      if self._served:  # else `__init__` raises it
+      if looked != looks and self._served:  # else `__init__` raises it
         _log.warning("Version %d cannot be loaded: %s", number, _sentence(error))
+      return False
+    if self._closing.is_set():
+      served.close()
       return False
     with self._lock:
       self._served[number] = served

@@ -57,7 +57,7 @@ def find(path):
   Raises:
     InputError: there is no such folder, or neither a SavedModel nor a version in it.
   """
-  path = pathlib.Path(path).expanduser()
+  path = base_folder(path)
   if not path.is_dir():
     raise InputError(
         f"expected a SavedModel, or a base folder of versions, at {path}, got no folder;"

@@ -224,6 +224,7 @@ class RestServer:
     self._thread = threading.Thread(target=self._server.run, daemon=True)
     self._thread.start()
     while not self._server.started:
+      assert self._thread.is_alive()
       time.sleep(0.01)
     self.port = self._server.servers[0].sockets[0].getsockname()[1]
     self.endpoint = f"http://{host}:{self.port}"
@@ -328,6 +329,7 @@ class Canned:
     self._thread = threading.Thread(target=self._server.run, daemon=True)
     self._thread.start()
     while not self._server.started:
+      assert self._thread.is_alive()
       time.sleep(0.01)
     return self._server.servers[0].sockets[0].getsockname()[1]
 

@@ -1,7 +1,9 @@
 """Batches of requests that wait: what runs together, what is refused, what becomes of failures."""
 
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -126,11 +128,28 @@ class TestBatcher:
     start = time.monotonic()
     submit(batcher, recorder, 1).result(_TIMEOUT)
     assert time.monotonic() - start >= 0.3
-    start = time.monotonic()
+    assert recorder.batches == [[1]]
+
+  def test_a_full_batch_waits_for_nobody(self, batcher, recorder):
+    recorder.go.set()
+    batcher = batcher(max_batch_size=3, timeout=2 * _TIMEOUT)
     for future in [submit(batcher, recorder, v) for v in (1, 2, 3)]:
       future.result(_TIMEOUT)
-    assert time.monotonic() - start < 0.3  # a full batch waits for nobody
-    assert recorder.batches == [[1], [1, 2, 3]]
+    assert recorder.batches == [[1, 2, 3]]
+
+  def test_what_is_answered_is_not_kept(self, batcher, recorder):
+    """Without a collector: inputs are few and large, so that it hardly ever comes."""
+    recorder.go.set()
+    batcher, inputs = batcher(), rows(1)
+    kept = weakref.ref(inputs["x"])
+    gc.disable()
+    try:
+      future = batcher.submit("a", recorder, inputs, 1)
+      future.result(_TIMEOUT)
+      del inputs
+      until(lambda: batcher._workers[0].is_alive() and kept() is None)
+    finally:
+      gc.enable()
 
   def test_a_full_queue_refuses(self, batcher, recorder):
     batcher = batcher(max_queue=2)

@@ -126,9 +126,6 @@ class TestArguments:
       clients.Client(endpoint)
     assert "secret" not in str(raised.value)
 
-  def test_spaces_around_the_endpoint(self, server, connect):
-    connect(f" {server.endpoint}\n").encode(images(1))
-
   @pytest.mark.parametrize(
       "name,value",
       [

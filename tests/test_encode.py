@@ -402,13 +402,15 @@ class TestEndpoint:
       def hang_up():
         with contextlib.suppress(OSError):  # the listener is closed
           while True:
-            listener.accept()[0].close()
+            connection, _ = listener.accept()
             calls.append("a connection")
+            connection.close()
 
       threading.Thread(target=hang_up, daemon=True).start()
       endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
       command = {"endpoint": endpoint, "input": "images.npy", "output": "a.npz"}
       status, _, err = encode_there(tmp_path, [command])[0]
+      listener.shutdown(socket.SHUT_RDWR)  # which ends the thread; to close does not
     assert status == 1 and "expected a server that answers at" in err
     assert len(calls) == 3  # not nine, as a Client tries by itself
 

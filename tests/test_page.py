@@ -719,8 +719,8 @@ class TestErrors:
     sign = "$('waiting').getClientRects().length > 0"
     page.run("real = fetch")
     page.run(HELD)
-    assert page.run(f"$('invert').click(), {dims}") == [1] * 6  # no flicker where it is quick
-    assert not page.run(sign)
+    at_once = page.run(f"$('invert').click(), [{dims}, {sign}]")
+    assert at_once == [[1] * 6, False]  # no flicker where it is quick
     page.wait(f"Math.max(...{dims}) < 0.5")
     assert page.run(sign)
     move(page, 2, 1.5)  # is for the image that is there, so it waits
@@ -729,6 +729,16 @@ class TestErrors:
     assert page.run(dims) == [1] * 6 and not page.run(sign)
     own = page.run("codes.z")
     assert own != before and page.run("choice.z") == [*own[:2], 1.5]
+
+  def test_cleared_while_a_slider_waits(self, tab):
+    page = tab("grey")
+    page.run("real = fetch")
+    page.run(HELD)
+    move(page, 2, 1.5)
+    move(page, 2, 1.0)
+    page.run("$('clear').click(), fetch = real, free()")
+    settle(page)
+    assert page.run("$('error').hidden && codes === null")
 
   def test_an_older_answer_is_dropped(self, tab, models):
     page = tab("grey")

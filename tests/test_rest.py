@@ -172,7 +172,7 @@ class TestPredict:
         b'{"outputs":[{"b64":"aGVsbG8="}]}'
     )
 
-  def test_floats_have_no_digits_that_say_nothing(self):
+  def test_floats_have_nine_digits_that_give_them_back(self):
     few = np.array([0.2, 9e6, 3e-5, 555557.5, -0.0], "float32")
     assert json_tensors.response({"a": few}, True) == (
         b'{"predictions":[0.200000003,9000000.0,2.99999992e-05,555557.5,-0.0]}'
@@ -181,6 +181,11 @@ class TestPredict:
     body = json_tensors.response({"a": many}, True)
     read = np.array(json.loads(body)["predictions"], "float32")
     np.testing.assert_array_equal(read, many)
+
+  @pytest.mark.parametrize("in_rows", [True, False])
+  def test_an_output_without_rows(self, in_rows):
+    with pytest.raises(ServingError, match="expected outputs with a row for each input"):
+      json_tensors.response({"a": np.ones([2, 3], "float32"), "b": np.float32(1)}, in_rows)
 
   def test_what_is_not_finite_is_read(self, server):
     _, signatures = server.metadata()

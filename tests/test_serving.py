@@ -435,6 +435,19 @@ class TestVersions:
     with pytest.raises(ServingError):
       server.predict("encode", {"x": exports.images(1)})
 
+  def test_a_version_that_is_loaded_when_it_closes_is_not_served(
+      self, serve, base, models, monkeypatch
+  ):
+    server = serve()
+    publish(models[1], base, 2)
+    load = tf.compat.v1.saved_model.load
+    monkeypatch.setattr(
+        tf.compat.v1.saved_model, "load", lambda *a: server.close(0.0) or load(*a)
+    )
+    server.refresh()
+    assert list(server._served) == [1]  # which goes with the process
+    server.refresh()
+    assert list(server._served) == [1]
 
   def test_closing_does_not_wait_for_a_version_that_is_being_loaded(self, serve):
     server = serve()
