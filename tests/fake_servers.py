@@ -77,12 +77,6 @@ class Fake:
 
   def __init__(self):
     self._lock, self._now = threading.Lock(), 0
-    self.reset()
-
-  def reset(self):
-    """Forgets everything, once it has answered those who no longer wait."""
-    while self._now:
-      time.sleep(0.01)
     self.failures, self.requests, self.answer = collections.deque(), [], None
     self.delay, self.versions, self.retires = 0, [3], None
     self.labels, self.moves, self.answered_by, self.headers = {"stable": 3}, None, [], []
@@ -425,16 +419,10 @@ KINDS = {"blocking": clients.Client, "awaiting": Awaiting}
 # ---- fixtures, for the modules of tests that name them ----------------------------------------
 
 
-@pytest.fixture(scope="module")
-def shared_fake():
-  return Fake()
-
-
 @pytest.fixture
-def fake(shared_fake):
-  """The model of `server`, as new."""
-  shared_fake.reset()
-  return shared_fake
+def fake():
+  """The model of `server`."""
+  return Fake()
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -442,9 +430,10 @@ def protocol(request):
   return request.param
 
 
-@pytest.fixture(scope="module")
-def server(shared_fake, protocol):
-  server = SERVERS[protocol](shared_fake)
+@pytest.fixture
+def server(fake, protocol):
+  """For one test alone: what an earlier one has given up may still arrive."""
+  server = SERVERS[protocol](fake)
   yield server
   server.stop()
 

@@ -30,9 +30,7 @@ codes_of, images_of = fake_servers.codes_of, fake_servers.images_of
 client, connect, fake, free_port = (
     fake_servers.client, fake_servers.connect, fake_servers.fake, fake_servers.free_port
 )
-protocol, server, shared_fake = (
-    fake_servers.protocol, fake_servers.server, fake_servers.shared_fake
-)
+protocol, server = fake_servers.protocol, fake_servers.server
 
 
 @pytest.fixture

@@ -26,9 +26,7 @@ codes_of = fake_servers.codes_of
 client, connect, fake, free_port = (
     fake_servers.client, fake_servers.connect, fake_servers.fake, fake_servers.free_port
 )
-protocol, server, shared_fake = (
-    fake_servers.protocol, fake_servers.server, fake_servers.shared_fake
-)
+protocol, server = fake_servers.protocol, fake_servers.server
 
 
 def assert_codes_equal(actual, expected, atol=1e-6):
