@@ -24,7 +24,7 @@ def make_model(seed=0, image_shape=SHAPE):
   rng = np.random.default_rng(seed)
   model.set_weights([rng.uniform(0.2, 1.0, w.shape) - (w.ndim > 1) * 0.6
                      for w in model.get_weights()])
-  model.compile(keras.optimizers.Adam(), jit_compile=True)
+  model.compile(keras.optimizers.Adam())
   model.optimizer.build(model.trainable_variables)
   return model
 
