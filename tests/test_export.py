@@ -286,9 +286,10 @@ class TestContents:
       assert "Random" not in node.op and "PyFunc" not in node.op
 
   def test_no_attribute_asks_for_xla(self, tmp_path):
-    # In a process of its own: the tests' determinism keeps Keras from compiling.
+    # In a process of its own: the tests' determinism keeps Keras from compiling. And elsewhere:
+    # in a checkout it would find the package without its other rooms.
     command = [sys.executable, "-c", _COMPILED, pathlib.Path(__file__).parent, tmp_path / "model"]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, cwd=tmp_path, stderr=subprocess.DEVNULL)
     graph = meta_graph(tmp_path / "model")
     attributes = {name for node in all_nodes(graph) for name in node.attr}
     attributes |= {name for f in graph.graph_def.library.function for name in f.attr}
