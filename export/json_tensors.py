@@ -102,7 +102,7 @@ def parse(body):
     raise _invalid("JSON Parse error: The document is empty")
   try:
     # Like TF Serving it skips a byte order mark and ends with the object, whatever follows.
-    document, _ = json.JSONDecoder().raw_decode(str(body, "utf-8-sig").lstrip(_WHITESPACE))
+    document, _ = _decode(str(body, "utf-8-sig").lstrip(_WHITESPACE))
   except RecursionError:
     raise _too_deep() from None
   except ValueError as error:  # UnicodeDecodeError is one, too
@@ -297,6 +297,7 @@ def _written(rows):
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().raw_decode
 
 
 def _type_error(value, dtype):

@@ -10,15 +10,10 @@ import pytest
 
 from imae_tf.export import batching
 from imae_tf.export.batching import ServingError
+from waits import failure
+from waits import until
 
 _TIMEOUT = 30  # seconds; a machine may be busy
-
-
-def failure(function, *args, **kwargs):
-  """The ServingError of a request, wherever it comes from."""
-  with pytest.raises(ServingError) as caught:
-    function(*args, **kwargs).result(_TIMEOUT)
-  return caught.value
 
 
 class Recorder:
@@ -67,13 +62,6 @@ def occupy(batcher, recorder):
   first = submit(batcher, recorder, -1, kind="first")
   until(first.running)
   return first
-
-
-def until(condition):
-  deadline = time.monotonic() + _TIMEOUT
-  while not condition():
-    assert time.monotonic() < deadline
-    time.sleep(0.002)
 
 
 class TestBatcher:

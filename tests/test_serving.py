@@ -20,6 +20,8 @@ from imae_tf.errors import InputError
 from imae_tf.export import serving
 from imae_tf.export import warmup
 from imae_tf.export.batching import ServingError
+from waits import failure
+from waits import until
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 8, 8), np.uint8)
 _TIMEOUT = 30  # seconds; a machine may be busy
@@ -66,20 +68,6 @@ def shared(models, tmp_path_factory):
   server = serving.Server(base, poll_s=0)
   yield server
   server.close(0)
-
-
-def failure(function, *args, **kwargs):
-  """The ServingError of a prediction, wherever it comes from."""
-  with pytest.raises(ServingError) as caught:
-    function(*args, **kwargs).result(_TIMEOUT)
-  return caught.value
-
-
-def until(condition):
-  deadline = time.monotonic() + _TIMEOUT
-  while not condition():
-    assert time.monotonic() < deadline
-    time.sleep(0.002)
 
 
 class TestPredict:

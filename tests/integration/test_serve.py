@@ -31,6 +31,7 @@ from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
+from waits import until
 
 
 TF_MODEL_SERVER = os.environ.get("TF_MODEL_SERVER")
@@ -108,13 +109,6 @@ class ModelServer:
     assert self._process.poll() is None
     with contextlib.suppress(httpx.TransportError):
       return httpx.get(self.url + STATUS).status_code == 200
-
-
-def until(condition):
-  deadline = time.monotonic() + _TIMEOUT
-  while not condition():
-    assert time.monotonic() < deadline
-    time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
