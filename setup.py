@@ -35,10 +35,16 @@ setuptools.setup(
         "imae_tf.trainers": "trainers",
         "imae_tf.export": "export",
     },
-    packages=["imae_tf", "imae_tf.trainers", "imae_tf.export"],
+    packages=[
+        *setuptools.find_packages(include=["imae_tf", "imae_tf.*"]),
+        "imae_tf.trainers",
+        *(f"imae_tf.{name}" for name in setuptools.find_packages(include=["export", "export.*"])),
+    ],
     package_data={
-        "imae_tf": ["py.typed", "example.keras"],
-        "imae_tf.export": ["*.html", "tf_serving/*"],
+        "imae_tf": ["py.typed"],
+        "imae_tf.example": ["example.keras"],
+        "imae_tf.export": ["tf_serving/*"],
+        "imae_tf.export.server": ["page.html"],
     },
     install_requires=[
         "absl-py>=2.1,<3",
@@ -86,7 +92,7 @@ setuptools.setup(
             "imae-evaluate = imae_tf.trainers.evaluate:cli",
             "imae-export = imae_tf.export.export:cli",
             "imae-encode = imae_tf.export.encode:cli",
-            "imae-serve = imae_tf.export.serve:cli",
+            "imae-serve = imae_tf.export.server.serve:cli",
         ]
     },
 )

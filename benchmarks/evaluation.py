@@ -2,7 +2,7 @@
 
     python -m benchmarks.evaluation --output=evaluation.json
 
-`information.information` on random posteriors of 60,000 images (K1 = K2 = 10): the marginals of
+`dataset_information.information` on random posteriors of 60,000 images (K1 = K2 = 10): the marginals of
 10,000 codes under all 60,000 posteriors, naive and leave-one-out, and every term that
 follows from them. The first call, which compiles, is reported by itself; the others' median
 is the time. Memory is what the process's resident memory peaks at above what it was before
@@ -12,7 +12,8 @@ the first call.
 import statistics
 
 import numpy as np
-from absl import app, flags
+from absl import app
+from absl import flags
 
 from benchmarks import harness
 
@@ -59,7 +60,7 @@ def main(_):
 def candidate(threads, images, latent_dim):
   """The harness's factory: "first call" returns (bytes, number of codes)."""
   harness.limit_threads(threads)
-  from imae_tf import information
+  from imae_tf.metrics import dataset_information
 
   rng = np.random.default_rng(0)
   logits = 3.0 * rng.standard_normal((images, 10))
@@ -69,10 +70,10 @@ def candidate(threads, images, latent_dim):
   before = harness.resident_memory()
 
   def again(_=1):
-    information.information(y, mean, scale)
+    dataset_information.information(y, mean, scale)
 
   def first(_):
-    return harness.peak_memory(again) - before, min(images, information.MAX_CODES)
+    return harness.peak_memory(again) - before, min(images, dataset_information.MAX_CODES)
 
   return {"first call": first, "again": again}
 

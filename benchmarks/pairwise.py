@@ -18,7 +18,8 @@ relative one.
 import functools
 
 import numpy as np
-from absl import app, flags
+from absl import app
+from absl import flags
 from scipy.special import logsumexp
 
 from benchmarks import harness

@@ -9,7 +9,10 @@ import tensorflow as tf
 
 from benchmarks import problem as problems
 from benchmarks import step
-from imae_tf import estimators, objective, posterior, vat
+from imae_tf import estimators
+from imae_tf import objective
+from imae_tf import posterior
+from imae_tf import vat
 
 SEED = (0, 1)
 

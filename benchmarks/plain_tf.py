@@ -12,7 +12,10 @@ import tensorflow as tf
 
 from benchmarks import harness
 from benchmarks import problem as problems
-from benchmarks.problem import ADAM, BATCH_NORM_DECAY, BATCH_NORM_EPSILON, MAX_LOG_SCALE
+from benchmarks.problem import ADAM
+from benchmarks.problem import BATCH_NORM_DECAY
+from benchmarks.problem import BATCH_NORM_EPSILON
+from benchmarks.problem import MAX_LOG_SCALE
 
 
 def candidate(threads, problem, batches):

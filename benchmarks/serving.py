@@ -33,7 +33,8 @@ import time
 import urllib.request
 
 import numpy as np
-from absl import app, flags
+from absl import app
+from absl import flags
 
 from benchmarks import harness
 
@@ -146,7 +147,7 @@ class Server:
   """An imae-serve process."""
 
   def __init__(self, base, max_batch_size=128):
-    command = "from imae_tf.export.serve import cli; cli()"
+    command = "from imae_tf.export.server.serve import cli; cli()"
     self._process = subprocess.Popen(
         [sys.executable, "-c", command, f"--base={base}", "--rest_port=0", "--grpc_port=0",
          f"--max_batch_size={max_batch_size}", "--poll_seconds=0.2"],
@@ -274,7 +275,7 @@ async def _grpc_caller(stack, address, x):
   """The same over gRPC, on a channel of its own, with the client's light messages."""
   import grpc
 
-  from imae_tf.export import wire
+  from imae_tf.export.client import wire
 
   channel = await stack.enter_async_context(
       grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])

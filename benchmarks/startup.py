@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 
-from absl import app, flags
+from absl import app
+from absl import flags
 
 from benchmarks import harness
 
@@ -85,12 +86,12 @@ def first_step(dataset):
   """Loads a data set, builds its recipe's model, trains one step and leaves at once."""
   import keras
 
-  from imae_tf import data as data_lib
   from imae_tf import recipes
+  from imae_tf.data import loading
 
   keras.utils.set_random_seed(0)
   recipe = recipes.get("tuned", dataset)
-  data = data_lib.load(dataset)
+  data = loading.load(dataset)
   batches = data.train_batches(recipe.batch_size, seed=0)
   model = recipes.build(
       recipe,

@@ -25,9 +25,11 @@ of one part run beside those of another, and fuse.
 import dataclasses
 import functools
 
-from absl import app, flags
+from absl import app
+from absl import flags
 
-from benchmarks import harness, matmuls
+from benchmarks import harness
+from benchmarks import matmuls
 from benchmarks import problem as problems
 
 FLAGS = flags.FLAGS

@@ -27,9 +27,11 @@ import threading
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import app
+from absl import flags
 
-from benchmarks import harness, step
+from benchmarks import harness
+from benchmarks import step
 
 FLAGS = flags.FLAGS
 
@@ -199,17 +201,17 @@ def candidate(threads, folder, name, limit, precision):
 
   harness.limit_threads(threads)
   os.environ["TFDS_DATA_DIR"] = folder
-  from imae_tf import data as data_lib
+  from imae_tf.data import loading
 
   batch_size = _batch_size()
   model = step.build(precision)
   model.fit(np.zeros((2 * batch_size, *step.PIXELS), "float32"), batch_size=batch_size, verbose=0)
   before = harness.resident_memory()
   if limit:
-    data_lib.MEMORY_LIMIT = limit
+    loading.MEMORY_LIMIT = limit
     _cap(limit)
-  data = data_lib.load(name)
-  assert isinstance(data, data_lib.StreamedData) == bool(limit)
+  data = loading.load(name)
+  assert isinstance(data, loading.StreamedData) == bool(limit)
   batches = data.train_batches(batch_size, seed=0)
   turns = _Turns(model, batches)
   peak = [before]
@@ -273,7 +275,7 @@ def stages(data, batch_size):
   """
   import tensorflow as tf
 
-  from imae_tf import pipelines
+  from imae_tf.data import pipelines
 
   read = data.records["train"].repeat()
   windows = pipelines._shuffled_windows(read, data.window, [0, 0])

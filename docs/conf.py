@@ -10,10 +10,11 @@ from docutils.utils.math import latex2mathml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-import imae_tf
 from generated import error_tables
 from generated import number_list
 from generated import program_help
+
+import imae_tf
 
 project = "imae_tf"
 author = "The authors of imae_tf"

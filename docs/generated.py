@@ -23,7 +23,7 @@ def messages():
   with.
   """
   found = {
-      f"{path.parent.name}/{path.name}": list(
+      str(path.relative_to(ROOT)): list(
           dict.fromkeys(_messages_of(ast.parse(path.read_text())))
       )
       for path in _sources()
@@ -48,7 +48,7 @@ def raised_classes():
 
 
 def _sources():
-  return [path for folder in _ROOMS for path in sorted((ROOT / folder).glob("*.py"))]
+  return [path for folder in _ROOMS for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def _messages_of(tree):
@@ -142,7 +142,7 @@ def _cell(text):
 
 def number_list():
   """The definitions that reports print."""
-  from imae_tf.definitions import DEFINITIONS
+  from imae_tf.metrics.definitions import DEFINITIONS
 
   return "\n\n".join(
       f"**{_plain(d.name)}** `{key}`{_plain(d.unit and f', {d.unit}')}\n: {_plain(d.meaning)}"

@@ -5,8 +5,8 @@ Nothing in it is written by hand: what the run did not measure is said to be mis
 
 import pathlib
 
-from imae_tf import plots
-from imae_tf import workdir as workdirs
+from imae_tf.reporting import plots
+from imae_tf.training import run_folder
 
 CARD = "assets.extra/MODEL_CARD.md"
 
@@ -201,7 +201,7 @@ def _training(config):
   settings = config.get("settings", {})
   listed = ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
   rest = f"\n\nAll settings of the run: {listed}." if listed else ""
-  return f"## Training\n\n```sh\n{workdirs.command(config)}\n```{rest}"
+  return f"## Training\n\n```sh\n{run_folder.command(config)}\n```{rest}"
 
 
 def _versions(description):

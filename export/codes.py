@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import tqdm
 
-from imae_tf import workdir
+from imae_tf._shared import files
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
 from imae_tf.export import descriptions
@@ -112,7 +112,7 @@ def write(path, codes):
   check_output(path)
   path = pathlib.Path(path).expanduser()
   try:
-    with workdir.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
       if path.suffix == ".npz":
         np.savez(temporary, **codes)
       else:

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from imae_tf import formats
+from imae_tf._shared import formats
 from imae_tf.errors import InputError
 
 PATH = "assets.extra/imae.json"

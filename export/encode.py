@@ -7,12 +7,12 @@ file or a data set. The codes go to a .npz file (arrays y, z, z_scale) or to a .
 import mimetypes
 import pathlib
 
-from absl import flags
 import numpy as np
+from absl import flags
 
-from imae_tf import program
-from imae_tf.errors import InputError
+from imae_tf._shared import program
 from imae_tf.errors import first_line
+from imae_tf.errors import InputError
 from imae_tf.export import codes
 from imae_tf.export import versions
 
@@ -87,9 +87,9 @@ def _encode_there(endpoint):
 
 
 def _batches():
-  from imae_tf import data
+  from imae_tf.data import loading
 
-  return data.input_batches(_INPUT.value, _SPLIT.value, _BATCH_SIZE.value)
+  return loading.input_batches(_INPUT.value, _SPLIT.value, _BATCH_SIZE.value)
 
 
 def _array_batches(path):

@@ -17,7 +17,7 @@ import shlex
 from absl import flags
 from absl import logging
 
-from imae_tf import program
+from imae_tf._shared import program
 
 _MAX_IMAGES, _MAX_BYTES = 10_000, 2**30
 
@@ -88,14 +88,15 @@ def main():
 
 def _publish_run(folder):
   """Publishes the model of a run's folder, aligned if asked for; returns its path."""
-  from imae_tf import workdir
+  from imae_tf._shared import files
   from imae_tf.export import align
   from imae_tf.export import publish
   from imae_tf.export import versions
+  from imae_tf.training import run_folder
 
-  model, config = workdir.load_model(folder)
+  model, config = run_folder.load_model(folder)
   figures = folder / "metrics.json"
-  evaluation = workdir.read_json(figures) if figures.exists() else None
+  evaluation = files.read_json(figures) if figures.exists() else None
   alignment = None
   if _ALIGN_TO.value is not None:
     versions.get(_BASE.value, _ALIGN_TO.value)  # before the images: it may not be there
@@ -120,9 +121,9 @@ def _publish_run(folder):
 
 def _images(config, splits):
   """{split: images} of the run's data set, at most 10,000 of each and 1 GiB."""
-  from imae_tf import data as data_lib
+  from imae_tf.data import loading
 
-  data = data_lib.load(config["dataset"], holdout=config["holdout"])
+  data = loading.load(config["dataset"], holdout=config["holdout"])
   count = min(_MAX_IMAGES, _MAX_BYTES // (4 * math.prod(data.image_shape)))
   return {split: data.sample(split, count) for split in splits}
 

@@ -20,9 +20,9 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from imae_tf.errors import first_line
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
-from imae_tf.errors import first_line
 from imae_tf.export import codes
 from imae_tf.export import savedmodel
 from imae_tf.export import versions

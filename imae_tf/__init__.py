@@ -5,16 +5,33 @@ Keras and TensorFlow Probability are imported when a name that needs them is ask
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what editors and type checkers know of the names below
-  from imae_tf import (
-      callbacks, data, errors, estimators, methods, metrics, models, networks, objective, plots,
-      posterior, recipes, report, tuning, vat,
-  )
+  from imae_tf import callbacks
+  from imae_tf import data
+  from imae_tf import errors
+  from imae_tf import estimators
+  from imae_tf import methods
+  from imae_tf import metrics
+  from imae_tf import models
+  from imae_tf import networks
+  from imae_tf import objective
+  from imae_tf import plots
+  from imae_tf import posterior
+  from imae_tf import recipes
+  from imae_tf import report
+  from imae_tf import tuning
+  from imae_tf import vat
   from imae_tf.errors import InputError
   from imae_tf.example import load_example
-  from imae_tf.methods import IMAE, VAE, BetaTCVAE, BetaVAE, InfoVAE, JointVAE
+  from imae_tf.methods import BetaTCVAE
+  from imae_tf.methods import BetaVAE
+  from imae_tf.methods import IMAE
+  from imae_tf.methods import InfoVAE
+  from imae_tf.methods import JointVAE
+  from imae_tf.methods import VAE
   from imae_tf.models import HybridAutoencoder
 
 __version__ = "0.1.0"

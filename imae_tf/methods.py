@@ -9,8 +9,8 @@ import math
 import keras
 import tensorflow as tf
 
-from imae_tf import model_input
 from imae_tf import objective
+from imae_tf._shared import model_checks
 from imae_tf.errors import InputError
 from imae_tf.models import HybridAutoencoder
 
@@ -228,7 +228,7 @@ class JointVAE(HybridAutoencoder):
     self.beta = _weight("beta", beta)
     self.capacity_y = _weight("capacity_y", capacity_y)
     self.capacity_z = _weight("capacity_z", capacity_z)
-    if not model_input.is_integer(capacity_steps, 1):
+    if not model_checks.is_integer(capacity_steps, 1):
       raise InputError(
           f"expected capacity_steps as an integer, 1 or more, got {capacity_steps!r}; correct it."
       )
@@ -307,6 +307,6 @@ METHODS: dict[str, type[HybridAutoencoder]] = {
 
 
 def _weight(name, value):
-  if not (model_input.is_number(value) and value >= 0):
+  if not (model_checks.is_number(value) and value >= 0):
     raise InputError(f"expected {name} as a number, 0 or more, got {value!r}; correct it.")
   return value

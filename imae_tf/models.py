@@ -2,7 +2,8 @@
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from imae_tf import estimators
-from imae_tf import model_input
 from imae_tf import objective
 from imae_tf import optimizers  # noqa: F401  registers Adam, for models to load
 from imae_tf import posterior
-from imae_tf import replicas
 from imae_tf import vat
+from imae_tf._shared import global_batch
+from imae_tf._shared import model_checks
 from imae_tf.errors import InputError
 from imae_tf.posterior import Posterior
 
@@ -119,7 +120,7 @@ class HybridAutoencoder(keras.Model):
     self.max_log_scale = max_log_scale
     self.logits_initializer = keras.initializers.get(logits_initializer)
     self.seed = seed
-    model_input.check_arguments(self, _RECONSTRUCTION, _MARGINALS)
+    model_checks.check_arguments(self, _RECONSTRUCTION, _MARGINALS)
     # NumPy integers pass, but Keras's layers refuse them.
     self.num_categories, self.latent_dim = int(num_categories), int(latent_dim)
     self.image_shape: tuple[int, int, int] = tuple(encoder.input_shape[1:])
@@ -143,7 +144,7 @@ class HybridAutoencoder(keras.Model):
 
   def call(self, x, training: bool | None = None) -> dict[str, tf.Tensor]:
     """Images [B, H, W, C] to {"y", "z", "z_scale"}; `training` changes nothing."""
-    model_input.check_floating(x)
+    model_checks.check_floating(x)
     return _codes(self._parameters(x, training=False))
 
   def encoder_model(self) -> keras.Model:
@@ -154,7 +155,7 @@ class HybridAutoencoder(keras.Model):
 
   def posterior(self, x: np.ndarray | tf.Tensor) -> Posterior:
     """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
-    x = x if tf.is_tensor(x) else tf.constant(model_input.images(x, self.image_shape))
+    x = x if tf.is_tensor(x) else tf.constant(model_checks.images(x, self.image_shape))
     return posterior.distributions(self._parameters(x, training=False), self.temperature)
 
   def encode(self, x: np.ndarray | tf.data.Dataset) -> dict[str, np.ndarray]:
@@ -167,8 +168,8 @@ class HybridAutoencoder(keras.Model):
       InputError: the images have another shape, dtype or range.
     """
     if isinstance(x, tf.data.Dataset):
-      return self.predict(x.map(model_input.images_of), verbose=0)
-    return _in_batches(self, model_input.images(x, self.image_shape))
+      return self.predict(x.map(model_checks.images_of), verbose=0)
+    return _in_batches(self, model_checks.images(x, self.image_shape))
 
   def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""
@@ -214,7 +215,7 @@ class HybridAutoencoder(keras.Model):
 
   def reconstruction_loss(self, x: np.ndarray) -> np.ndarray:
     """-log q(x|y,z) from p(y|x) and the mean of z: [N] NumPy, nats per image."""
-    x = model_input.images(x, self.image_shape)
+    x = model_checks.images(x, self.image_shape)
 
     def nats(x):
       codes = self(x)
@@ -237,7 +238,7 @@ class HybridAutoencoder(keras.Model):
       step: integer scalar; the noise is a function of (seed, step).
       training: a Python boolean.
     """
-    return self._terms(x, replicas.GlobalBatch(x), step, training)
+    return self._terms(x, global_batch.GlobalBatch(x), step, training)
 
   def objective(
       self, terms: dict[str, tf.Tensor], mean: Callable[[tf.Tensor], tf.Tensor]
@@ -254,7 +255,7 @@ class HybridAutoencoder(keras.Model):
   def train_step(self, data):
     """One optimizer step on images, or (images, label); returns the logs of the epoch so far."""
     x = self._batch_of(data)
-    batch = replicas.GlobalBatch(x)
+    batch = global_batch.GlobalBatch(x)
     usable = batch.size > 1
     networks = (self.encoder, self.decoder)
     state = [(v, tf.identity(v.value)) for n in networks for v in n.non_trainable_variables]
@@ -275,7 +276,7 @@ class HybridAutoencoder(keras.Model):
   def test_step(self, data):
     """The same terms without a step, from p(y|x) and the mean of z; returns the logs so far."""
     x = self._batch_of(data)
-    batch = replicas.GlobalBatch(x)
+    batch = global_batch.GlobalBatch(x)
     terms = self._terms(x, batch, step=0, training=False)
     terms["loss"] = self.objective(terms, batch.mean) + terms["regularization"]
     return self._log(terms, batch)
@@ -312,9 +313,9 @@ class HybridAutoencoder(keras.Model):
         or metric, sample weights.
     """
     if self.compiled:
-      model_input.check_compiled(self)
-    model_input.check_no_weights(kwargs.get("sample_weight"), kwargs.get("class_weight"))
-    model_input.check_fit_data(x, batch_size, self.image_shape)
+      model_checks.check_compiled(self)
+    model_checks.check_no_weights(kwargs.get("sample_weight"), kwargs.get("class_weight"))
+    model_checks.check_fit_data(x, batch_size, self.image_shape)
     return super().fit(x, y, batch_size, *args, **kwargs)
 
   def evaluate(
@@ -331,7 +332,7 @@ class HybridAutoencoder(keras.Model):
     Raises:
       InputError: as `fit`.
     """
-    model_input.check_fit_data(x, batch_size, self.image_shape)
+    model_checks.check_fit_data(x, batch_size, self.image_shape)
     return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
 
   def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -455,8 +456,8 @@ class HybridAutoencoder(keras.Model):
     return {name: batch.one_log(t.result()) for name, t in self._trackers.items()}
 
   def _batch_of(self, data):
-    x = model_input.images_of(data)
-    model_input.check_batch(x, self.image_shape)
+    x = model_checks.images_of(data)
+    model_checks.check_batch(x, self.image_shape)
     return tf.cast(tf.ensure_shape(x, (None, *self.image_shape)), tf.float32)
 
 

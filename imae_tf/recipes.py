@@ -6,8 +6,10 @@ recipe is the paper's with departures, one per line.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import TYPE_CHECKING
 
 from imae_tf.errors import InputError
 

@@ -10,10 +10,10 @@ import json
 import pathlib
 import tempfile
 
-from imae_tf import data
-from imae_tf import metrics
 from imae_tf import recipes
-from imae_tf import runs
+from imae_tf.data import loading
+from imae_tf.metrics import measuring
+from imae_tf.training import runs
 
 SEEDS = range(20)
 SHOWN = ("entropy_y", "mi_y", "accuracy", "reconstruction")
@@ -35,8 +35,8 @@ def train(seed):
   )
   with tempfile.TemporaryDirectory() as folder:
     model = runs.train(run, pathlib.Path(folder) / "run")
-  x, labels = data.load("digits").arrays("test")
-  figures = metrics.evaluate(model, x, labels, seed=seed)
+  x, labels = loading.load("digits").arrays("test")
+  figures = measuring.evaluate(model, x, labels, seed=seed)
   return {"seed": seed, **{name: round(figures[name], 4) for name in SHOWN}}
 
 

@@ -38,7 +38,7 @@ OTHERS = ("digits_5_categories", "digits_20_categories")
 
 def collect(folders):
   """{"command", "versions", "settings", "runs", "mean", "std"} of runs that differ in the seed."""
-  from imae_tf import workdir as workdirs
+  from imae_tf.training import run_folder
 
   configs = [_read(folder / "config.json") for folder in folders]
   runs = [_read(folder / "metrics.json") for folder in folders]
@@ -49,7 +49,7 @@ def collect(folders):
   names = [name for name in runs[0] if isinstance(runs[0][name], float)]
   values = {name: [run[name] for run in runs] for name in names}
   return {
-      "command": f"{workdirs.command({**config, 'seed': 'SEED'})}"
+      "command": f"{run_folder.command({**config, 'seed': 'SEED'})}"
       " && imae-evaluate --workdir=WORKDIR",
       "versions": config["versions"],
       "settings": {"epochs": config["epochs"], **config["settings"]},
@@ -91,17 +91,17 @@ def _accuracies(workdir, found, trials):
   """Of each trial's runs on the training images, which the search itself does not know."""
   import keras
 
-  from imae_tf import clustering
-  from imae_tf import data as data_lib
-  from imae_tf import workdir as workdirs
+  from imae_tf.data import loading
+  from imae_tf.metrics import clustering
+  from imae_tf.training import run_folder
 
-  x, labels = data_lib.load(found["dataset"]).arrays("train")
+  x, labels = loading.load(found["dataset"]).arrays("train")
   accuracies = []
   for trial in trials:
     accuracies.append([])
     for i in range(len(found["seeds"]) if trial["status"] == "COMPLETED" else 0):
       keras.backend.clear_session()
-      model = workdirs.load_keras(workdir / "trials" / trial["id"] / f"run-{i}" / "model.keras")
+      model = run_folder.load_keras(workdir / "trials" / trial["id"] / f"run-{i}" / "model.keras")
       categories = model.encode(x)["y"].argmax(axis=1)
       accuracies[-1].append(clustering.clustering_accuracy(labels, categories))
   return accuracies
@@ -113,14 +113,14 @@ def comparison(workdir, known=()):
   Seeds of `known` rows that were trained elsewhere join those of the same settings; a known
   row of other settings is replaced.
   """
-  from imae_tf import compare
+  from imae_tf.comparison import plan
 
   rows = {_key(row): row for row in known}
-  for new in rounded(compare.rows(workdir), 5):
+  for new in rounded(plan.rows(workdir), 5):
     old = rows.get(_key(new))
     rows[_key(new)] = _joined(old, new) if old and _same_run(old, new) else new
   rows = [{**row, "command": _compare_command(row)} for row in rows.values()]
-  rows = sorted(rows, key=compare.order)
+  rows = sorted(rows, key=plan.order)
   return "[\n" + ",\n".join(" " + json.dumps(row) for row in rows) + "\n]\n"
 
 
@@ -135,7 +135,7 @@ def _same_run(old, new):
 
 def _joined(old, new):
   """A row with the seeds of both; a seed that both have is the new one's."""
-  from imae_tf import compare
+  from imae_tf.comparison import plan
 
   seeds = sorted({*old["seeds"], *new["seeds"]})
   metrics = {}
@@ -146,7 +146,7 @@ def _joined(old, new):
       if len(values) == len(row["seeds"]):
         found |= dict(zip(row["seeds"], values))
     if len(found) == len(seeds):
-      metrics[name] = compare.statistics_of([found[seed] for seed in seeds])
+      metrics[name] = plan.statistics_of([found[seed] for seed in seeds])
   return {**new, "seeds": seeds, "metrics": rounded(metrics, 5)}
 
 
@@ -166,7 +166,7 @@ def _compare_command(row):
 
 def compared(dataset, variants):
   """A table of results/comparison.json: the methods of a data set, or its ablations."""
-  from imae_tf import comparison_report
+  from imae_tf.comparison import page
 
   rows = [r for r in _read(HERE / "comparison.json") if r["dataset"] == dataset]
   if variants:
@@ -176,7 +176,7 @@ def compared(dataset, variants):
     ]
   else:
     rows = [r for r in rows if not r["variant"]]
-  return comparison_report.means_table(rows) if rows else ""
+  return page.means_table(rows) if rows else ""
 
 
 def searches(dataset):
@@ -221,7 +221,7 @@ def rounded(value, digits):
 
 def table():
   """The README's table of results, as Markdown."""
-  from imae_tf import compare
+  from imae_tf.comparison import plan
 
   lines = [
       "| data, recipe | seeds | accuracy | k-means / Ward / mixture | I(x;y) | reconstruction"
@@ -244,7 +244,7 @@ def table():
         f" | {mean['total_correlation.naive']:.2f} / {mean['total_correlation.leave_one_out']:.2f}"
         " |"
     )
-  reconstruction, mi_y, mi_z, total_correlation = compare.PUBLISHED["mnist", "imae"]
+  reconstruction, mi_y, mi_z, total_correlation = plan.PUBLISHED["mnist", "imae"]
   lines.append(
       f"| MNIST, as the paper reports IMAE (Table 4a) | | | | {mi_y} | {reconstruction}"
       f" | {mi_z} (sum or joint: not said) | {total_correlation} |"
@@ -254,10 +254,10 @@ def table():
 
 def _collected(name):
   """Seeds and {name: statistics} of the runs of results/NAME.json."""
-  from imae_tf import compare
+  from imae_tf.comparison import plan
 
   result = _read(HERE / f"{name}.json")
-  return result["seeds"], compare.statistics_over(result["runs"])
+  return result["seeds"], plan.statistics_over(result["runs"])
 
 
 def _tuned(dataset):
@@ -276,10 +276,10 @@ def _tuned(dataset):
 
 def quickstart():
   """The closing lines of imae-quickstart: digits with seed 0."""
-  from imae_tf import workdir
+  from imae_tf.training import run_folder
 
   run = _read(HERE / "digits.json")["runs"][0]
-  return "```\n" + workdir.summary(run, "runs/quickstart") + "\n```"
+  return "```\n" + run_folder.summary(run, "runs/quickstart") + "\n```"
 
 
 def benchmarks():

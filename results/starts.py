@@ -15,24 +15,24 @@ import collect
 import keras
 import scipy.stats
 
-from imae_tf import clustering
-from imae_tf import data as data_lib
-from imae_tf import label_free
-from imae_tf import workdir as workdirs
+from imae_tf.data import loading
+from imae_tf.metrics import clustering
+from imae_tf.metrics import label_free
+from imae_tf.training import run_folder
 
 FIGURES = ("neighbors", "agreement")
 
 
 def starts_of(run):
   """{"seed", "accuracy": [...], "neighbors": [...], "agreement": [...]} of a run's starts."""
-  config = workdirs.read_config(run)
-  data = data_lib.load(config["dataset"])
+  config = run_folder.read_config(run)
+  data = loading.load(config["dataset"])
   x, labels = data.arrays("train", limit=10_000)
   near, neighbors = label_free.neighborhood(data, "train", config["seed"])
   found, shared = [], []
   for folder in sorted((run / "restarts").glob("start-*")):
     keras.backend.clear_session()
-    model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
+    model = run_folder.load_keras(run_folder.newest_checkpoint(folder).path)
     found.append(model.encode(x)["y"].argmax(axis=1))
     categories = model.encode(near)["y"].argmax(axis=1)
     shared.append(label_free.neighbor_information(categories, neighbors))
@@ -69,7 +69,7 @@ def summary(runs):
 def main():
   name, *folders = sys.argv[1:]
   runs = [starts_of(pathlib.Path(folder)) for folder in folders]
-  config = workdirs.read_config(folders[0])
+  config = run_folder.read_config(folders[0])
   head = {
       "command": f"python results/starts.py {name} RUN...",
       "versions": config["versions"], "settings": config["settings"],

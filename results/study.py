@@ -128,12 +128,12 @@ def tasks(plan):
 def run(dataset, folder, shard):
   import tensorflow as tf
 
-  from imae_tf import data as data_lib
-  from imae_tf import label_free
+  from imae_tf.data import loading
+  from imae_tf.metrics import label_free
 
   tf.config.experimental.enable_op_determinism()
   plan = PLANS[dataset]
-  data = data_lib.load(dataset, holdout=plan.holdout)
+  data = loading.load(dataset, holdout=plan.holdout)
   x, labels = data.arrays(plan.split)
   neighbors = label_free.nearest_images(x, count=50)
   folder.mkdir(parents=True, exist_ok=True)
@@ -149,8 +149,8 @@ def run(dataset, folder, shard):
 def train(dataset, plan, data, weights, seed, x, labels, neighbors):
   import keras
 
-  from imae_tf import clustering
   from imae_tf import recipes
+  from imae_tf.metrics import clustering
 
   recipe = dataclasses.replace(
       recipes.TUNED[dataset], precision="float32", restarts=1, **{**plan.recipe, **weights}
@@ -181,7 +181,7 @@ def train(dataset, plan, data, weights, seed, x, labels, neighbors):
 
 def looked_at(model, x, y, neighbors):
   """The candidates that need the model or its probabilities y [N, K2]."""
-  from imae_tf import label_free
+  from imae_tf.metrics import label_free
 
   categories = y.argmax(1)
   marginal, conditional = entropy(y.mean(0)), np.mean([entropy(row) for row in y])
@@ -239,7 +239,7 @@ def perturbed(model, x, fraction):
 
 
 def summarise(dataset, folder):
-  from imae_tf import runs
+  from imae_tf.training import runs
 
   plan = PLANS[dataset]
   expected = {name for name, *_ in tasks(plan)}
@@ -271,7 +271,7 @@ def summarise(dataset, folder):
 
 def add_agreements(rows):
   """Mean normalised mutual information of a run's final categories with those of others."""
-  from imae_tf import clustering
+  from imae_tf.metrics import clustering
 
   names = sorted(rows)
   of = {

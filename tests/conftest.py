@@ -98,9 +98,9 @@ def base(models, tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(base):
   """The core of a server on `base`; it looks for versions only when told."""
-  from imae_tf.export import serving
+  from imae_tf.export.server import core
 
-  server = serving.Server(base, poll_s=0)
+  server = core.Server(base, poll_s=0)
   yield server
   server.close(0)
 

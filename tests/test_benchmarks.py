@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from imae_tf import posterior, recipes
+from imae_tf import posterior
+from imae_tf import recipes
 
 # Last: the checkout's own imae_tf must not come before the installed one.
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
-from benchmarks import harness, matmuls, plain_tf, startup
+from benchmarks import harness
+from benchmarks import matmuls
+from benchmarks import plain_tf
 from benchmarks import problem as problems
+from benchmarks import startup
 
 STEPS = 2
 SHAPE = (6, 6, 1)

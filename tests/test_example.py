@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import imae_tf
-from imae_tf import data as data_lib
 from imae_tf import example
-from imae_tf import metrics
+from imae_tf.data import loading
+from imae_tf.metrics import measuring
 
 ROOT = pathlib.Path(__file__).parent.parent
 CODES = pathlib.Path(__file__).parent / "golden" / "example_codes.npz"
@@ -24,7 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def test_split():
-  return data_lib.load("digits").arrays("test")
+  return loading.load("digits").arrays("test")
 
 
 def test_its_codes_are_those_of_the_day_it_was_made(model, test_split):
@@ -39,7 +39,7 @@ def test_its_figures_are_those_of_its_docstring(model, test_split):
   x, labels = test_split
   codes = model.encode(x)
   text = " ".join(example.load_example.__doc__.split())
-  accuracy = metrics.clustering_accuracy(labels, codes["y"].argmax(axis=1))
+  accuracy = measuring.clustering_accuracy(labels, codes["y"].argmax(axis=1))
   assert accuracy >= 0.9
   assert f"{accuracy:.3f}" == re.search(r"accuracy ([\d.]+) \(", text).group(1)
   y = codes["y"].astype("float64")

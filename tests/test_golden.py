@@ -15,12 +15,13 @@ import exports
 import numpy as np
 import pytest
 
-from imae_tf import evaluation
-from imae_tf import metrics
-from imae_tf import runs
-from imae_tf import workdir as workdirs
+from imae_tf._shared import files
 from imae_tf.errors import InputError
 from imae_tf.export import descriptions
+from imae_tf.metrics import measuring
+from imae_tf.training import evaluation
+from imae_tf.training import run_folder
+from imae_tf.training import runs
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 FORMATS = sorted(path.name for path in GOLDEN.glob("format-*"))
@@ -52,24 +53,24 @@ def test_the_stored_codes_can_tell(stored):
 
 
 def test_a_finished_run_loads_and_gives_its_codes(golden, stored):
-  model, config = workdirs.load_model(golden / "run")
+  model, config = run_folder.load_model(golden / "run")
   assert_codes(model.encode(stored["x"]), stored)
   assert (config["dataset"], config["epochs"], config["method"]) == ("digits", 30, "imae")
-  history = workdirs.read_history(golden / "run")
+  history = run_folder.read_history(golden / "run")
   assert [row["epoch"] for row in history] == list(range(1, 31))
 
 
 def test_its_checkpoint_is_the_model_with_the_optimizers_state(golden, stored):
-  saved = workdirs.newest_checkpoint(golden / "run")
+  saved = run_folder.newest_checkpoint(golden / "run")
   assert (saved.epochs, saved.steps) == (30, 0)
-  model = workdirs.load_keras(saved.path)
+  model = run_folder.load_keras(saved.path)
   assert_codes(model.encode(stored["x"]), stored)
   assert int(model.optimizer.iterations) == 30 * 11
   assert all(np.abs(v.numpy()).max() > 0 for v in model.optimizer.variables[2:])
 
 
 def test_a_finished_run_is_evaluated_to_the_same_figures(golden):
-  before = workdirs.read_json(golden / "run/metrics.json")
+  before = files.read_json(golden / "run/metrics.json")
   baselines = before["baselines"]
   after = evaluation.evaluate(golden / "run", baselines=baselines, say=lambda line: None)
   assert before.keys() <= after.keys()
@@ -94,25 +95,25 @@ def run_of(config, epochs):
 
 def test_a_finished_run_goes_on_or_is_refused_and_left_whole(golden, stored):
   """Refused once a setting has been added that decides weights; never trained on otherwise."""
-  config = workdirs.read_config(golden / "run")
+  config = run_folder.read_config(golden / "run")
   before = (golden / "run/config.json").read_bytes()
   try:
     model = runs.train(run_of(config, epochs=31), golden / "run", progress=False)
   except InputError as error:
     assert "only --epochs may grow" in str(error)
     assert (golden / "run/config.json").read_bytes() == before
-    assert_codes(workdirs.load_model(golden / "run")[0].encode(stored["x"]), stored)
+    assert_codes(run_folder.load_model(golden / "run")[0].encode(stored["x"]), stored)
     return
   assert int(model.optimizer.iterations) == 31 * 11
-  old = workdirs.read_history(GOLDEN / golden.name / "run")
-  new = workdirs.read_history(golden / "run")
+  old = run_folder.read_history(GOLDEN / golden.name / "run")
+  new = run_folder.read_history(golden / "run")
   assert new[:30] == old and new[30]["epoch"] == 31
   # It went on: a fresh start would be far from what thirty epochs had reached.
   assert abs(new[30]["reconstruction_loss"] - old[29]["reconstruction_loss"]) < 1.0
 
 
 def test_a_run_of_another_seed_is_refused(golden):
-  config = {**workdirs.read_config(golden / "run"), "seed": 1}
+  config = {**run_folder.read_config(golden / "run"), "seed": 1}
   with pytest.raises(InputError, match="seed 0 -> 1; only --epochs may grow"):
     runs.train(run_of(config, epochs=31), golden / "run", progress=False)
 
@@ -151,8 +152,8 @@ def test_the_golden_files_are_small():
 
 def test_accuracy_of_the_golden_run_is_that_of_its_codes(golden, digits):
   """The figures above are of these codes: by scikit-learn's own digits, not by our pipeline."""
-  model, _ = workdirs.load_model(golden / "run")
+  model, _ = run_folder.load_model(golden / "run")
   x, labels = (part[-360:] for part in digits)
-  found = metrics.clustering_accuracy(labels, model.encode(x)["y"].argmax(axis=1))
-  stored = workdirs.read_json(golden / "run/metrics.json")["accuracy"]
+  found = measuring.clustering_accuracy(labels, model.encode(x)["y"].argmax(axis=1))
+  stored = files.read_json(golden / "run/metrics.json")["accuracy"]
   assert found == pytest.approx(stored, abs=1 / 360 + 1e-9)

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from imae_tf import clustering
 from imae_tf import recipes
+from imae_tf.metrics import clustering
 
 
 @pytest.mark.parametrize("method", ["imae", "betavae"])  # all: results/comparison.json

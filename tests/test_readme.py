@@ -42,10 +42,10 @@ def test_links_resolve():
 
 
 def test_seeds_trained_elsewhere_join_those_of_the_same_settings(collect, monkeypatch):
-  from imae_tf import compare
+  from imae_tf.comparison import plan
 
   def row(seeds, values, **changes):
-    metrics = {"accuracy": compare.statistics_of(values)}
+    metrics = {"accuracy": plan.statistics_of(values)}
     return {
         "dataset": "mnist", "method": "imae", "recipe": "tuned", "variant": "", "epochs": 30,
         "n": 100, "settings": {"lam": 5.0}, "num_categories": 10, "latent_dim": 6, "seeds": seeds,
@@ -53,7 +53,7 @@ def test_seeds_trained_elsewhere_join_those_of_the_same_settings(collect, monkey
     }
 
   def added(new, known):
-    monkeypatch.setattr(compare, "rows", lambda workdir: new)
+    monkeypatch.setattr(plan, "rows", lambda workdir: new)
     return json.loads(collect.comparison("anywhere", known))
 
   known = [row([0, 2], [0.5, 0.7]), row([0], [0.1], method="vae")]

@@ -11,8 +11,8 @@ import pathlib
 
 from absl import flags
 
-from imae_tf import program
 from imae_tf import recipes
+from imae_tf._shared import program
 from imae_tf.errors import InputError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the comparison.", required=True)
@@ -31,19 +31,19 @@ _LATENT_DIM = flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
 def main():
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
-  from imae_tf import compare
-  from imae_tf import comparison_report
+  from imae_tf.comparison import page
+  from imae_tf.comparison import plan
 
   workdir = pathlib.Path(_WORKDIR.value).expanduser()
-  planned = compare.plan(
+  planned = plan.plan(
       _METHODS.value, _RECIPES.value, _DATASETS.value, _seeds(),
       epochs=_EPOCHS.value, num_categories=_NUM_CATEGORIES.value, latent_dim=_LATENT_DIM.value,
       variants=["", *_VARIANTS.value],
   )
-  elsewhere = compare.train_all(
-      planned, workdir, done=lambda: comparison_report.write_tables(workdir)
+  elsewhere = plan.train_all(
+      planned, workdir, done=lambda: page.write_tables(workdir)
   )
-  comparison_report.write(workdir)
+  page.write(workdir)
   if elsewhere:
     print(f"{elsewhere} runs are left to other processes, which write the tables again.")
   print((workdir / "comparison.md").read_text())

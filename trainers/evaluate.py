@@ -7,7 +7,7 @@ import pathlib
 
 from absl import flags
 
-from imae_tf import program
+from imae_tf._shared import program
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of imae-train.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "test, train, or holdout (of a run with --holdout).")
@@ -16,12 +16,12 @@ _SPLIT = flags.DEFINE_string("split", "test", "test, train, or holdout (of a run
 def main():
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
-  from imae_tf import evaluation
-  from imae_tf import workdir as workdirs
+  from imae_tf.training import evaluation
+  from imae_tf.training import run_folder
 
   workdir = pathlib.Path(_WORKDIR.value).expanduser()
   metrics = evaluation.evaluate(workdir, _SPLIT.value)
-  print(workdirs.summary(metrics, workdir))
+  print(run_folder.summary(metrics, workdir))
 
 
 def cli():

@@ -11,9 +11,10 @@ import sys
 
 from absl import flags
 
-from imae_tf import program
-from imae_tf import workdir as workdirs
+from imae_tf._shared import files
+from imae_tf._shared import program
 from imae_tf.errors import ImaeError
+from imae_tf.training import run_folder
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "As in imae-train.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder of the run.")
@@ -26,7 +27,7 @@ def main():
   _run("evaluate", workdir=workdir)
   _run("export", workdir=workdir, base=base)
   _run("encode", saved_model=base, input=_DATASET.value, output=codes)
-  print("\n" + workdirs.summary(workdirs.read_json(workdir / "metrics.json"), workdir))
+  print("\n" + run_folder.summary(files.read_json(workdir / "metrics.json"), workdir))
   print(f"SavedModel      {base}")
   print(f"codes           {codes}")
 

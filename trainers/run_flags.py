@@ -55,11 +55,11 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 def run():
   """The `runs.Run` of the flags."""
-  from imae_tf import data
-  from imae_tf import runs
+  from imae_tf.data import loading
+  from imae_tf.training import runs
 
   return runs.Run(
-      dataset=data.canonical(_DATASET.value),
+      dataset=loading.canonical(_DATASET.value),
       method=_METHOD.value,
       recipe_name=_RECIPE.value,
       recipe=_recipe(),

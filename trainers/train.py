@@ -9,7 +9,7 @@ import pathlib
 
 from absl import flags
 
-from imae_tf import program
+from imae_tf._shared import program
 from imae_tf.trainers import run_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -31,11 +31,11 @@ flags.adopt_module_key_flags(run_flags)
 def main():
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
-  from imae_tf import cluster
-  from imae_tf import runs
+  from imae_tf.training import distribution
+  from imae_tf.training import runs
 
   run = run_flags.run()
-  job = cluster.open_job(_STRATEGY.value)
+  job = distribution.open_job(_STRATEGY.value)
   runs.train(run, pathlib.Path(_WORKDIR.value).expanduser(), job)
   job.say(f"Trained: {_WORKDIR.value}/model.keras. Next: imae-evaluate --workdir={_WORKDIR.value}")
 

@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from imae_tf import program
+from imae_tf._shared import program
 from imae_tf.trainers import run_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
@@ -43,20 +43,20 @@ flags.adopt_module_key_flags(run_flags)
 def main():
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
-  from imae_tf import search
-  from imae_tf import tuning
+  from imae_tf.search import driver
+  from imae_tf.search import hypermodel
 
   run = run_flags.run()
   run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, restarts=1))
-  described = search.Search(
+  described = driver.Search(
       run=run,
-      space=tuning.space(_SEARCH.value, run.method),
+      space=hypermodel.space(_SEARCH.value, run.method),
       tuner=_TUNER.value,
       executions_per_trial=_EXECUTIONS_PER_TRIAL.value,
   )
   workdir = pathlib.Path(_WORKDIR.value).expanduser()
   command = " ".join(["imae-tune", shlex.join(sys.argv[1:])])
-  found = search.search(described, workdir, _TRIALS.value, command)
+  found = driver.search(described, workdir, _TRIALS.value, command)
   if found:
     _summarise(found, workdir)
 

@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 
-from imae_tf import data
-from imae_tf import workdir as workdirs
+from imae_tf.data import loading
+from imae_tf.training import run_folder
 
 TRAIN = (
     "--dataset=digits", "--epochs=30", "--restarts=1", "--encoder_units=16", "--decoder_units=16",
@@ -31,11 +31,11 @@ def main(folder):
   imae("export", f"--workdir={run}", f"--base={folder / 'saved_model'}")
   for part in ("figures", "tensorboard"):  # pictures, which nothing reads
     shutil.rmtree(run / part)
-  older, _ = workdirs.checkpoints(run).values()
+  older, _ = run_folder.checkpoints(run).values()
   for path in (run / "report.html", run / ".lock", older):
     path.unlink()
-  model, _ = workdirs.load_model(run)
-  x = data.load("digits").arrays("test")[0][:10]
+  model, _ = run_folder.load_model(run)
+  x = loading.load("digits").arrays("test")[0][:10]
   np.savez_compressed(folder / "codes.npz", x=x, **model.encode(x))
 
 

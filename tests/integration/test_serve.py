@@ -33,7 +33,6 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from waits import until
 
-
 TF_MODEL_SERVER = os.environ.get("TF_MODEL_SERVER")
 PREDICT = "/v1/models/imae:predict"
 STATUS = "/v1/models/imae"
@@ -457,7 +456,7 @@ def test_on_every_loopback_address_other_names_are_refused(models, tmp_path, hos
 @pytest.mark.parametrize("missing", ["uvicorn", "grpc", "tensorflow_serving"])
 def test_without_the_serving_extra(tmp_path, missing):
   code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[0] = 'imae-serve'\n"
-  code += "from imae_tf.export import serve; serve.cli()"
+  code += "from imae_tf.export.server import serve; serve.cli()"
   result = subprocess.run(
       [sys.executable, "-c", code, f"--base={tmp_path}"], capture_output=True, text=True,
       cwd=pathlib.Path("/"), check=False,

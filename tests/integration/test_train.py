@@ -15,9 +15,9 @@ import numpy as np
 import programs
 import pytest
 
-from imae_tf import data as data_lib
-from imae_tf import label_free
-from imae_tf import workdir as workdirs
+from imae_tf.data import loading
+from imae_tf.metrics import label_free
+from imae_tf.training import run_folder
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOGGED = {
@@ -116,7 +116,7 @@ def test_the_console_script_repeats_to_the_bit_from_the_checkout(tmp_path, finis
 
 def test_another_seed_has_other_weights(unbroken):
   one, other = (
-      workdirs.load_keras(unbroken / f"restarts/start-{i}/checkpoints/epoch-0002.keras")
+      run_folder.load_keras(unbroken / f"restarts/start-{i}/checkpoints/epoch-0002.keras")
       for i in (0, 1)
   )
   kernels = [(a, b) for a, b in zip(one.get_weights(), other.get_weights()) if a.ndim == 2]
@@ -210,11 +210,11 @@ def test_report_and_terminal_show_the_numbers_of_metrics(finished):
 def test_the_start_with_the_best_label_free_score_goes_on(unbroken):
   scores = json.loads((unbroken / "restarts/scores.json").read_text())
   starts = [rows(unbroken / f"restarts/start-{i}") for i in (0, 1)]
-  seed = workdirs.read_config(unbroken)["seed"]  # by which equally near images are chosen
-  x, nearest = label_free.neighborhood(data_lib.load("digits"), "train", seed)
+  seed = run_folder.read_config(unbroken)["seed"]  # by which equally near images are chosen
+  x, nearest = label_free.neighborhood(loading.load("digits"), "train", seed)
   expected = []
   for folder in (unbroken / "restarts/start-0", unbroken / "restarts/start-1"):
-    model = workdirs.load_keras(workdirs.newest_checkpoint(folder).path)
+    model = run_folder.load_keras(run_folder.newest_checkpoint(folder).path)
     expected.append(label_free.neighbor_information(model.encode(x)["y"].argmax(axis=1), nearest))
   assert scores["scores"] == pytest.approx(expected, abs=1e-6)
   assert scores["chosen"] == int(np.argmax(expected))

@@ -10,10 +10,10 @@ import boards
 import programs
 import pytest
 
-from imae_tf import hparams
 from imae_tf import recipes
-from imae_tf import tuning
-from imae_tf import workdir as workdirs
+from imae_tf.search import hparams
+from imae_tf.search import hypermodel
+from imae_tf.training import run_folder
 
 SMALL = {
     "dataset": "digits", "epochs": 1, "encoder_units": "32", "decoder_units": "32", "seed": 5,
@@ -75,7 +75,7 @@ def test_a_search_begins_with_the_recipe_and_ends_with_its_best_run(unbroken):
   assert "--dataset=digits" in command and "--seed=0" in command and "trials" not in command
   for name, value in scored["weights"].items():
     assert f"--{name}={value:.4g}" in command
-  config = workdirs.read_config(workdir / "best")
+  config = run_folder.read_config(workdir / "best")
   best = found["trials"][int(found["best"])]
   assert {name: config["settings"][name] for name in best["weights"]} == best["weights"]
   page = (workdir / "report.html").read_text()
@@ -87,7 +87,7 @@ def test_tensorboard_shows_the_weights_and_the_score_of_each_trial(unbroken):
   for row in json.loads((workdir / "trials.json").read_text())["trials"]:
     folder = workdir / row["folder"]
     assert boards.weights(folder) == row["weights"]
-    ((_, score),) = boards.read(folder)[hparams.tag(tuning.OBJECTIVE)]
+    ((_, score),) = boards.read(folder)[hparams.tag(hypermodel.OBJECTIVE)]
     assert float(score) == pytest.approx(row["score"], rel=1e-6)
     curve = boards.read(folder / "run-0/tensorboard")["loss/objective, nats per image"]
     assert [step for step, _ in curve] == [1]

@@ -1,0 +1,1 @@
+"""imae-serve: what TF Serving answers, on a laptop and in tests."""

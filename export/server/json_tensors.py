@@ -1,0 +1,319 @@
+"""The JSON of TF Serving's REST API: request bodies to arrays, arrays to response bodies.
+
+    {"signature_name": ..., "instances": [row, ...]}  ->  {"predictions": [row, ...]}
+    {"signature_name": ..., "inputs": columns}        ->  {"outputs": columns}
+
+A row or the columns are a plain value where the signature has one input or output, else an
+object of them. Bytes are {"b64": base64}; NaN, Infinity and -Infinity are numbers, and so is
+what float32 cannot hold: it is rounded, or becomes infinite. Numbers become arrays by NumPy as
+a whole: values are looked at one by one only to say what is wrong.
+"""
+
+import base64
+import binascii
+import json
+import reprlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from imae_tf.export.server.batching import ServingError
+
+_WHITESPACE = " \t\n\r"
+_JSON_TYPES = {
+    type(None): "Null", bool: "False or True", dict: "Object", list: "Array", str: "String",
+    int: "Number", float: "Number",
+}
+
+
+class Request:
+  """A request body.
+
+  Attributes:
+    signature_name: the signature that it names; "" if it names none.
+
+  Args:
+    body: bytes.
+
+  Raises:
+    ServingError: INVALID_ARGUMENT.
+  """
+
+  def __init__(self, body):
+    self.document = parse(body)
+    self.signature_name = self.document.get("signature_name", "")
+    if not isinstance(self.signature_name, str):
+      raise _invalid(
+          f"JSON Value: {_shown(self.document)} not formatted correctly. 'signature_name' key"
+          " must be a string value."
+      )
+
+  @property
+  def rows(self):
+    """How many rows it has at least, told without a look at them."""
+    rows = self.document.get("instances", self.document.get("inputs"))
+    return len(rows) if isinstance(rows, list) else 0
+
+  def inputs(self, signature):
+    """The arrays of the request, {name: array}, and whether it came in rows.
+
+    Args:
+      signature: the SignatureDef.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT.
+    """
+    dtypes = {name: tf.as_dtype(info.dtype) for name, info in sorted(signature.inputs.items())}
+    if "instances" in self.document and "inputs" in self.document:
+      raise _invalid(
+          "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
+      )
+    in_rows = "instances" in self.document
+    if not in_rows and "inputs" not in self.document:
+      raise _invalid("Missing 'inputs' or 'instances' key")
+    try:
+      if in_rows:
+        values = _columns_of_rows(self.document["instances"], dtypes)
+      else:
+        values = _columns(self.document["inputs"], dtypes)
+      return {name: self._array(values[name], name, dtypes[name]) for name in dtypes}, in_rows
+    except RecursionError:
+      raise _too_deep() from None
+
+  def _array(self, value, name, dtype):
+    try:
+      if dtype == tf.string:
+        return _strings(value)
+      return _numbers(value, dtype)
+    except ServingError as error:
+      raise ServingError(
+          error.code, f"Failed to process input {name}. Error: {error.message}"
+      ) from None
+
+
+def parse(body):
+  """The JSON object of a request body (bytes).
+
+  Raises:
+    ServingError: INVALID_ARGUMENT.
+  """
+  if not body:
+    raise _invalid("JSON Parse error: The document is empty")
+  try:
+    # Like TF Serving it skips a byte order mark and ends with the object, whatever follows.
+    document, _ = _decode(str(body, "utf-8-sig").lstrip(_WHITESPACE))
+  except RecursionError:
+    raise _too_deep() from None
+  except ValueError as error:  # UnicodeDecodeError is one, too
+    raise _invalid(f"JSON Parse error: Invalid value. {str(error)[:200]}") from None
+  if not isinstance(document, dict):
+    raise _invalid(f"JSON Value: {_shown(document)} Is not object")
+  return document
+
+
+def response(outputs, in_rows):
+  """The body (bytes) of {name: array}, each with the batch first."""
+  if len(outputs) == 1:
+    text = _written(_rows(next(iter(outputs.values()))))
+  elif in_rows:
+    rows = zip(*map(_rows, outputs.values()), strict=True)
+    text = _written(dict(zip(outputs, row)) for row in rows)
+  else:
+    named = (f"{json.dumps(name)}:{_written(_rows(value))}" for name, value in outputs.items())
+    text = f"{{{','.join(named)}}}"
+  return f'{{"{"predictions" if in_rows else "outputs"}":{text}}}'.encode()
+
+
+def _columns_of_rows(rows, dtypes):
+  """{name: list of a value for each row}."""
+  if not isinstance(rows, list):
+    raise _invalid(f"JSON Value: {_shown(rows)} Expecting 'instances' to be an list/array")
+  if not rows:
+    raise _invalid("No values in 'instances' array")
+  if not _is_object(rows[0]):
+    for i, row in enumerate(rows):
+      if _is_object(row):
+        raise _invalid(f"Expecting value/list but got object at item {i} of input list")
+    return _only_column(rows, dtypes, "instances is a plain list, but expecting list of objects")
+  for i, row in enumerate(rows):
+    if not _is_object(row):
+      raise _invalid(f"Expecting object but got list at item {i} of input list")
+    if row.keys() != dtypes.keys():
+      raise _invalid(
+          f"Failed to process element: {i} of 'instances' list. JSON object: {_shown(row)} keys"
+          f" must be equal to: {','.join(dtypes)}"
+      )
+  return {name: [row[name] for row in rows] for name in dtypes}
+
+
+def _columns(columns, dtypes):
+  if not _is_object(columns):
+    return _only_column(
+        columns, dtypes, "inputs is a plain value/list, but expecting an object"
+    )
+  for name in dtypes:
+    if name not in columns:
+      raise _invalid(f"Missing named input: {name} in 'inputs' object.")
+  return columns
+
+
+def _only_column(value, dtypes, otherwise):
+  if len(dtypes) > 1:
+    raise _invalid(
+        f"{otherwise} as multiple input tensors required as per tensorinfo_map:"
+        f" {', '.join(dtypes)}"
+    )
+  return {next(iter(dtypes)): value}
+
+
+def _numbers(value, dtype):
+  """A nested list as an array of floats."""
+  if not dtype.is_floating:
+    raise ServingError(
+        "UNIMPLEMENTED", f"Conversion of JSON Value: {_shown(value)} to type: {dtype.name}"
+    )
+  try:
+    # Without `object` a text among the numbers makes each as wide as the text.
+    array = np.array(value, object)
+    floats = array.astype(np.float64)
+  except (ValueError, TypeError, OverflowError):  # lists of several lengths, other things
+    _check_leaves(value, dtype)
+    raise _too_deep() from None
+  # NumPy takes true for 1 without a word.
+  if not set(map(type, array.ravel().tolist())) <= {int, float}:
+    _check_leaves(value, dtype)
+  with np.errstate(over="ignore"):
+    return floats.astype(dtype.as_numpy_dtype)
+
+
+def _strings(value):
+  """Bytes of strings and of {"b64": ...} as an array of objects."""
+  shape = _shape(value)
+  flat: list = []
+  _flatten(value, shape, 0, flat)
+  array = np.empty(len(flat), "O")
+  array[:] = [_bytes(leaf) for leaf in flat]
+  return array.reshape(shape)
+
+
+def _check_leaves(value, dtype):
+  """Raises what is wrong with a nested list of numbers, if anything is."""
+  flat: list = []
+  _flatten(value, _shape(value), 0, flat)
+  for leaf in flat:
+    if isinstance(leaf, bool) or not isinstance(leaf, (int, float)):
+      raise _type_error(leaf, dtype)
+    if isinstance(leaf, int) and abs(leaf) > sys.float_info.max:
+      raise _invalid(f"JSON Parse error: Number too big to be stored in double: {_shown(leaf)}")
+
+
+def _shape(value):
+  """Of a nested list, as its first elements have it."""
+  shape = []
+  while isinstance(value, list):
+    shape.append(len(value))
+    value = value[0] if value else None
+  return shape
+
+
+def _flatten(value, shape, level, flat):
+  """Appends the leaves of a nested list that has the same shape everywhere."""
+  if not isinstance(value, list):
+    if level != len(shape):
+      raise _ragged(f"{_shown(value)} at level {level}", shape, level)
+    flat.append(value)
+    return
+  if level >= len(shape) or len(value) != shape[level]:
+    raise _ragged(f"a list of {len(value)} at level {level}", shape, level)
+  for inner in value:
+    _flatten(inner, shape, level + 1, flat)
+
+
+def _ragged(got, shape, level):
+  if level < len(shape):
+    expected = f"Expecting tensor size: {shape[level]}"
+  else:
+    expected = "Expecting shape of a value"
+  return _invalid(f"{expected} at level {level} of shape {shape} but got: {got}")
+
+
+def _bytes(value):
+  if isinstance(value, str):
+    try:
+      return value.encode()
+    except UnicodeEncodeError:
+      raise _invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
+  if not _is_base64(value):
+    if isinstance(value, dict):
+      raise _invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+    raise _type_error(value, tf.string)
+  text = value["b64"]
+  try:
+    return base64.b64decode(text, validate=True)
+  except (binascii.Error, ValueError):
+    pass
+  text = "".join(text.split())  # broken into lines, or without padding
+  try:
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+  except (binascii.Error, ValueError):
+    raise _invalid("Unable to base64 decode") from None
+
+
+def _is_object(value):
+  return isinstance(value, dict) and not _is_base64(value)
+
+
+def _is_base64(value):
+  return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _rows(array):
+  """The rows of an array as what JSON has, made one by one."""
+  if not array.ndim:
+    raise _invalid("expected outputs with a row for each input, got a single value; use gRPC.")
+  leaf = {"O": _base64, "f": _nine_digits}.get(array.dtype.char, lambda value: value)
+  return (_mapped(leaf, array[i : i + 1].tolist()[0]) for i in range(len(array)))
+
+
+def _mapped(function, value):
+  if isinstance(value, list):
+    return [_mapped(function, inner) for inner in value]
+  return function(value)
+
+
+def _base64(content):
+  return {"b64": base64.b64encode(content).decode()}
+
+
+def _nine_digits(number):
+  """A float32 with the nine digits that give it back, of the seventeen that a double has."""
+  return float(f"{number:.9g}")
+
+
+def _written(rows):
+  # One by one: while the encoder is in C, nobody else runs.
+  return f"[{','.join(map(_encode, rows))}]"
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().raw_decode
+
+
+def _type_error(value, dtype):
+  kind = _JSON_TYPES[type(value)]
+  name = {tf.float32: "float", tf.float64: "double"}.get(dtype, dtype.name)
+  return _invalid(f"JSON Value: {_shown(value)} Type: {kind} is not of expected type: {name}")
+
+
+def _too_deep():
+  return _invalid("JSON Parse error: expected lists nested like a tensor's, got far more levels.")
+
+
+def _shown(value):
+  text = reprlib.repr(value)
+  return text if len(text) <= 100 else text[:100] + "..."
+
+
+def _invalid(message):
+  return ServingError("INVALID_ARGUMENT", message)

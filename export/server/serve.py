@@ -1,0 +1,230 @@
+"""imae-serve: (y, z) codes over HTTP and gRPC, on this machine.
+
+A stand-in for TF Serving on a laptop and in tests, with the same REST and gRPC APIs and
+without its tuning, and a page at the REST address for people. It serves the newest version
+of --base, takes over a newer one without dropping a request, and ends on SIGTERM or Ctrl-C
+once every request that has come is answered, or after 20 seconds; a second signal ends it at
+once.
+
+Example:
+  imae-serve --base=models/digits
+  curl -d '{"instances": [...]}' http://127.0.0.1:8501/v1/models/imae:predict
+"""
+
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import ipaddress
+import math
+import os
+import signal
+import socket
+import sys
+
+from absl import flags
+
+from imae_tf._shared import program
+from imae_tf.errors import InputError
+
+_LEAVING_S = 0.5  # for clients with open connections to learn that they should go
+_GRACE_S = 20.0  # for what is under way; who stops servers often kills them after 30
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def _define_number(name, default, what, lower, upper):
+  number = flags.DEFINE_float(name, default, what, lower, upper)
+  flags.register_validator(
+      number, lambda value: not math.isnan(value), "expected a number, got nan."
+  )
+  return number
+
+
+_BASE = flags.DEFINE_string("base", None, "Folder of the versions 1, 2, ...", required=True)
+_REST_PORT = flags.DEFINE_integer(
+    "rest_port", 8501, "For HTTP; 0 takes a free one.", lower_bound=0, upper_bound=65535
+)
+_GRPC_PORT = flags.DEFINE_integer(
+    "grpc_port", 8500, "For gRPC; 0 takes a free one.", lower_bound=0, upper_bound=65535
+)
+_HOST = flags.DEFINE_string(
+    "host", "127.0.0.1", "Address to listen on. Others can reach 0.0.0.0: nobody is asked who"
+    " they are."
+)
+_MODEL_NAME = flags.DEFINE_string("model_name", "imae", "Name of the model in requests.")
+_MAX_BATCH_SIZE = flags.DEFINE_integer(
+    "max_batch_size", 128, "Rows of waiting requests to run together; 1 for each by itself.",
+    lower_bound=1,
+)
+_BATCH_TIMEOUT_MS = _define_number(
+    "batch_timeout_ms", 0.0, "How long a request waits for others when it could run.", 0.0, 10_000.0
+)
+_MAX_QUEUE = flags.DEFINE_integer(
+    "max_queue", 1000, "Requests that may wait; more are told to come later (429).",
+    lower_bound=1,
+)
+_MAX_REQUEST_MB = _define_number(
+    "max_request_mb", 32.0, "Largest request (413), in MiB.", 0.001, 2047.0
+)
+_REST_TIMEOUT_S = _define_number(
+    "rest_timeout_seconds", 30.0, "For a REST request to arrive, and to be answered (504).",
+    0.001, 86_400.0,
+)
+_POLL_SECONDS = _define_number(
+    "poll_seconds", 1.0, "Between looks for a new version.", 0.01, 86_400.0
+)
+
+
+def main():
+  os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its messages would hide ours
+  # Imported here: --help and a mistyped path should not wait for TensorFlow.
+  _check_extra()
+  program.import_tensorflow()
+  import tensorflow as tf
+
+  from imae_tf.export.server import core
+  from imae_tf.export.server import rest  # noqa: F401
+  from imae_tf.export.server import rpc  # noqa: F401
+
+  # What was imported is large and stays: to look through it for garbage would stop every
+  # request for half a second.
+  gc.collect()
+  gc.freeze()
+  tf.get_logger().setLevel("ERROR")
+  server = core.Server(
+      _BASE.value,
+      _MODEL_NAME.value,
+      max_batch_size=_MAX_BATCH_SIZE.value,
+      batch_timeout_s=_BATCH_TIMEOUT_MS.value / 1000,
+      max_queue=_MAX_QUEUE.value,
+      poll_s=_POLL_SECONDS.value,
+  )
+  try:
+    asyncio.run(_serve(server))
+  finally:
+    server.close(0.0)
+
+
+async def _serve(server):
+  """Listens until SIGTERM or SIGINT."""
+  import uvicorn
+
+  from imae_tf.export.server import rest
+  from imae_tf.export.server import rpc
+
+  class Uvicorn(uvicorn.Server):
+
+    def capture_signals(self):
+      return contextlib.nullcontext()  # they are ours
+
+  max_bytes = int(_MAX_REQUEST_MB.value * 2**20)
+  application = rest.app(
+      server,
+      max_request_bytes=max_bytes,
+      timeout_s=_REST_TIMEOUT_S.value,
+      hosts=(*_LOOPBACK, _HOST.value) if _is_loopback(_HOST.value) else None,
+  )
+  listener = rpc.grpc_server(server, max_request_bytes=max_bytes)
+  config = uvicorn.Config(
+      application, lifespan="off", ws="none", log_level="error",
+      timeout_graceful_shutdown=int(_GRACE_S),
+  )
+  stop, hurry = asyncio.Event(), asyncio.Event()
+
+  def signalled():
+    (hurry if stop.is_set() else stop).set()
+
+  for number in (signal.SIGTERM, signal.SIGINT):
+    asyncio.get_running_loop().add_signal_handler(number, signalled)
+  with _socket(_HOST.value, _REST_PORT.value) as sock:
+    http = Uvicorn(config)
+    serving_http = asyncio.create_task(http.serve(sockets=[sock]))
+    grpc_port = _add_port(listener, _HOST.value, _GRPC_PORT.value)
+    await listener.start()
+    while not (http.started or serving_http.done()):
+      await asyncio.sleep(0.01)
+    address = _address(_HOST.value, sock.getsockname()[1])
+    number, _ = server.metadata()
+    print(
+        f"Serving version {number} of {_BASE.value} as {_MODEL_NAME.value}.\n"
+        f"REST  http://{address}/v1/models/{_MODEL_NAME.value}\n"
+        f"gRPC  {_address(_HOST.value, grpc_port)}\n"
+        f"Page  http://{address}/",
+        flush=True,
+    )
+    for failed, _, code, message in server.status():
+      if code != "OK":
+        print(f"Version {failed} cannot be loaded: {message}", file=sys.stderr, flush=True)
+    await _first(stop.wait(), serving_http)
+    server.leaving = True
+    for listening in http.servers:
+      listening.close()  # open connections go on, each to the end of its next answer
+    await asyncio.sleep(_LEAVING_S)
+    http.should_exit = True
+    ending = asyncio.gather(serving_http, listener.stop(_GRACE_S))
+    await _first(ending, hurry.wait())
+    http.force_exit = True
+    for connection in list(http.server_state.connections):
+      connection.transport.abort()  # else Python 3.12 and later wait for their clients
+    await asyncio.gather(ending, listener.stop(0))
+
+
+async def _first(*waits):
+  """Waits for the first of several."""
+  tasks = [asyncio.ensure_future(wait) for wait in waits]
+  await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _is_loopback(host):
+  try:
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+  except ValueError:  # another name
+    return False
+
+
+def _socket(host, port):
+  """A listening socket."""
+  family = socket.AF_INET6 if ":" in host else socket.AF_INET
+  # asyncio sends at once (TCP_NODELAY) only on sockets that say their protocol.
+  sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+  try:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+  except OSError as error:
+    sock.close()
+    raise _taken("rest_port", host, port, error.strerror) from error
+  return sock
+
+
+def _address(host, port):
+  return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _add_port(listener, host, port):
+  try:
+    return listener.add_insecure_port(_address(host, port))
+  except RuntimeError as error:
+    raise _taken("grpc_port", host, port, "it cannot be bound") from error
+
+
+def _taken(flag, host, port, why):
+  return InputError(
+      f"expected a free address for --{flag}, got {host}:{port} ({why}); give another --{flag},"
+      " 0 for any free one, or another --host."
+  )
+
+
+def _check_extra():
+  for name in ("grpc", "starlette", "tensorflow_serving", "uvicorn"):
+    if importlib.util.find_spec(name) is None:
+      raise InputError(
+          f"expected the serving extra, got no {name}; pip install 'imae_tf[serving]'."
+      )
+
+
+def cli():
+  program.run(main)
+
+
+if __name__ == "__main__":
+  cli()

@@ -1,0 +1,109 @@
+"""What every program shares: flags parsed, quiet libraries, one-line errors."""
+
+import os
+import re
+import sys
+import tempfile
+
+from absl import app
+from absl import flags
+from absl import logging
+
+from imae_tf.errors import first_line
+from imae_tf.errors import ImaeError
+from imae_tf.errors import Preempted
+
+
+def run(main):
+  """Runs `main()` as an absl program named after the console script.
+
+  What a user can mend (`ImaeError`, a file that cannot be read or written) ends in one line
+  on stderr and exit status 1. Any other exception is a bug and keeps its traceback.
+
+  Args:
+    main: a function without arguments, called once the flags are parsed.
+  """
+  # TensorFlow's C++ start-up messages would hide ours; its failures still raise in Python.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  # Else it takes all the memory of every GPU at once.
+  os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+  logging.set_verbosity(logging.WARNING)
+  _show_in_help(main.__module__)
+  app.run(lambda argv: _guarded(main, argv))
+
+
+def import_tensorflow():
+  """Imports TensorFlow without its start-up messages, which would hide ours.
+
+  They are written before its log level is read, straight to the process's stderr; shown
+  after all when the import fails.
+  """
+  with tempfile.TemporaryFile() as messages:
+    stderr = os.dup(2)
+    os.dup2(messages.fileno(), 2)
+    try:
+      import tensorflow  # noqa: F401
+    except BaseException:
+      messages.seek(0)
+      os.write(stderr, messages.read())
+      raise
+    finally:
+      os.dup2(stderr, 2)
+      os.close(stderr)
+
+
+def _show_in_help(module_name):
+  """absl's --help describes `__main__`, which in a console script is the wrapper."""
+  sys.modules["__main__"].__doc__ = sys.modules[module_name].__doc__
+  for flag in flags.FLAGS.get_key_flags_for_module(module_name):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _guarded(main, argv):
+  name = os.path.basename(sys.argv[0]).removesuffix(".py")
+  try:
+    if len(argv) > 1:
+      raise app.UsageError(f"expected flags alone, got {argv[1]!r}; write --flag=value.")
+    main()
+    return 0
+  except KeyboardInterrupt:
+    print(f"{name}: interrupted; the same command goes on from here.", file=sys.stderr)
+    return 130
+  except Preempted as stopped:
+    print(f"{name}: {stopped}", file=sys.stderr)
+    return 143  # as a shell reports SIGTERM
+  except Exception as error:
+    message = _mendable(error)
+    if message is None:
+      raise
+    print(f"{name}: error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 1
+
+
+def _mendable(error):
+  """What the user can do about an error; None for a bug."""
+  if isinstance(error, ImaeError):
+    return str(error)
+  if isinstance(error, OSError):
+    return _failed_file(error)
+  tensorflow = sys.modules.get("tensorflow")
+  if tensorflow and isinstance(error, tensorflow.errors.OpError):
+    # An InputError of a function inside a tf.data pipeline arrives as text.
+    found = re.search(r"InputError: (.*)", error.message)
+    if found:
+      return found.group(1)
+    if isinstance(error, _file_errors(tensorflow.errors)):
+      return _failed_file(error.message)
+  return None
+
+
+def _file_errors(errors):
+  return (errors.DataLossError, errors.NotFoundError, errors.PermissionDeniedError,
+          errors.ResourceExhaustedError)
+
+
+def _failed_file(reason):
+  return (
+      f"expected to read and write files, got {first_line(reason)}; free disk"
+      " or memory, or mend the path and its permissions, then give the same command again."
+  )

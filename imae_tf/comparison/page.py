@@ -1,0 +1,232 @@
+"""The tables and the page of a comparison: comparison.json, .md and .html."""
+
+import itertools
+import pathlib
+
+from imae_tf._shared import files
+from imae_tf.comparison import pictures as drawn
+from imae_tf.comparison import plan
+from imae_tf.reporting import html
+from imae_tf.reporting import plots
+
+# Column: (title, metric or pair of metrics, digits)
+_COLUMNS = (
+    ("accuracy", ("accuracy",), 3),
+    ("reconstruction", ("reconstruction",), 1),
+    ("I(x;y)", ("mi_y",), 3),
+    ("I(x;z)", ("mi_z_joint.naive", "mi_z_joint.leave_one_out"), 2),
+    ("sum I(x;z_k)", ("mi_z.naive", "mi_z.leave_one_out"), 2),
+    ("TC(y,z)", ("total_correlation.naive", "total_correlation.leave_one_out"), 2),
+    (
+        "its floor",
+        ("total_correlation_floor.naive", "total_correlation_floor.leave_one_out"), 2,
+    ),
+    ("overlap", ("category_overlap",), 3),
+    ("MIG", ("mig",), 3),
+    ("DCI", ("dci_disentanglement", "dci_completeness", "dci_informativeness"), 2),
+    ("FactorVAE", ("factor_vae_score",), 3),
+    ("minutes", ("train_seconds",), 1),
+)
+_PUBLISHED_IN = {
+    "reconstruction": "reconstruction", "I(x;y)": "mi_y", "I(x;z)": "mi_z",
+    "TC(y,z)": "total_correlation",
+}
+_MISSING = "–"
+_NOTHING = "No run has finished yet."
+
+
+def write_tables(workdir):
+  """comparison.json and comparison.md of all finished runs; returns the rows."""
+  workdir = pathlib.Path(workdir)
+  rows = plan.rows(workdir)
+  files.write_json(workdir / "comparison.json", rows)
+  with files.replacing(workdir / "comparison.md") as temporary:
+    temporary.write_text(markdown(rows, plan.failed(workdir)), encoding="utf-8")
+  return rows
+
+
+def write(workdir):
+  """All files of a comparison: the tables, `comparison.html` and `figures/*.png`."""
+  workdir = pathlib.Path(workdir)
+  rows = write_tables(workdir)
+  groups = plan.groups(workdir)
+  pictures = {
+      dataset: drawn.of_dataset(of_dataset)
+      for dataset, of_dataset in groups.items()
+  }
+  for dataset, of_dataset in pictures.items():
+    for name, picture in of_dataset.items():
+      with files.replacing(workdir / "figures" / f"{dataset}_{name}.png") as temporary:
+        temporary.write_bytes(picture.png)
+  with files.replacing(workdir / "comparison.html") as temporary:
+    temporary.write_text(page(rows, pictures, plan.failed(workdir)), encoding="utf-8")
+
+
+def markdown(rows, failed=None):
+  """The tables as Markdown.
+
+  Args:
+    rows: as `plan.rows` returns them.
+    failed: {folder: reason} of runs that diverged.
+  """
+  parts = []
+  for dataset in _datasets(rows):
+    of_dataset = [row for row in rows if row["dataset"] == dataset]
+    parts += [f"## {dataset}", *map(_table, (_means(of_dataset), _every_run(of_dataset)))]
+    parts.insert(-1, _notes(of_dataset))
+  if failed:
+    lines = [f"- `{folder}`: {reason}" for folder, reason in failed.items()]
+    parts += ["## Failed runs", "\n".join(lines)]
+  return "\n\n".join(["# Comparison", *(parts or [_NOTHING])]) + "\n"
+
+
+def means_table(rows):
+  """The table of means of the rows of one data set, as Markdown."""
+  return _table(_means(rows))
+
+
+def page(rows, pictures, failed=None):
+  """The tables and figures as one self-contained HTML page.
+
+  Args:
+    rows: as `plan.rows` returns them.
+    pictures: {data set: {name: pages.Picture}} of `pictures.of_dataset`.
+    failed: {folder: reason} of runs that diverged.
+  """
+  sections = []
+  for dataset in _datasets(rows):
+    of_dataset = [row for row in rows if row["dataset"] == dataset]
+    tables = (
+        _html_table("Means over seeds", _means(of_dataset))
+        + f'<p class="note">{html.subscripts(_notes(of_dataset))}</p>'
+        + _figures(pictures.get(dataset, {}))
+        + "<h3>Every run</h3>" + _html_table("Every run", _every_run(of_dataset))
+    )
+    sections.append((html.escape(dataset), f"data-{html.escape(dataset)}", tables))
+  if failed:
+    lines = [["folder", "reason"], *([str(k), v] for k, v in failed.items())]
+    sections.append(("Failed runs", "failed", _html_table("Failed runs", lines)))
+  runs = sum(len(row["seeds"]) for row in rows)
+  summary = f'<p class="lead">{html.count(runs, "run")} finished. Labels only score them.</p>'
+  return html.document("Comparison", summary if rows else f"<p>{_NOTHING}</p>", sections)
+
+
+def _figures(pictures):
+  """HTML of the figures, those of a kind side by side."""
+  parts = []
+  for prefix in ("rate_distortion", "confidence"):
+    parts += [html.figures(pictures, n) for n in pictures if n.startswith(prefix)]
+  for recipe in ("paper", "tuned"):
+    parts += [
+        html.figures(pictures, name)
+        for name in (f"{recipe}_tracked", f"{recipe}_maps", f"{recipe}_information")
+        if name in pictures
+    ]
+    for kind in ("traversal", "drawn"):
+      names = [n for n in pictures if n.startswith(f"{recipe}_{kind}_")]
+      parts += [html.figures(pictures, *names[i : i + 3]) for i in range(0, len(names), 3)]
+  return "".join(parts)
+
+
+def _datasets(rows):
+  return list(dict.fromkeys(row["dataset"] for row in rows))
+
+
+def _columns(rows):
+  """The columns in which a row has something to say."""
+  return [c for c in _COLUMNS if any(name in row["metrics"] for row in rows for name in c[1])]
+
+
+def _means(rows):
+  """Mean ± standard deviation over seeds, below each method what the paper reports of it."""
+  columns = _columns(rows)
+  lines = [["method", "weights", "seeds", *(title for title, _, _ in columns)]]
+  for method, group in itertools.groupby(rows, key=lambda row: row["method"]):
+    of_method = list(group)
+    for row in of_method:
+      cells = [_mean(row, names, digits) for _, names, digits in columns]
+      lines.append([_title(row), _weights(row, rows), str(len(row["seeds"])), *cells])
+    published = of_method[0]["published"]
+    if published:
+      cells = [str(published.get(_PUBLISHED_IN.get(title), "")) for title, _, _ in columns]
+      lines.append([plots.NAMES[method], "as the paper reports", "", *cells])
+  return lines
+
+
+def _every_run(rows):
+  columns = _columns(rows)
+  lines = [["method", "weights", "seed", *(title for title, _, _ in columns)]]
+  for row in rows:
+    for i, seed in enumerate(row["seeds"]):
+      cells = [_one(row, names, digits, i) for _, names, digits in columns]
+      lines.append([_title(row), _weights(row, rows), str(seed), *cells])
+  return lines
+
+
+def _notes(rows):
+  images = sorted({row["n"] for row in rows})
+  floors = {f"{row['metrics']['reconstruction_floor']['mean']:.1f}" for row in rows}
+  epochs = sorted({(row["recipe"], row["epochs"]) for row in rows})
+  return (
+      f"Test images: {', '.join(map(str, images))}; reconstruction in nats per image, whose floor"
+      f" is {', '.join(sorted(floors))}. I(x;z) is of all dimensions together; it, the sum over"
+      " dimensions and TC are estimated over as many codes, naive / leave-one-out: of an"
+      " information the first errs downwards and is at most ln n, the second errs upwards. The"
+      " floor of TC is what it gives for the same factors made independent. The"
+      " paper does not say which of the two its I(x;z) is, nor by which estimator. Minutes are"
+      " wall-clock of training, on a machine that may have had other work. Epochs:"
+      f" {', '.join(f'{epochs} ({recipe})' for recipe, epochs in epochs)}."
+  )
+
+
+def _weights(row, rows):
+  """The recipe, what it changes, and its epochs where some method was run for others, too."""
+  found = {r["epochs"] for r in rows if all(r[k] == row[k] for k in ("recipe", "variant"))}
+  epochs = f"{row['epochs']} epochs" if len(found) > 1 else ""
+  return ", ".join(filter(None, (row["recipe"], row["variant"], epochs)))
+
+
+def _title(row):
+  return plots.NAMES[row["method"]]
+
+
+def _mean(row, names, digits):
+  cells = []
+  for name in names:
+    found = row["metrics"].get(name)
+    if found is None:
+      return _MISSING
+    scale = 1 / 60 if name == "train_seconds" else 1
+    text = _number(found["mean"] * scale, digits)
+    if len(names) == 1 and found["std"] is not None:
+      text += f" ± {found['std'] * scale:.{digits}f}"
+    cells.append(text)
+  return " / ".join(cells)
+
+
+def _one(row, names, digits, index):
+  found = [row["metrics"].get(name) for name in names]
+  if any(part is None or len(part["values"]) != len(row["seeds"]) for part in found):
+    return _MISSING
+  scale = 1 / 60 if names == ("train_seconds",) else 1
+  return " / ".join(_number(part["values"][index] * scale, digits) for part in found)
+
+
+def _number(value, digits):
+  """Estimates of a run that fell apart may be of any size."""
+  return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.1e}"
+
+
+def _table(lines):
+  rows = ["| " + " | ".join(cells) + " |" for cells in lines]
+  return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:]])
+
+
+def _html_table(caption, lines):
+  head, *rows = ([_cell(text) for text in texts] for texts in lines)
+  return html.table(caption, head, rows, "numeric")
+
+
+def _cell(text):
+  """HTML that breaks between its two numbers alone."""
+  return html.subscripts(text).replace(" ±", "&nbsp;±").replace(" /", "&nbsp;/")

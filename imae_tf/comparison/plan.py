@@ -1,0 +1,383 @@
+"""Methods x recipes x data sets x seeds: each a run in a folder of its own, then one table.
+
+    runs/mnist/betavae-paper/seed-0/     a workdir of imae-train, evaluated
+    runs/mnist/imae-tuned-lam=0/seed-0/  the same with one setting changed
+    baselines/mnist-10-0.json            accuracy of the classical methods, once for each seed
+    locks/                               of the processes that share the work
+
+What is finished is skipped, what was killed goes on. Several processes with the same folder
+take different runs.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import statistics
+import sys
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from imae_tf import recipes
+from imae_tf._shared import files
+from imae_tf.data import loading
+from imae_tf.errors import DivergenceError
+from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
+from imae_tf.training import evaluation
+from imae_tf.training import run_folder
+from imae_tf.training import runs
+
+# The paper's Table 4a: 10,000 test images, nats. Its estimators are not named.
+PUBLISHED = {
+    ("mnist", "betavae"): (141.5, 0.0, 4.4, 0.0),
+    ("mnist", "jointvae"): (127.3, 1.9, 5.6, 2.3),
+    ("mnist", "infovae"): (121.5, 1.7, 6.8, 1.5),
+    ("mnist", "imae"): (117.9, 1.8, 7.2, 0.8),
+    ("fashion_mnist", "betavae"): (252.5, 0.0, 4.6, 0.0),
+    ("fashion_mnist", "jointvae"): (256.0, 1.8, 4.7, 2.6),
+    ("fashion_mnist", "infovae"): (247.1, 0.9, 6.0, 0.7),
+    ("fashion_mnist", "imae"): (234.9, 1.7, 8.5, 0.0),
+}
+PUBLISHED_NAMES = ("reconstruction", "mi_y", "mi_z", "total_correlation")
+
+# Folders of runs by (method, recipe, variant).
+Groups = dict[tuple[str, str, str], list[pathlib.Path]]
+
+# Of metrics.json, what says which run it is; the numbers are the rest.
+_NAMES = ("method", "recipe", "dataset", "split", "seed", "n", "epochs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A run of a comparison.
+
+  Attributes:
+    run: `runs.Run`.
+    variant: what it changes in its recipe ("lam=0"); empty for nothing.
+  """
+
+  run: runs.Run
+  variant: str = ""
+
+  def __str__(self):
+    run = self.run
+    names = (_short(run.dataset), run.method, run.recipe_name, self.variant, f"seed {run.seed}")
+    return ", ".join(filter(None, names))
+
+  def folder(self, workdir: str | pathlib.Path) -> pathlib.Path:
+    """Where it lies in the folder of the comparison."""
+    run = self.run
+    name = "-".join(filter(None, (run.method, run.recipe_name, self.variant)))
+    return pathlib.Path(workdir) / "runs" / _short(run.dataset) / name / f"seed-{run.seed}"
+
+
+def plan(
+    methods: Sequence[str],
+    recipe_names: Sequence[str],
+    datasets: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    epochs: int | None,
+    num_categories: int,
+    latent_dim: int,
+    variants: Sequence[str] = ("",),
+) -> list[Planned]:
+  """The runs of a comparison, seed by seed, so that all methods have one seed early.
+
+  Args:
+    methods: of `recipes.WEIGHTS`.
+    recipe_names: "paper", "tuned".
+    datasets: as in imae-train.
+    seeds: integers.
+    epochs: of every run; None for those of its recipe.
+    num_categories: K2.
+    latent_dim: K1.
+    variants: changes of the recipes, one run each: "lam=0"; "" for the recipe as it is.
+
+  Returns:
+    A list of `Planned`.
+
+  Raises:
+    InputError: nothing to compare, an unknown name, or two data sets of one short name.
+  """
+  lists: dict[str, Sequence] = {
+      "methods": methods, "recipes": recipe_names, "datasets": datasets, "seeds": seeds,
+      "variants": variants,
+  }
+  for name, given in lists.items():
+    if not given:
+      raise InputError(f"expected {name} to compare, got none; name one at least.")
+    if len(set(given)) < len(given):
+      raise InputError(
+          f"expected each of the {name} once, got {','.join(map(str, given))}; leave out the"
+          " second."
+      )
+  names = [loading.canonical(dataset) for dataset in datasets]
+  if len({_short(name) for name in names}) < len(names):
+    raise InputError(
+        f"expected data sets of different names, got {','.join(names)}; rename one, or compare"
+        " them in another --workdir."
+    )
+  return [
+      Planned(
+          runs.Run(
+              dataset=dataset, method=method, recipe_name=recipe_name,
+              recipe=_recipe(recipe_name, given, method, variant, epochs),
+              num_categories=num_categories, latent_dim=latent_dim, holdout=0, seed=seed,
+              deterministic=True,
+          ),
+          variant,
+      )
+      for seed in seeds
+      for given, dataset in zip(datasets, names)
+      for recipe_name in recipe_names
+      for method in methods
+      for variant in variants
+  ]
+
+
+def _recipe(name, dataset, method, variant, epochs):
+  recipe = recipes.get(name, dataset, method)
+  if variant:
+    recipe = recipes.with_change(recipe, method, variant)
+  return dataclasses.replace(recipe, epochs=epochs or recipe.epochs)
+
+
+def train_all(
+    planned: Sequence[Planned],
+    workdir: str | pathlib.Path,
+    done: Callable[[], Any] = lambda: None,
+) -> int:
+  """Trains and evaluates all runs of a plan that are not finished yet.
+
+  A run that diverges is noted in its folder as failed and not tried again. The labels of up
+  to 10,000 training images, where there are labels, are compared with the categories after
+  each epoch (`callbacks.Watch`); nothing is trained or chosen by them. Test images are looked
+  at once, when a run is finished.
+
+  Args:
+    planned: list of `Planned`.
+    workdir: folder of the comparison.
+    done: called after each run.
+
+  Returns:
+    How many runs another process was at work on; they are left to it.
+
+  Raises:
+    InputError: bad data, or a folder that holds something else.
+    Preempted: SIGTERM came; all is saved.
+  """
+  workdir = pathlib.Path(workdir)
+  _check_folder(workdir)
+  elsewhere = 0
+  for index, item in enumerate(planned):
+    run, folder = item.run, item.folder(workdir)
+    head = f"[{index + 1} of {len(planned)}] {item}"
+    lock = workdir / "locks" / "-".join(folder.relative_to(workdir / "runs").parts)
+    try:
+      with run_folder.locked(lock):
+        data = _load(run.dataset)
+        if _is_finished(folder, run, data):
+          _say(f"{head}: done before")
+          continue
+        _say(head)
+        _train_one(run, data, folder, workdir)
+    except InUseError:
+      _say(f"{head}: another process is at work on it")
+      elsewhere += 1
+      continue
+    done()
+  return elsewhere
+
+
+_load = functools.lru_cache(maxsize=1)(loading.load)
+
+
+def _train_one(run, data, folder, workdir):
+  keras.backend.clear_session()
+  try:
+    runs.train(run, folder, watched=data.arrays("train", limit=evaluation.MAX_IMAGES))
+  except DivergenceError as error:
+    files.write_json(folder / "failed.json", {"reason": str(error)})
+    _say(f"failed: {error}")
+    return
+  cached = workdir / "baselines" / (
+      f"{_short(run.dataset)}-{run.num_categories}-{run.seed}.json"
+  )
+  known = files.read_json(cached) if cached.exists() else None
+  metrics = evaluation.evaluate(folder, baselines=known, say=lambda text: None)
+  if known is None and metrics["baselines"] is not None:
+    files.write_json(cached, metrics["baselines"])
+  _say(run_folder.summary(metrics, folder))
+
+
+def _is_finished(folder, run, data):
+  if not (folder / "config.json").exists():
+    return False
+  run_folder.check(folder, runs.config_of(run, data))  # finished or not, it must be this run
+  if (folder / "failed.json").exists():
+    return True
+  if not (folder / "metrics.json").exists():
+    return False
+  return files.read_json(folder / "metrics.json")["epochs"] == run.recipe.epochs
+
+
+def _check_folder(workdir):
+  ours = {"runs", "locks", "baselines", "figures"}
+  others = sorted(
+      p.name for p in workdir.glob("[!.]*")
+      if p.name not in ours and not p.name.startswith("comparison.")
+  )
+  if others:
+    raise InputError(
+        f"expected an empty folder or a comparison's, got {workdir} with {others[0]!r}; give"
+        " another --workdir."
+    )
+
+
+# ---- what was found ------------------------------------------------------------------------
+
+
+def finished(workdir: str | pathlib.Path) -> list[pathlib.Path]:
+  """Folders of the evaluated runs below a comparison's folder, sorted."""
+  found = pathlib.Path(workdir).glob("runs/*/*/seed-*/metrics.json")
+  return sorted(path.parent for path in found)
+
+
+def groups(workdir: str | pathlib.Path) -> dict[str, Groups]:
+  """{data set: {(method, recipe, variant): folders of its finished runs, by seed}}."""
+  found: dict[str, dict[tuple[str, str, str], list]] = {}
+  for folder in finished(workdir):
+    config = run_folder.read_config(folder)
+    of_dataset = found.setdefault(_short(config["dataset"]), {})
+    key = (config["method"], config["recipe"], _variant(folder, config))
+    of_dataset.setdefault(key, []).append((config["seed"], folder))
+  methods = list(recipes.WEIGHTS)
+  return {
+      dataset: {
+          key: [folder for _, folder in sorted(of_dataset[key])]
+          for key in sorted(of_dataset, key=lambda k: (methods.index(k[0]), *k[1:]))
+      }
+      for dataset, of_dataset in found.items()
+  }
+
+
+def _variant(folder, config):
+  """What the name of a run's folder says that it changes; "" for nothing."""
+  return folder.parent.name.removeprefix(f"{config['method']}-{config['recipe']}")[1:]
+
+
+def failed(workdir: str | pathlib.Path) -> dict[pathlib.Path, str]:
+  """{folder: reason} of the runs that diverged."""
+  found = sorted(pathlib.Path(workdir).glob("runs/*/*/seed-*/failed.json"))
+  return {path.parent: files.read_json(path)["reason"] for path in found}
+
+
+def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+  """What all finished runs of a comparison found, those that differ in the seed together.
+
+  Returns:
+    A list of {"method", "recipe", "variant", "dataset", "seeds", "n", "epochs", "settings",
+    "num_categories", "latent_dim", "versions", "published", "metrics": {name: {"mean", "std",
+    "values"}}}. Names are those of
+    metrics.json, pairs flattened ("mi_z.naive"), and `train_seconds`, wall-clock; `std` is
+    over seeds, None for one. "published" holds the paper's figures under the same names, None
+    where there are none.
+  """
+  members: dict[tuple, list[tuple]] = {}
+  for folder in finished(workdir):
+    config = run_folder.read_config(folder)
+    metrics = files.read_json(folder / "metrics.json")
+    names = ("dataset", "method", "recipe", "n", "epochs")
+    key = (_variant(folder, config), *(metrics[name] for name in names))
+    members.setdefault(key, []).append((folder, config, metrics))
+  return sorted((_row(key, found) for key, found in members.items()), key=order)
+
+
+def _row(key, members):
+  variant, dataset, method, recipe, n, epochs = key
+  members = sorted(members, key=lambda member: member[1]["seed"])
+  measured = [{**metrics, "train_seconds": _seconds(folder)} for folder, _, metrics in members]
+  config = members[0][1]
+  published = PUBLISHED.get((dataset, method))
+  return {
+      "method": method,
+      "recipe": recipe,
+      "variant": variant,
+      "dataset": _short(dataset),
+      "seeds": [config["seed"] for _, config, _ in members],
+      "n": n,
+      "epochs": epochs,
+      "settings": config["settings"],
+      "num_categories": config["num_categories"],
+      "latent_dim": config["latent_dim"],
+      "versions": config["versions"],
+      "published": published and dict(zip(PUBLISHED_NAMES, published)),
+      "metrics": statistics_over(measured),
+  }
+
+
+def statistics_over(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """{name: `statistics_of`} of the metrics of runs that differ in the seed, pairs flattened."""
+  values: dict[str, list[float]] = {}
+  for metrics in runs:
+    for name, value in _flat(metrics).items():
+      if value is not None:
+        values.setdefault(name, []).append(value)
+  return {name: statistics_of(found) for name, found in values.items()}
+
+
+def statistics_of(values: list[float]) -> dict[str, Any]:
+  """{"mean", "std", "values"} of a figure's values over seeds; std is None for one."""
+  std = statistics.stdev(values) if len(values) > 1 else None
+  return {"mean": statistics.fmean(values), "std": std, "values": values}
+
+
+def order(row):
+  """The key by which rows are sorted: data set, the methods' own order, recipe, variant."""
+  methods = list(recipes.WEIGHTS)
+  place = methods.index(row["method"])
+  return (row["dataset"], place, row["recipe"], *_by_value(row["variant"]), row["epochs"])
+
+
+def _by_value(variant):
+  """The name of a changed setting, its value as a number where it is one, and as text."""
+  name, _, text = variant.partition("=")
+  try:
+    return name, float(text), text
+  except ValueError:
+    return name, math.inf, text
+
+
+def _flat(metrics):
+  """The numbers of metrics.json: {name: number}, those of a dict under "name.key"."""
+  flat: dict[str, float] = {}
+  for name, value in metrics.items():
+    parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {
+        name: value
+    }
+    flat |= {k: v for k, v in parts.items() if isinstance(v, (int, float)) and name not in _NAMES}
+  return flat
+
+
+def _seconds(folder):
+  """Wall-clock of training, all starts included; None if the history does not say."""
+  histories = [run_folder.read_history(folder)]
+  starts = [run_folder.read_history(start) for start in folder.glob("restarts/start-*")]
+  if starts:  # the chosen one's rows are the first of the run's
+    histories[0] = histories[0][len(max(starts, key=len)) :]
+  total = sum(row.get("seconds", math.nan) for rows in histories + starts for row in rows)
+  return total if math.isfinite(total) else None
+
+
+def _short(dataset):
+  """A data set's name in folders and tables: of a path its last part."""
+  return pathlib.PurePath(dataset).stem if "/" in dataset else dataset
+
+
+def _say(text):
+  print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,401 @@
+"""Images as tf.data pipelines: a data set held in memory, or one read as it goes.
+
+Images are float32 [N, H, W, C] in [0, 1], whatever the source. Labels, where they exist, are
+for evaluation alone: no training batch holds them.
+"""
+
+import abc
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from imae_tf.errors import first_line
+from imae_tf.errors import InputError
+
+_IMAGES_PER_TURN = 16
+_LAST_EPOCH = np.iinfo(np.int64).max
+
+# The images of a split and their labels.
+Arrays = tuple[np.ndarray, np.ndarray | None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData(abc.ABC):
+  """A data set of images of one shape, in named splits.
+
+  Attributes:
+    name: What `data.load` was asked for.
+    image_shape: (H, W, C).
+    class_names: The name of label i at index i; None without labels.
+    factor_names: Of the factors that the images were made from; None where they are unknown.
+  """
+
+  name: str
+  image_shape: tuple[int, int, int]
+  class_names: tuple[str, ...] | None
+  factor_names: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
+
+  @property
+  @abc.abstractmethod
+  def sizes(self) -> dict[str, int]:
+    """Number of images of each split."""
+
+  @abc.abstractmethod
+  def _stored_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+    """(stored images, labels) batches of a split in file order, remainder kept."""
+
+  @abc.abstractmethod
+  def _stored_train_batches(
+      self, batch_size: int, seed: int, initial_epoch: int, initial_step: int, rows: slice
+  ) -> tf.data.Dataset:
+    """These rows of the batches of stored training images, epoch after epoch without end."""
+
+  @abc.abstractmethod
+  def _stored_factors(self, split: str, count: int) -> np.ndarray:
+    """[count, F] of the first images of a split, where there are factors."""
+
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """Names of the splits, "train", "test" and, where asked for, "holdout"."""
+    return tuple(self.sizes)
+
+  def size(self, split: str) -> int:
+    """Number of images in `split`.
+
+    Raises:
+      InputError: There is no such split.
+    """
+    if split not in self.sizes:
+      raise InputError(
+          f"expected a split of {self.name!r} ({', '.join(self.splits)}), got {split!r};"
+          " name one of these."
+      )
+    return self.sizes[split]
+
+  def arrays(self, split: str, limit: int | None = None) -> Arrays:
+    """The first `limit` images of a split (all, if None) in file order, and their labels.
+
+    Returns:
+      Images float32 [N, H, W, C] in [0, 1], and labels int64 [N] or None.
+    """
+    count = self.size(split) if limit is None else min(limit, self.size(split))
+    parts, label_parts = [], []
+    remaining = count
+    for stored, label in self._stored_batches(split, batch_size=1000):
+      if remaining <= 0:
+        break
+      parts.append(_to_float(stored[:remaining]).numpy())
+      label_parts.append(label[:remaining].numpy())
+      remaining -= len(parts[-1])
+    images = np.concatenate(parts) if parts else np.zeros((0, *self.image_shape), np.float32)
+    if self.class_names is None:
+      return images, None
+    labels = np.concatenate(label_parts) if parts else np.zeros([0], np.int64)
+    # TFDS writes -1 for "not labelled".
+    return images, None if np.any(labels < 0) else labels
+
+  def factors(self, split: str, limit: int | None = None) -> np.ndarray | None:
+    """What the images that `arrays` returns for this split and limit were made from.
+
+    Returns:
+      int64 [N, F], a column for each of `factor_names`; None where they are unknown.
+    """
+    count = self.size(split) if limit is None else min(limit, self.size(split))
+    return None if self.factor_names is None else self._stored_factors(split, count)
+
+  def sample(self, split: str, count: int, seed: int = 0) -> np.ndarray:
+    """Images of a split, float32 [N, H, W, C]: all, or `count` where there are more.
+
+    Of the training images these are drawn at random by `seed`, for files are often sorted by
+    class; of another split they are the first.
+    """
+    if split != "train" or self.size(split) <= count:
+      return self.arrays(split, limit=count)[0]
+    batch_size = min(count, 1000)
+    batches = self.train_batches(batch_size, seed=seed).take(-(-count // batch_size))
+    return np.concatenate([batch.numpy() for batch in batches])[:count]
+
+  def batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+    """The images of a split in file order, once: float32 [B, H, W, C] in [0, 1].
+
+    B is `batch_size`; the last batch may be smaller.
+    """
+    self.size(split)
+    if batch_size < 1:
+      raise InputError(f"expected a batch_size of 1 or more, got {batch_size}; raise it.")
+    images = self._stored_batches(split, batch_size).map(lambda stored, label: stored)
+    return _finish(images)
+
+  def train_batches(
+      self,
+      batch_size: int,
+      *,
+      seed: int,
+      initial_epoch: int = 0,
+      initial_step: int = 0,
+      shares: Sequence[slice] = (),
+  ) -> tf.data.Dataset:
+    """Shuffled training images without end: float32 [batch_size, H, W, C] in [0, 1].
+
+    An epoch is `steps_per_epoch(batch_size)` batches. The order of epoch e is a pure
+    function of (seed, e), so that a stream started at `initial_epoch` yields exactly what
+    an unbroken one yields from there on.
+
+    Args:
+      batch_size: Images of a step.
+      seed: Of the order.
+      initial_epoch: Epochs left out.
+      initial_step: Batches of the first epoch left out.
+      shares: Consecutive rows of each batch, for the replicas of this process: the stream
+        then yields each batch as one share after the other. Only their images are decoded.
+    """
+    self.steps_per_epoch(batch_size)
+    rows = slice(shares[0].start, shares[-1].stop) if shares else slice(0, batch_size)
+    stored = self._stored_train_batches(batch_size, seed, initial_epoch, initial_step, rows)
+    if len(shares) > 1:
+      stored = stored.flat_map(lambda images: _shared(images, shares))
+    return _finish(stored)
+
+  def steps_per_epoch(self, batch_size: int) -> int:
+    """floor(n / batch_size) training batches.
+
+    The remainder of each epoch's shuffle is dropped: the objective's marginals are taken
+    over the batch (eq (35)), so that a smaller batch would be another objective.
+
+    Raises:
+      InputError: `batch_size` is smaller than 2 or larger than the training split.
+    """
+    n = self.size("train")
+    if not 2 <= batch_size <= n:
+      raise InputError(
+          f"expected a batch_size from 2 to the {n} training images of {self.name!r}, got"
+          f" {batch_size}; the objective compares the images of a batch with each other."
+      )
+    return n // batch_size
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArrayData(ImageData):
+  """A data set held in memory.
+
+  Attributes:
+    arrays_by_split: For each split, images [N, H, W, C] (uint8, or float32 in [0, 1]) and
+      labels int64 [N] or None.
+    factors_by_split: For each split, int64 [N, F]; empty where they are unknown.
+  """
+
+  arrays_by_split: dict[str, Arrays] = dataclasses.field(repr=False)
+  factors_by_split: dict[str, np.ndarray] = dataclasses.field(
+      default_factory=dict, repr=False, kw_only=True
+  )
+
+  @property
+  def sizes(self):
+    return {split: len(images) for split, (images, _) in self.arrays_by_split.items()}
+
+  def _stored_batches(self, split, batch_size):
+    images, labels = self.arrays_by_split[split]
+    labels = np.full([len(images)], -1, np.int64) if labels is None else labels
+    with tf.device("CPU:0"):
+      images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    starts = tf.data.Dataset.range(0, len(images), batch_size)
+    return starts.map(
+        lambda start: (
+            images[start : start + batch_size],
+            labels[start : start + batch_size],
+        )
+    )
+
+  def _stored_factors(self, split, count):
+    return self.factors_by_split[split][:count]
+
+  def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
+    with tf.device("CPU:0"):
+      images = tf.convert_to_tensor(self.arrays_by_split["train"][0])
+    indices = tf.range(len(images), dtype=tf.int64)
+
+    def shuffled_batches(epoch):
+      order = tf.random.experimental.stateless_shuffle(indices, seed=[seed, epoch])
+      return tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+
+    epochs = tf.data.Dataset.range(initial_epoch, _LAST_EPOCH)
+    return epochs.flat_map(shuffled_batches).skip(initial_step).map(
+        lambda order: tf.gather(images, order[rows]),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamedData(ImageData):
+  """A data set that is read and decoded as it goes.
+
+  Records pass through the pipeline in batches, and a batch is parsed and decoded in one
+  call: for small images, handling each record singly costs more than decoding it.
+
+  Attributes:
+    records: For each split, a dataset of its records in file order: scalars, or structures
+      of them, that only `parse` looks into.
+    split_sizes: Number of records of each split.
+    parse: Turns a batch of records into encoded images [B] and labels int64 [B], -1 where
+      there is none.
+    decode: Turns an encoded image into a uint8 image [H, W, C].
+    window: Training records shuffled at a time.
+    parse_factors: Turns a batch of records into int64 [B, F]; None without factors.
+  """
+
+  records: dict[str, tf.data.Dataset] = dataclasses.field(repr=False)
+  split_sizes: dict[str, int]
+  parse: Callable[..., tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(repr=False)
+  decode: Callable[[tf.Tensor], tf.Tensor] = dataclasses.field(repr=False)
+  window: int
+  parse_factors: Callable[..., tf.Tensor] | None = dataclasses.field(
+      default=None, repr=False, kw_only=True
+  )
+
+  @property
+  def sizes(self):
+    return self.split_sizes
+
+  @property
+  def stored_bytes(self) -> int:
+    """Bytes that all decoded images take, one per pixel and channel."""
+    return sum(self.sizes.values()) * math.prod(self.image_shape)
+
+  def in_memory(self) -> ArrayData:
+    """The same data set, read whole.
+
+    Raises:
+      InputError: The stored records are damaged.
+    """
+    try:
+      arrays_by_split = {split: self._read(split) for split in self.splits}
+      factors_by_split = {
+          split: self._stored_factors(split, self.size(split))
+          for split in self.splits if self.factor_names
+      }
+    except tf.errors.OpError as error:
+      raise InputError(
+          f"expected readable records of {self.name!r}, got {first_line(error)!r}; delete"
+          " the prepared data set and prepare it again."
+      ) from error
+    return ArrayData(
+        self.name, self.image_shape, self.class_names, arrays_by_split,
+        factor_names=self.factor_names, factors_by_split=factors_by_split,
+    )
+
+  def _read(self, split):
+    images = np.empty((self.size(split), *self.image_shape), np.uint8)
+    labels = np.empty([self.size(split)], np.int64)
+    start = 0
+    for image, label in self._stored_batches(split, batch_size=1000):
+      images[start : start + len(image)] = image.numpy()
+      labels[start : start + len(image)] = label.numpy()
+      start += len(image)
+    return images, None if self.class_names is None else labels
+
+  def _stored_batches(self, split, batch_size):
+    return self._decoded(self.records[split].batch(batch_size))
+
+  def _stored_factors(self, split, count):
+    batches = self.records[split].take(count).batch(1000).map(self.parse_factors)
+    found = [batch.numpy() for batch in batches]
+    num_factors = len(self.factor_names or ())
+    return np.concatenate(found) if found else np.zeros((0, num_factors), np.int64)
+
+  def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
+    def shuffled_batches(epoch):
+      windows = _shuffled_windows(self.records["train"], self.window, [seed, epoch])
+      return windows.rebatch(batch_size, drop_remainder=True)
+
+    epochs = tf.data.Dataset.range(initial_epoch, _LAST_EPOCH)
+    batches = epochs.flat_map(shuffled_batches).skip(initial_step)
+    return self._decoded(batches, rows).map(lambda images, labels: images)
+
+  def _decoded(self, batches, rows=slice(None)):
+    """(images, labels) of these rows of batches of records; the other rows are not parsed."""
+
+    def decode_batch(records):
+      chosen = tf.nest.map_structure(lambda part: part[rows], records)
+      encoded, labels = self.parse(chosen)
+      return _decode_each(self.decode, encoded, self.image_shape), labels
+
+    decoded = batches.map(decode_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _on_own_threads(decoded)
+
+
+def _shared(images, shares):
+  """The rows of one process's images as one element per replica."""
+  first = shares[0].start
+  bounds = tf.constant([(share.start - first, share.stop - first) for share in shares])
+  return tf.data.Dataset.from_tensor_slices(bounds).map(lambda b: images[b[0] : b[1]])
+
+
+def _finish(stored: tf.data.Dataset) -> tf.data.Dataset:
+  """Scales batches of stored images and prefetches them."""
+  images = stored.map(_to_float, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+  return images.prefetch(tf.data.AUTOTUNE)
+
+
+def _on_own_threads(dataset):
+  """Lets a pipeline run on threads of its own, as many as TensorFlow's.
+
+  On TensorFlow's the operations of a training step would queue behind whole batches that are
+  being decoded.
+  """
+  options = tf.data.Options()
+  threads = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
+  options.threading.private_threadpool_size = threads
+  return dataset.with_options(options)
+
+
+def _to_float(images: tf.Tensor) -> tf.Tensor:
+  if images.dtype == tf.uint8:
+    return tf.cast(images, tf.float32) / 255
+  return images
+
+
+def _shuffled_windows(records, window, seed):
+  """Runs of `window` records, each shuffled by itself, as a pure function of `seed`.
+
+  `Dataset.shuffle` would also depend on TensorFlow's global seed.
+  """
+
+  def shuffled(index, run):
+    rows = tf.range(tf.shape(tf.nest.flatten(run)[0])[0])
+    run_seed = tf.random.fold_in(seed, index)
+    order = tf.random.experimental.stateless_shuffle(rows, seed=run_seed)
+    return tf.nest.map_structure(lambda part: tf.gather(part, order), run)
+
+  # One run is read ahead while the one before it is handed out.
+  return records.batch(window).prefetch(1).enumerate().map(shuffled)
+
+
+def _decode_each(decode, encoded, shape):
+  """Encoded images [B] as uint8 [B, H, W, C].
+
+  A turn of `tf.map_fn`'s loop costs as much as decoding a small image. Where the size of the
+  batch is known, as in training, a turn therefore takes several images.
+  """
+  size = encoded.shape[0] or 1
+  per_turn = max(n for n in range(1, _IMAGES_PER_TURN + 1) if size % n == 0)
+
+  def decode_some(part):
+    return tf.stack([tf.ensure_shape(decode(one), shape) for one in tf.unstack(part)])
+
+  images = tf.map_fn(
+      decode_some,
+      tf.reshape(encoded, [-1, per_turn]),
+      fn_output_signature=tf.TensorSpec((per_turn, *shape), tf.uint8),
+  )
+  return tf.reshape(images, [-1, *shape])
+
+
+def unlabelled(images):
+  """Labels of a batch of images that has none: int64 [B], all -1."""
+  return tf.fill(tf.shape(images)[:1], tf.constant(-1, tf.int64))

@@ -1,0 +1,234 @@
+"""Categories against labels: clustering accuracy, NMI, ARI, and classical baselines.
+
+Labels serve here alone; nothing in this file is trained on. Information is in nats.
+"""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn import metrics as sk_metrics
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import KNeighborsClassifier
+
+from imae_tf.errors import InputError
+from imae_tf.metrics import checks
+
+# The baselines look at no more training images than this, so that all three together stay
+# under a minute on MNIST.
+MAX_BASELINE_IMAGES = 10_000
+# Ward keeps all pairwise distances in memory.
+MAX_WARD_IMAGES = 5_000
+# A Gaussian mixture with full covariances needs few dimensions.
+MAX_MIXTURE_COMPONENTS = 20
+
+
+def hungarian(
+    labels: np.ndarray, categories: np.ndarray, num_categories: int
+) -> tuple[dict[int, int], np.ndarray]:
+  """The one-to-one matching of categories to classes under which most images agree.
+
+  The classes are the distinct labels, sorted. With more categories than classes the
+  surplus categories stay unmatched and all their images count as wrong; with fewer, the
+  surplus classes do.
+
+  Args:
+    labels: [N] integers, the true classes.
+    categories: [N] integers in [0, num_categories).
+    num_categories: K2, the number of categories that the model has, used or not.
+
+  Returns:
+    mapping: dict from each matched category to its label.
+    table: [number of classes, num_categories] counts, columns in the model's own order.
+
+  Raises:
+    InputError: labels or categories are empty, not integers, of unequal length, or a
+      category lies outside [0, num_categories).
+
+  Reference: Kuhn, "The Hungarian method for the assignment problem", 1955.
+  """
+  labels, categories = _check_pair(labels, categories)
+  if categories.min() < 0 or categories.max() >= num_categories:
+    raise InputError(
+        f"expected categories in [0, {num_categories}), got {categories.min()} to"
+        f" {categories.max()}; pass the model's num_categories."
+    )
+  classes, rows = np.unique(labels, return_inverse=True)
+  table = np.zeros((len(classes), num_categories), np.int64)
+  np.add.at(table, (rows, categories), 1)
+  matched_rows, matched_columns = linear_sum_assignment(table, maximize=True)
+  mapping = {int(c): int(classes[r]) for r, c in zip(matched_rows, matched_columns)}
+  return mapping, table
+
+
+def clustering_accuracy(labels: np.ndarray, categories: np.ndarray) -> float:
+  """Share of images, in [0, 1], whose category is matched to their class by `hungarian`.
+
+  Do not trust it across different numbers of categories: every category beyond the number
+  of classes can only lose. Random categories score somewhat above 1 / classes, since the
+  matching is chosen to fit. Arguments and errors as in `hungarian`.
+  """
+  labels, categories = _check_pair(labels, categories)
+  mapping, _ = hungarian(labels, categories, categories.max() + 1)
+  return float(np.mean([mapping.get(c) == label for label, c in zip(labels, categories)]))
+
+
+def column_order(
+    labels: np.ndarray, categories: np.ndarray, num_categories: int
+) -> list[int]:
+  """The categories in the order of the columns of `confusion_matrix`, as a list.
+
+  Matched categories come first, in the order of their labels; unmatched ones follow.
+  Arguments and errors as in `hungarian`.
+  """
+  mapping, _ = hungarian(labels, categories, num_categories)
+  unmatched = [c for c in range(num_categories) if c not in mapping]
+  return sorted(mapping, key=mapping.__getitem__) + unmatched
+
+
+def confusion_matrix(
+    labels: np.ndarray, categories: np.ndarray, num_categories: int
+) -> np.ndarray:
+  """Counts [number of classes, K2] with matched categories on the diagonal.
+
+  Rows are the distinct labels, sorted; columns are in `column_order`. With fewer
+  categories than classes, the rows of unmatched classes shift the columns off the
+  diagonal. Arguments and errors as in `hungarian`.
+  """
+  _, table = hungarian(labels, categories, num_categories)
+  return table[:, column_order(labels, categories, num_categories)]
+
+
+def nmi(labels: np.ndarray, categories: np.ndarray) -> float:
+  """Normalised mutual information in [0, 1]: I(category; label) over the mean of the entropies.
+
+  It is not adjusted for chance: many small categories score high by luck; see `ari`. Arguments
+  and errors as in `hungarian`.
+  """
+  return float(sk_metrics.normalized_mutual_info_score(*_check_pair(labels, categories)))
+
+
+def ari(labels: np.ndarray, categories: np.ndarray) -> float:
+  """Adjusted Rand index, at most 1; random categories score 0 on average.
+
+  Arguments and errors as in `hungarian`.
+
+  Reference: Hubert and Arabie, "Comparing partitions", 1985.
+  """
+  return float(sk_metrics.adjusted_rand_score(*_check_pair(labels, categories)))
+
+
+def mi_y_label(labels: np.ndarray, categories: np.ndarray) -> float:
+  """I(category; label) in nats, at most ln(number of classes), from the table of counts.
+
+  The category is argmax p(y|x), so this can exceed I(x;y) of an undecided posterior. With
+  few images per cell of the table the figure is too high. Arguments and errors as in
+  `hungarian`.
+  """
+  return float(sk_metrics.mutual_info_score(*_check_pair(labels, categories)))
+
+
+def scores(labels: np.ndarray | None, categories: np.ndarray) -> dict[str, float | None]:
+  """{"accuracy", "nmi", "ari", "mi_y_label"}: None, each, without labels.
+
+  Arguments and errors as in `hungarian`.
+  """
+  names = {"accuracy": clustering_accuracy, "nmi": nmi, "ari": ari, "mi_y_label": mi_y_label}
+  if labels is None:
+    return dict.fromkeys(names)
+  return {name: score(labels, categories) for name, score in names.items()}
+
+
+def _check_pair(labels, categories):
+  categories = checks.integers("categories", categories)
+  if not len(categories):
+    raise InputError("expected the category of at least one image, got none; add images.")
+  return checks.labels(labels, len(categories)), categories
+
+
+# --- baselines --------------------------------------------------------------------------
+
+
+def baselines(
+    x_train: np.ndarray,
+    x_test: np.ndarray,
+    labels_test: np.ndarray,
+    num_categories: int,
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
+  """Clustering accuracy of three classical methods on the test images, in [0, 1].
+
+  Each is fitted on raw training pixels, without labels, and then assigns the test images:
+
+  * k_means: the nearest of num_categories centroids, best of 10 starts.
+  * ward: Ward's tree over at most MAX_WARD_IMAGES training images, cut at num_categories; a
+    test image takes the cluster of the nearest of those images.
+  * gaussian_mixture: full covariances on the first MAX_MIXTURE_COMPONENTS principal
+    components, best likelihood of 5 starts.
+
+  At most MAX_BASELINE_IMAGES training images are used, drawn by the seed. One seed is one
+  draw: the mixture moves by a few hundredths between seeds, so compare means.
+
+  Args:
+    x_train: [M, H, W, C] images in [0, 1].
+    x_test: [N, H, W, C] images in [0, 1].
+    labels_test: [N] integers.
+    num_categories: number of clusters.
+    seed: of the draw of training images and of the starts.
+
+  Raises:
+    InputError: no images, train and test images of different shapes, labels that are not
+      [N] integers, or fewer training images than num_categories.
+  """
+  x_train, x_test = checks.images(x_train), checks.images(x_test)
+  labels_test = checks.labels(labels_test, len(x_test))
+  if x_train.shape[1:] != x_test.shape[1:]:
+    raise InputError(
+        f"expected training and test images of one shape, got {x_train.shape[1:]} and"
+        f" {x_test.shape[1:]}; resize them."
+    )
+  if len(x_train) < num_categories:
+    raise InputError(
+        f"expected at least {num_categories} training images, one a cluster, got"
+        f" {len(x_train)}; add images or lower num_categories."
+    )
+  order = np.random.default_rng(seed).permutation(len(x_train))[:MAX_BASELINE_IMAGES]
+  train, test = _pixels(x_train[order]), _pixels(x_test)
+  assigned = {
+      "k_means": _k_means(train, test, num_categories, seed),
+      "ward": _ward(train, test, num_categories),
+      "gaussian_mixture": _gaussian_mixture(train, test, num_categories, seed),
+  }
+  return {name: clustering_accuracy(labels_test, c) for name, c in assigned.items()}
+
+
+def _pixels(x):
+  return x.reshape(len(x), -1).astype(np.float32)
+
+
+def _k_means(train, test, num_categories, seed):
+  return KMeans(num_categories, n_init=10, random_state=seed).fit(train).predict(test)
+
+
+def _ward(train, test, num_categories):
+  train = train[:MAX_WARD_IMAGES]  # already in random order
+  clusters = AgglomerativeClustering(num_categories, linkage="ward").fit_predict(train)
+  return KNeighborsClassifier(n_neighbors=1).fit(train, clusters).predict(test)
+
+
+def _gaussian_mixture(train, test, num_categories, seed):
+  components = min(MAX_MIXTURE_COMPONENTS, *train.shape)
+  pca = PCA(components, random_state=seed).fit(train)
+  mixture = GaussianMixture(
+      num_categories,
+      n_init=5,
+      # Added to each variance, so that no Gaussian closes in on a few duplicates; the 20th
+      # principal component of digits has variance 0.04.
+      reg_covar=1e-3,
+      random_state=seed,
+  )
+  # Float64: covariances of float32 scores can lose positive definiteness.
+  mixture.fit(pca.transform(train).astype(np.float64))
+  return mixture.predict(pca.transform(test).astype(np.float64))

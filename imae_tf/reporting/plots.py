@@ -1,0 +1,404 @@
+"""The figures of a run: the pictures people look at and the paper's figure 2.
+
+Every function takes NumPy arrays and returns a new `matplotlib.figure.Figure`; nothing
+depends on pyplot, on a backend or on chance. Images are [H, W, C] in [0, 1], C = 1 or 3, and
+are drawn with whole screen pixels per image pixel, so that small images stay crisp.
+"""
+
+import math
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, MUTED, FAINT = "#1d2733", "#66717f", "#dfe4ea"
+BLUE, ORANGE, TEAL, GREY = "#2b6cb0", "#d9822b", "#2f9e8f", "#b9c3cf"
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9c6e3", BLUE, "#173f6b"])
+
+_DPI = 200
+_CHART_WIDTH = 4.6  # inches
+_FONT = 9  # points, in charts
+_GRID_FONT = 11
+_MIN_TILE, _MAX_TILE = 96, 128  # pixels of the longer side of an image in a grid
+_GAP = 6  # pixels between images
+_MIN_LABEL, _MAX_LABEL = 11, 16  # characters
+_MAX_CELLS_WITH_TEXT = 20  # classes or categories up to which a matrix shows its counts
+
+# How people call the methods and the baselines.
+NAMES = {
+    "imae": "IMAE",
+    "vae": "VAE",
+    "betavae": "β-VAE",
+    "infovae": "InfoVAE",
+    "jointvae": "JointVAE",
+    "betatcvae": "β-TCVAE",
+    "k_means": "k-means",
+    "ward": "Ward",
+    "gaussian_mixture": "Gaussian mixture",
+}
+
+# title, unit, {logged name: name of the line}
+_CURVES = (
+    ("Loss", "weighted sum, nats per image", {"loss": ""}),
+    ("Reconstruction", "nats per image", {"reconstruction_loss": ""}),
+    (
+        "Category",
+        "nats",
+        {"entropy_y": "H(y)", "mi_y": "I(x;y)", "conditional_entropy_y": "H(y|x)"},
+    ),
+    (
+        "Continuous factors",
+        "nats, summed over k",
+        {"mi_z": "I(x;z$_k$)", "kl_z": "KL(p(z$_k$) || N(0,1))"},
+    ),
+    ("Total correlation", "TC(y,z), nats", {"total_correlation": ""}),
+    ("VAT cross-entropy", "nats", {"vat_loss": ""}),
+)
+
+
+# --- grids of images ----------------------------------------------------------------------
+
+
+def image_grid(rows, title, *, row_labels=None, column_labels=None, empty="") -> Figure:
+  """A grid of images, one row each, row lengths free.
+
+  Args:
+    rows: list of arrays [n_r, H, W, C]; n_r may differ and may be 0.
+    title: of the figure.
+    row_labels: one text or (text, smaller text) per row, or None.
+    column_labels: one text per column, or None.
+    empty: said in a row without images.
+
+  Returns:
+    A Figure whose only axes hold the images in row-major order.
+  """
+  height, width = rows[0].shape[1:3]
+  columns = max(1, *(len(row) for row in rows))
+  scale = _scale(height, width)
+  tile_x, tile_y = max(1, round(width * scale)), max(1, round(height * scale))
+  labels = [_two_lines(label) for label in row_labels or [""] * len(rows)]
+  left = _label_width(labels)
+  # Flat images stand apart, so that their labels do not overlap.
+  text_height = round(_pixels(_GRID_FONT) * (2.5 if row_labels else 0))
+  step_x, step_y = tile_x + _GAP, max(tile_y + _GAP, text_height)
+  top = _pixels(_GRID_FONT) * (3.6 if column_labels else 2.2)
+  # A title may be longer than a single column of small images.
+  figure_width = max(left + columns * step_x, len(title) * _pixels(_GRID_FONT) * 0.68) + _GAP
+  figure, axes = _pixel_axes(figure_width, top + len(rows) * step_y)
+  axes.text(_GAP, _pixels(_GRID_FONT) * 1.2, title, size=_GRID_FONT + 1, weight="bold", color=INK)
+  for r, (row, label) in enumerate(zip(rows, labels)):
+    y = top + r * step_y
+    _draw_row_label(axes, label, y + (step_y - _GAP) / 2)
+    for c, image in enumerate(row):
+      x = left + c * step_x
+      _draw_image(axes, image, x, y + (step_y - _GAP - tile_y) // 2, tile_x, tile_y, scale)
+    if not len(row):
+      axes.text(left, y + (step_y - _GAP) / 2, empty, size=_GRID_FONT, color=MUTED, va="center")
+  for c, label in enumerate(column_labels or []):
+    x = left + c * step_x + (step_x - _GAP) / 2
+    axes.text(x, top - _pixels(_GRID_FONT) * 0.4, label, size=_GRID_FONT, color=MUTED, ha="center")
+  return figure
+
+
+def reconstructions(x, reconstructed, *, columns=20) -> Figure:
+  """Originals, each above its reconstruction.
+
+  Args:
+    x: [N, H, W, C] images.
+    reconstructed: [N, H, W, C], what the model makes of them.
+    columns: images per row.
+  """
+  rows, labels = [], []
+  for i in range(0, len(x), columns):
+    rows += [x[i : i + columns], reconstructed[i : i + columns]]
+    labels += ["original", "model"]
+  return image_grid(rows, "Originals and reconstructions", row_labels=labels)
+
+
+def generated(images, names) -> Figure:
+  """Images drawn from the prior z ~ N(0, I), one row per category.
+
+  Args:
+    images: [K2, n, H, W, C].
+    names: K2 row labels.
+  """
+  return image_grid(list(images), "Generated", row_labels=names)
+
+
+def typical(rows, names) -> Figure:
+  """The most certain images of each category, one row per category, best first.
+
+  Args:
+    rows: K2 arrays [n, H, W, C]; n may be 0.
+    names: K2 row labels.
+  """
+  return image_grid(rows, "Most certain", row_labels=names, empty="no image")
+
+
+def traversal(originals, moved, positions, dimension, information) -> Figure:
+  """What one dimension of z does: each row an image, each column a position of z_k.
+
+  Args:
+    originals: [R, H, W, C] images.
+    moved: [R, P, H, W, C], decoded with z_k at each position and the rest of the code kept.
+    positions: [P] values of z_k.
+    dimension: k.
+    information: I(x;z_k), nats.
+  """
+  rows = [np.concatenate([image[None], row]) for image, row in zip(originals, moved)]
+  title = f"z[{dimension}]   I(x;z) = {_text(information)} nats"
+  return image_grid(rows, title, column_labels=["image", *_position_labels(positions)])
+
+
+def traversals(original, moved, positions, dimensions, bounds) -> Figure:
+  """What several dimensions of z do to one image, a row for each.
+
+  Args:
+    original: [H, W, C], the image.
+    moved: [R, P, H, W, C], decoded with one dimension at each position, the rest kept.
+    positions: [P] values of the dimension.
+    dimensions: [R] indices k.
+    bounds: [R], nats that I(x;z_k) does not exceed.
+  """
+  rows = [np.concatenate([original[None], row]) for row in moved]
+  labels = [(f"z[{k}]", f"≤ {_text(bound)} nats") for k, bound in zip(dimensions, bounds)]
+  columns = ["image", *_position_labels(positions)]
+  title = "Most informative dimensions"
+  return image_grid(rows, title, row_labels=labels, column_labels=columns)
+
+
+def _position_labels(positions):
+  return [f"{p:g}".replace("-", "−") if p == round(p) else "" for p in positions]
+
+
+def _draw_image(axes, image, x, y, width, height, scale):
+  axes.imshow(
+      image[..., 0] if image.shape[-1] == 1 else image,
+      cmap="gray",
+      vmin=0.0,
+      vmax=1.0,
+      extent=(x, x + width, y + height, y),
+      interpolation="nearest" if scale >= 1 else "antialiased",
+      aspect="auto",
+  )
+
+
+def _draw_row_label(axes, label, middle):
+  first, second = label
+  offset = _pixels(_GRID_FONT) * 0.62 if second else 0
+  style = {"va": "center", "ha": "left", "parse_math": False}
+  axes.text(_GAP, middle - offset, first, size=_GRID_FONT, color=INK, **style)
+  axes.text(_GAP, middle + offset, second, size=_GRID_FONT - 1.5, color=MUTED, **style)
+
+
+def _two_lines(label):
+  first, second = label if isinstance(label, tuple) else (label, "")
+  return shorten(first), second
+
+
+def _label_width(labels):
+  """Pixels left of the images; a common minimum lines up figures that stand side by side."""
+  characters = max(max(len(first), 0.85 * len(second)) for first, second in labels)
+  if not characters:
+    return _GAP
+  return math.ceil(max(characters, _MIN_LABEL) * _pixels(_GRID_FONT) * 0.6) + 3 * _GAP
+
+
+def _pixel_axes(width, height):
+  """A figure of whole pixels with invisible axes whose units are pixels from the top left."""
+  width, height = math.ceil(width), math.ceil(height)
+  figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set_axis_off()
+  axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+  return figure, axes
+
+
+def _scale(height, width):
+  """Screen pixels per image pixel: a whole number, or below 1 for large images."""
+  side = max(height, width)
+  return math.ceil(_MIN_TILE / side) if side <= _MAX_TILE else _MAX_TILE / side
+
+
+def _pixels(points):
+  return points * _DPI / 72
+
+
+def shorten(text):
+  """A text of at most 16 characters, cut with an ellipsis."""
+  text = str(text)
+  return text if len(text) <= _MAX_LABEL else text[: _MAX_LABEL - 1] + "…"
+
+
+# --- charts -------------------------------------------------------------------------------
+
+
+def information(mi_z, var_mean, mean_variance, *, columns=2) -> Figure:
+  """The paper's figure 2: I(x;z_k) per dimension with Var[mu_k] and E[sigma_k^2].
+
+  Dimensions are sorted by the naive I(x;z_k). A dimension that says nothing has
+  Var[mu_k] near 0 and E[sigma_k^2] near 1, the prior's variance.
+
+  Args:
+    mi_z: {"naive": [K1], "leave_one_out": [K1]}, nats.
+    var_mean: [K1], Var_x[mu_k].
+    mean_variance: [K1], E_x[sigma_k^2].
+    columns: 2 puts the two charts side by side, 1 on top of each other.
+  """
+  naive, left_out = (np.asarray(mi_z[name]) for name in ("naive", "leave_one_out"))
+  order = np.argsort(-naive, kind="stable")
+  place = np.arange(len(order))
+  width = max(5.4 if columns == 2 else 4.0, 0.6 + 0.3 * len(order))
+  figure = blank((width * columns, 2.6 * (3 - columns)))
+  info, spread = figure.subplots(3 - columns, columns).flat
+  info.bar(place, naive[order], 0.62, color=BLUE, label="naive")
+  info.plot(
+      place, left_out[order], "_", color=ORANGE, markersize=9, markeredgewidth=2,
+      label="leave-one-out",
+  )
+  spread.bar(place - 0.2, np.asarray(var_mean)[order], 0.38, color=TEAL, label="Var[µ$_k$]")
+  spread.bar(
+      place + 0.2, np.asarray(mean_variance)[order], 0.38, color=GREY, label="E[σ$_k$²]"
+  )
+  dress(info, "Information", "I(x;z$_k$), nats")
+  dress(spread, "Spread", "variance")
+  for axes in (info, spread):
+    axes.set_xlabel("dimension k, most informative first", color=MUTED)
+    axes.set_xticks(place, [str(k) for k in order])
+    axes.set_xlim(-0.7, max(len(order), 4) - 0.3)
+    axes.legend(
+        frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.02, 0.97), labelcolor=MUTED,
+        fontsize=_FONT,
+    )
+  return figure
+
+
+def confusion(counts, class_names, categories) -> Figure:
+  """The confusion matrix after matching; colour is the share of the true class.
+
+  Args:
+    counts: [classes, K2] integers, matched categories on the diagonal.
+    class_names: one text per row.
+    categories: index of the category of each column.
+  """
+  counts = np.asarray(counts)
+  share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+  height, width = np.clip(0.36 * np.array(counts.shape) + 1.2, 2.2, 9.0)
+  figure = blank((max(width, _CHART_WIDTH), height))
+  axes = figure.subplots()
+  axes.imshow(share, cmap=_SHADES, vmin=0.0, vmax=1.0, interpolation="nearest")
+  if max(counts.shape) <= _MAX_CELLS_WITH_TEXT:
+    for (row, column), count in np.ndenumerate(counts):
+      color = "white" if share[row, column] > 0.55 else INK
+      axes.text(
+          column, row, str(count) if count else "", ha="center", va="center", color=color,
+          size=_FONT - 1.5 if count < 1000 else _FONT - 3,
+      )
+  dress(axes, "Classes against categories", "true class")
+  axes.set_xlabel("category", color=MUTED)
+  axes.set_xticks(range(len(categories)), [str(c) for c in categories])
+  axes.set_yticks(
+      range(len(class_names)), [shorten(name) for name in class_names], parse_math=False
+  )
+  axes.grid(False)
+  axes.spines[:].set_visible(False)
+  axes.tick_params(length=0, labelsize=_FONT - 1 if max(counts.shape) <= 30 else 5)
+  return figure
+
+
+def accuracy(method, value, baselines) -> Figure:
+  """Accuracy of the model beside that of the classical baselines.
+
+  Args:
+    method: name of the model's method.
+    value: its accuracy in [0, 1].
+    baselines: {"k_means", "ward", "gaussian_mixture"} to accuracies or None.
+  """
+  names = [method, *(NAMES.get(name, name) for name in baselines)]
+  values = [value, *baselines.values()]
+  place = np.arange(len(names))
+  figure = blank((_CHART_WIDTH, 0.9 + 0.38 * len(names)))
+  axes = figure.subplots()
+  axes.barh(place, [v or 0.0 for v in values], 0.62, color=[BLUE] + [GREY] * len(baselines))
+  for y, v in enumerate(values):
+    text = "not computed" if v is None else f"{v:.3f}"
+    axes.text((v or 0.0) + 0.012, y, text, va="center", color=INK)
+  dress(axes, "Clustering accuracy", "")
+  axes.set(xlim=(0, 1.12), ylim=(len(names) - 0.5, -0.5))
+  axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+  axes.set_yticks(place, names, color=INK)
+  axes.grid(True, axis="x", color=FAINT)
+  axes.grid(False, axis="y")
+  axes.spines["left"].set_visible(False)
+  axes.tick_params(length=0)
+  return figure
+
+
+def training(history, *, num_categories=None, floor=None, columns=3) -> Figure:
+  """Training curves, one panel per kind of quantity; held-out values are dashed.
+
+  Args:
+    history: list of dicts, one per epoch: "epoch" and the logged names, perhaps "val_...".
+    num_categories: K2, to draw ln K2 in the panel of the category; or None.
+    floor: reconstruction floor in nats per image; or None.
+    columns: panels beside each other.
+  """
+  panels = [panel for panel in _CURVES if any(name in history[0] for name in panel[2])]
+  rows = math.ceil(len(panels) / columns)
+  figure = blank((3.4 * columns if columns > 1 else 4.0, 2.35 * rows))
+  grid = figure.subplots(rows, columns, squeeze=False)
+  epochs = [row["epoch"] for row in history]
+  limits = {"Category": (num_categories and math.log(num_categories), "ln K$_2$")}
+  limits["Reconstruction"] = (floor, "floor")
+  for axes, (title, unit, names) in zip(grid.flat, panels):
+    dress(axes, title, unit)
+    _draw_curves(axes, history, epochs, names)
+    limit, text = limits.get(title, (None, ""))
+    if limit is not None:
+      axes.axhline(limit, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), label=text)
+    if axes.get_legend_handles_labels()[1]:
+      axes.legend(frameon=False, fontsize=_FONT - 1.5, labelcolor=MUTED)
+  for axes in grid.flat[len(panels) :]:
+    axes.set_axis_off()
+  for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
+    axes.set_xlabel("epoch", color=MUTED)
+  return figure
+
+
+def _draw_curves(axes, history, epochs, names):
+  marker = "o" if len(epochs) < 3 else None
+  for (name, label), color in zip(names.items(), (BLUE, ORANGE, TEAL)):
+    for key, style in ((name, "-"), ("val_" + name, "--")):
+      if key in history[0]:
+        values = [row.get(key, math.nan) for row in history]
+        text = label if style == "-" else "held out" if not label else ""
+        axes.plot(
+            epochs, values, style, color=color, linewidth=1.5, marker=marker, markersize=4,
+            label=text or None,
+        )
+  if len(epochs) < 3:  # the locator would put ticks between them
+    axes.set_xticks(epochs)
+  else:
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def blank(size) -> Figure:
+  """A figure without axes, of size (width, height) in inches, in the style of all charts."""
+  return Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
+
+
+def dress(axes, title, ylabel):
+  """Gives axes their title, the label of y (ylabel) and lines, in the style of all charts."""
+  axes.set_title(title, loc="left", size=_FONT + 1, weight="bold", color=INK)
+  axes.set_ylabel(ylabel, color=MUTED, size=_FONT)
+  axes.tick_params(colors=MUTED, labelsize=_FONT - 1, length=3)
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.spines[["left", "bottom"]].set_color(GREY)
+  axes.grid(True, axis="y", color=FAINT, linewidth=0.8)
+  axes.set_axisbelow(True)
+
+
+def _text(value):
+  """Two decimals, without a negative zero."""
+  return f"{round(value, 2) + 0.0:.2f}"

@@ -1,0 +1,1 @@
+"""A search of the weights without labels, with keras-tuner."""

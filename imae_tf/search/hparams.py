@@ -1,0 +1,68 @@
+"""The trials of a search as the HPARAMS table of TensorBoard: weights beside what came of them."""
+
+import pathlib
+import time
+from typing import Any
+
+from tensorboard.plugins.hparams import api
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams import summary as summaries
+
+from imae_tf._shared import files
+from imae_tf.metrics import definitions
+from imae_tf.reporting import event_file
+
+# Of a trial's figures, beside the objective.
+_FIGURES = ("mi_y", "mi_z", "total_correlation", "reconstruction")
+_STATUS = {"COMPLETED": api_pb2.STATUS_SUCCESS, "FAILED": api_pb2.STATUS_FAILURE}
+
+
+def tag(figure: str) -> str:
+  """How the table calls a figure of `hypermodel.measure`."""
+  definition = definitions.DEFINITIONS[figure]
+  return f"{definition.name}, {definition.unit}"
+
+
+def write(workdir: str | pathlib.Path, found: dict[str, Any]) -> None:
+  """Writes an event file into the folder of each trial that has ended and has none yet.
+
+  Trials are the sessions of the table, under their numbers, runs being below them in
+  TensorBoard's list: `trials/7` and `trials/7/run-0/tensorboard`.
+
+  Args:
+    workdir: of the search.
+    found: the content of its trials.json.
+  """
+  for trial in found["trials"]:
+    path = pathlib.Path(workdir) / trial["folder"] / event_file.LONE_NAME
+    if trial["status"] in _STATUS and not path.exists():
+      with files.replacing(path) as temporary:
+        _write_trial(event_file.EventFile(temporary), trial, found)
+
+
+def _write_trial(file, trial, found):
+  ended = time.time()
+  names = dict.fromkeys((found["objective"], *_FIGURES))
+  file.summary(_experiment(found, names), step=0)
+  start = api.hparams_pb(
+      trial["weights"], trial_id=trial["id"], start_time_secs=ended - (trial["seconds"] or 0)
+  )
+  file.summary(start, step=0)
+  if trial["figures"]:
+    file.scalars({tag(name): trial["figures"][name] for name in names}, step=0)
+  file.summary(summaries.session_end_pb(_STATUS[trial["status"]], ended), step=0)
+  file.close()
+
+
+def _experiment(found, names):
+  """The columns: TensorBoard takes those of the first trial that it reads."""
+  return api.hparams_config_pb(
+      hparams=[api.HParam(name, _domain(part)) for name, part in found["space"].items()],
+      metrics=[api.Metric(tag(name)) for name in names],
+  )
+
+
+def _domain(part):
+  if "values" in part:
+    return api.Discrete(part["values"])
+  return api.RealInterval(float(part["low"]), float(part["high"]))

@@ -1,0 +1,1 @@
+"""Runs: trained in a folder, resumed, distributed, watched and evaluated."""

@@ -1,0 +1,208 @@
+"""The processes that train one model together: their strategy, and what they agree on."""
+
+import contextlib
+import functools
+import json
+import os
+import re
+import signal
+import threading
+
+import numpy as np
+import tensorflow as tf
+
+from imae_tf.errors import first_line
+from imae_tf.errors import InputError
+from imae_tf.errors import WorkerLostError
+
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
+# What a worker raises when another one is gone; a killed one was always "unavailable".
+_LOST = (tf.errors.DeadlineExceededError, tf.errors.UnavailableError)
+# These have causes of this worker's own, too, where the message speaks of no other.
+_PERHAPS_LOST = (tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+_OF_OTHERS = re.compile(
+    r"collective|connect|socket|peer|coordination service|heartbeat|barrier|remote (task|process)",
+    re.IGNORECASE,
+)
+
+
+class Job:
+  """One process's view of a training job, of one process or of several.
+
+  Args:
+    strategy: a `tf.distribute.Strategy`; None for the one in scope.
+
+  Attributes:
+    strategy: as given.
+    num_workers: number of processes.
+    is_chief: whether this process writes what all share: files, and the terminal.
+  """
+
+  def __init__(self, strategy=None):
+    self.strategy = strategy or tf.distribute.get_strategy()
+    resolver = self.strategy.cluster_resolver
+    tasks = resolver.cluster_spec().as_dict() if resolver else {}
+    self.num_workers = max(sum(map(len, tasks.values())), 1)
+    self.is_chief = self.num_workers == 1 or self.strategy.extended.should_checkpoint
+    self._any = tf.function(lambda flag: self._sum_over_replicas([flag], first_alone=False)[0])
+
+  def say(self, text):
+    """Prints a line, once for all workers."""
+    if self.is_chief:
+      print(text, flush=True)
+
+  def from_chief(self, arrays):
+    """The chief's NumPy arrays, on every worker; the others' give their shapes and dtypes.
+
+    No worker needs to see the chief's files.
+    """
+    if self.num_workers == 1:
+      return list(arrays)
+    own = [np.asarray(a) if self.is_chief else np.zeros_like(a) for a in arrays]
+    # Another function each time, for shapes differ. TensorFlow warns of code that is traced
+    # often, of a lambda too, but knows no code of a partial.
+    merged = tf.function(functools.partial(self._sum_over_replicas, own, True))()
+    return [value.numpy() for value in merged]
+
+  def any(self, flag):
+    """Whether `flag` is true on any worker."""
+    if self.num_workers == 1:
+      return bool(flag)
+    return bool(self._any(tf.constant(flag, tf.float32)) > 0)
+
+  def _sum_over_replicas(self, values, first_alone):
+    def of_replica(*values):
+      context = tf.distribute.get_replica_context()
+      first = tf.equal(context.replica_id_in_sync_group, 0)
+      counts = first if first_alone else True  # the chief may have other replicas, too
+      own = [tf.where(counts, value, tf.zeros_like(value)) for value in values]
+      return [context.all_reduce("SUM", value) for value in own]  # of one dtype each
+
+    sums = self.strategy.run(of_replica, args=tuple(map(tf.convert_to_tensor, values)))
+    return [self.strategy.experimental_local_results(s)[0] for s in sums]
+
+  def train_batches(self, data, batch_size, **kwargs):
+    """`ImageData.train_batches` of global batches, each replica getting its rows."""
+    replicas = self.strategy.num_replicas_in_sync
+    if replicas == 1:
+      return data.train_batches(batch_size, **kwargs)
+    if batch_size < replicas:
+      raise InputError(
+          f"expected a batch_size of at least one image for each of {replicas} replicas, got"
+          f" {batch_size}; raise it."
+      )
+    bounds = np.linspace(0, batch_size, replicas + 1).astype(int).tolist()
+    shares = [slice(*pair) for pair in zip(bounds, bounds[1:])]
+
+    def of_worker(context):
+      own = replicas // context.num_input_pipelines
+      first = own * context.input_pipeline_id
+      return data.train_batches(batch_size, shares=shares[first : first + own], **kwargs)
+
+    return self.strategy.distribute_datasets_from_function(of_worker)
+
+  @contextlib.contextmanager
+  def losing_workers(self):
+    """Turns what TensorFlow raises when a worker is gone into a `WorkerLostError`."""
+    try:
+      yield
+    except (*_LOST, *_PERHAPS_LOST) as error:
+      reason = first_line(error.message)
+      if self.num_workers == 1 or not (isinstance(error, _LOST) or _OF_OTHERS.search(reason)):
+        raise
+      raise WorkerLostError(
+          "another worker of this job has ended, or cannot be reached"
+          f" ({reason}); when its messages are dealt with, start every"
+          " worker again: they go on from the last checkpoint."
+      ) from error
+
+
+def open_job(strategy="auto"):
+  """Opens the strategy by its name; first of all that a process does with TensorFlow.
+
+  Args:
+    strategy: "none"; "mirrored": all visible GPUs; "multi_worker": the processes that
+      TF_CONFIG names, each with its GPUs; "auto": "multi_worker" where TF_CONFIG names
+      several, else "mirrored" where there are several GPUs, else "none".
+
+  Returns:
+    `Job`.
+
+  Raises:
+    InputError: an unknown name, or a TF_CONFIG that is missing or makes no sense.
+  """
+  if strategy not in STRATEGIES:
+    raise InputError(
+        f"expected a strategy of {', '.join(STRATEGIES)}, got {strategy!r}; give one of them."
+    )
+  gpus = tf.config.list_physical_devices("GPU")
+  workers = _workers_of_tf_config()
+  if strategy == "multi_worker" or (strategy == "auto" and len(workers) > 1):
+    if not workers:
+      raise InputError(
+          "expected TF_CONFIG for the strategy multi_worker, got none; set it to"
+          ' {"cluster": {"worker": ["host1:12345", "host2:12345"]},'
+          ' "task": {"type": "worker", "index": 0}}, with its own index on each host.'
+      )
+    print(f"Waiting for the {len(workers)} workers of TF_CONFIG to start.", flush=True)
+    return _multi_worker_job()
+  if strategy == "mirrored" or (strategy == "auto" and len(gpus) > 1):
+    return Job(tf.distribute.MirroredStrategy())
+  return Job()
+
+
+def _multi_worker_job():
+  try:
+    return Job(tf.distribute.MultiWorkerMirroredStrategy())
+  except tf.errors.OpError as error:
+    raise WorkerLostError(
+        f"expected to join the workers of TF_CONFIG, got: {first_line(error.message)}; start"
+        " all of them, on hosts and ports that reach each other."
+    ) from error
+
+
+def _workers_of_tf_config():
+  """The addresses of the processes that TF_CONFIG names; empty when it is not set."""
+  text = os.environ.get("TF_CONFIG")
+  if not text:
+    return []
+  try:
+    config = json.loads(text)
+    tasks = config.get("cluster", {})
+    workers = [address for addresses in tasks.values() for address in addresses]
+    if not all(re.fullmatch(r".+:\d+", address) for address in workers):
+      raise ValueError("an address is not host:port")
+    unknown = sorted(tasks.keys() - {"chief", "worker"})
+    if tasks and not unknown:
+      task, index = tasks[config["task"]["type"]], str(config["task"]["index"])
+      if not index.isdecimal() or int(index) >= len(task):
+        raise ValueError(f"no index {index} among {len(task)}")
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise InputError(
+        'expected TF_CONFIG like {"cluster": {"worker": ["host1:12345", "host2:12345"]},'
+        f' "task": {{"type": "worker", "index": 0}}}}, got {text!r}'
+        f" ({type(error).__name__}: {error}); correct it."
+    ) from error
+  if unknown:
+    raise InputError(
+        f"expected chief and worker tasks in TF_CONFIG, got {unknown[0]!r}; leave it out."
+    )
+  return workers
+
+
+@contextlib.contextmanager
+def sigterm_noted():
+  """Yields a function that says whether SIGTERM came since; the process lives on.
+
+  Platforms send it before they take a machine away. In another thread than the main one
+  signals cannot be caught, and the function says no.
+  """
+  event = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield event.is_set
+    return
+  before = signal.signal(signal.SIGTERM, lambda number, frame: event.set())
+  try:
+    yield event.is_set
+  finally:
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,86 @@
+"""A finished run measured: metrics.json, report.html and figures in its folder."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from imae_tf._shared import files
+from imae_tf.data import loading
+from imae_tf.metrics import clustering
+from imae_tf.metrics import disentanglement
+from imae_tf.metrics import measuring
+from imae_tf.reporting import run_page
+from imae_tf.training import run_folder
+
+# The pairwise figures cost n^2.
+MAX_IMAGES = 10_000
+
+
+def evaluate(
+    workdir: str | pathlib.Path,
+    split: str = "test",
+    baselines: dict[str, float] | None = None,
+    say: Callable[[str], Any] = print,
+) -> dict[str, Any]:
+  """Measures the model of a run and writes what was found into its folder.
+
+  Args:
+    workdir: folder of a finished run.
+    split: "test", "train", or "holdout" of a run with held-out images.
+    baselines: `clustering.baselines` of this data set, split and seed, if they are known.
+    say: function of a line that tells what is done.
+
+  Returns:
+    The content of metrics.json.
+
+  Raises:
+    InputError: no finished run, or a damaged file.
+  """
+  workdir = pathlib.Path(workdir)
+  model, config = run_folder.load_model(workdir)
+  history = run_folder.read_history(workdir)  # before the work: it may be damaged
+  data = loading.load(config["dataset"], holdout=config["holdout"])
+  x, labels = data.arrays(split, limit=MAX_IMAGES)
+  say(f"Evaluating {len(x)} of {data.size(split)} {split} images of {config['dataset']}.")
+  if baselines is None and labels is not None:
+    baselines = _baselines(data, x, labels, config)
+  measured = measuring.evaluate(model, x, labels, seed=config["seed"])
+  codes = model.encode(x)
+  most_informative = int(np.argmax(measured["mi_z_per_dimension"]["naive"]))
+  overlap = measuring.category_overlap(model, codes["y"], codes["z"], most_informative)
+  metrics = {
+      **{key: config[key] for key in ("method", "dataset", "seed", "recipe")},
+      "split": split,
+      "epochs": config["epochs"],
+      **measured,
+      "category_overlap": overlap,
+      **_disentanglement(data, split, codes, config["seed"]),
+      "baselines": baselines,
+  }
+  files.write_json(workdir / "metrics.json", metrics)
+  run_page.write(
+      workdir / "report.html",
+      model=model,
+      history=history,
+      metrics=metrics,
+      x=x,
+      labels=labels,
+      class_names=data.class_names,
+  )
+  return metrics
+
+
+def _disentanglement(data, split, codes, seed):
+  """Scores against what the images were made from, where that is known."""
+  factors = data.factors(split, limit=MAX_IMAGES)
+  if factors is None or len(factors) < disentanglement.FEWEST:
+    return {}
+  return disentanglement.scores(codes["y"], codes["z"], factors, data.factor_names, seed=seed)
+
+
+def _baselines(data, x, labels, config):
+  seed = config["seed"]
+  train = data.sample("train", clustering.MAX_BASELINE_IMAGES, seed)
+  return clustering.baselines(train, x, labels, config["num_categories"], seed=seed)

@@ -1,0 +1,338 @@
+"""The folder of a run: its configuration, checkpoints, model and figures.
+
+    config.json  checkpoints/epoch-0007.keras  model.keras  history.csv  tensorboard/
+    metrics.json  report.html  figures/*.png  restarts/
+
+Files are written beside their place and renamed into it, so that a reader, or a run that
+is killed, never sees half of one.
+"""
+
+import contextlib
+import csv
+import fcntl
+import json
+import pathlib
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+from imae_tf import recipes
+from imae_tf._shared import files
+from imae_tf._shared import formats
+from imae_tf.errors import first_line
+from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
+
+FORMAT_VERSION = 1
+# What the programs read of a config.json.
+_NEEDED = {"dataset", "method", "recipe", "epochs", "seed", "holdout", "num_categories"}
+_CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
+_PARTIAL_CHECKPOINT = re.compile(r"epoch-(\d+)-step-(\d+)\.(keras|json)")
+_KEPT_CHECKPOINTS = 2
+# Settings of a recipe that imae-train has no flag for.
+_WITHOUT_FLAG = {
+    "learning_rate_decay", "logits_stddev", "marginals", "momentum", "vat_detach", "vat_xi",
+    "weight_scale",
+}
+
+
+def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
+  """Checks that a folder is free for a run, or holds the same run; changes nothing.
+
+  Args:
+    workdir: the folder.
+    config: JSON-ready dict. Of an existing run only "epochs" may differ, and only grow.
+
+  Raises:
+    InputError: the folder holds something else, a run of another configuration, or a
+      damaged file.
+  """
+  config = json.loads(json.dumps(config))  # tuples become lists, as in the file
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.exists():
+    if path.parent.exists() and not path.parent.is_dir():
+      raise InputError(f"expected a folder, got the file {workdir}; give another --workdir.")
+    # The platform or a killed start may leave hidden files; anything else is not ours.
+    others = sorted(p.name for p in path.parent.glob("[!.]*")) if path.parent.is_dir() else []
+    if others:
+      raise InputError(
+          f"expected an empty folder or a run's folder, got {workdir} with {others[0]!r} and"
+          " no config.json; give another --workdir."
+      )
+    return
+  old = read_config(workdir)
+  ours, theirs = _flat(old), _flat(config)
+  differing = [
+      f"{key} {ours.get(key)!r} -> {theirs.get(key)!r}"
+      for key in sorted((ours.keys() | theirs.keys()) - {"format", "epochs"})
+      if ours.get(key) != theirs.get(key)
+  ]
+  if differing or config["epochs"] < old["epochs"]:
+    if not differing:
+      differing = [f"epochs {old['epochs']} -> {config['epochs']}"]
+    raise InputError(
+        f"expected the configuration of the run in {workdir}, got {', '.join(differing)};"
+        " only --epochs may grow: repeat the first command, or give another --workdir."
+    )
+  rows, saved = len(read_history(workdir)), max(checkpoints(workdir), default=0)
+  if rows < saved:
+    path = path.with_name("history.csv")
+    raise InputError(_damaged_history(path, f"{rows} rows after {saved} epochs"))
+
+
+def _flat(config):
+  """The settings beside the rest, and no versions: a newer one may go on with a run."""
+  rest = {name: v for name, v in config.items() if name not in ("settings", "versions")}
+  return {**rest, **config.get("settings", {})}
+
+
+@contextlib.contextmanager
+def locked(workdir: str | pathlib.Path) -> Iterator[None]:
+  """Keeps other programs from training in the same folder; made if it is not there.
+
+  Raises:
+    InUseError: another process trains in it.
+  """
+  folder = pathlib.Path(workdir)
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / ".lock").open("w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise InUseError(
+          f"expected a folder that no one trains in, got {workdir}, where another process"
+          " is at work; wait for it, or give another --workdir."
+      ) from None
+    yield  # the lock goes with the file, also when the process is killed
+
+
+def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
+  """Claims a folder that passes `check` for a run, or gives the run in it more epochs.
+
+  Args:
+    workdir: the folder.
+    config: as in `check`.
+
+  Raises:
+    InputError: as `check`.
+  """
+  check(workdir, config)
+  folder = pathlib.Path(workdir)
+  if not (folder / "config.json").exists():
+    files.write_json(folder / "config.json", {"format": FORMAT_VERSION, **config})
+    return
+  old = read_config(workdir)
+  if config["epochs"] > old["epochs"]:
+    # They speak of the shorter run; its weights are in the newest checkpoint.
+    for name in ("model.keras", "metrics.json", "report.html"):
+      (folder / name).unlink(missing_ok=True)
+    files.write_json(folder / "config.json", {**old, "epochs": config["epochs"]})
+  for path in folder.glob("**/.tmp-*.keras"):  # halves that a killed run left
+    path.unlink()
+
+
+def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
+  """The run's config.json as a dict.
+
+  Raises:
+    InputError: there is no run in the folder, or the file is damaged or of another version.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if path.with_name("search.json").exists():
+    raise InputError(f"expected a run, got the search {workdir}; give {workdir}/best.")
+  if not path.exists():
+    raise InputError(f"expected a run in {workdir}, got no {path}; run imae-train first.")
+  config = files.read_json(path)
+  formats.check(path, config, FORMAT_VERSION)
+  missing = sorted(_NEEDED - config.keys())
+  if missing:
+    raise InputError(f"expected {missing[0]!r} in {path}, got none; restore the file, or train"
+                     " again in another --workdir.")
+  return config
+
+
+def load_model(workdir: str | pathlib.Path) -> tuple["HybridAutoencoder", dict[str, Any]]:
+  """The trained model of a run and its configuration: (model, config).
+
+  Raises:
+    InputError: no run, a run that has not finished, or a damaged file.
+  """
+  config = read_config(workdir)
+  path = pathlib.Path(workdir) / "model.keras"
+  if not path.exists():
+    raise InputError(f"expected a finished run in {workdir}, got no model.keras; run the same"
+                     " imae-train command again to finish it.")
+  return load_keras(path), config
+
+
+def load_keras(path: str | pathlib.Path) -> "HybridAutoencoder":
+  """`keras.models.load_model` with one clear error for a damaged file."""
+  import keras
+
+  from imae_tf import methods  # noqa: F401  registers the classes
+
+  try:
+    return keras.models.load_model(path)
+  except Exception as error:  # Keras, zipfile and h5py each raise their own
+    if isinstance(error, MemoryError) or getattr(error, "errno", None):
+      raise  # the file may be whole
+    raise InputError(
+        f"expected a whole Keras file, got a damaged {path} ({first_line(error)}); delete it:"
+        " imae-train goes on from the newest whole checkpoint."
+    ) from error
+
+
+def save_keras(model, path):
+  """`model.save`, atomically."""
+  with files.replacing(path) as temporary:
+    model.save(temporary)
+
+
+class Checkpoint(NamedTuple):
+  """A saved model, its optimizer included.
+
+  Attributes:
+    epochs: Finished epochs.
+    steps: Finished steps of the next epoch.
+    path: Of the Keras file.
+  """
+
+  epochs: int
+  steps: int
+  path: pathlib.Path
+
+  def log_sums(self):
+    """{name: (sum, weight)} of the logs of an unfinished epoch; empty after a whole one."""
+    return files.read_json(self.path.with_suffix(".json")) if self.steps else {}
+
+
+def checkpoints(workdir: str | pathlib.Path) -> dict[int, pathlib.Path]:
+  """Whole epochs saved so far: {number of finished epochs: path}, ascending."""
+  found = {int(m.group(1)): path for m, path in _matching(workdir, _CHECKPOINT)}
+  return dict(sorted(found.items()))
+
+
+def newest_checkpoint(workdir):
+  """The `Checkpoint` that a run goes on from, within an epoch or after one; None without."""
+  whole = [(int(m.group(1)), 0, path) for m, path in _matching(workdir, _CHECKPOINT)]
+  within = [
+      (int(m.group(1)), int(m.group(2)), path)
+      for m, path in _matching(workdir, _PARTIAL_CHECKPOINT)
+      if path.suffix == ".keras"
+  ]
+  return Checkpoint(*max(whole + within)) if whole or within else None
+
+
+def _matching(workdir, pattern):
+  paths = list((pathlib.Path(workdir) / "checkpoints").glob("*"))
+  return [(m, path) for path in paths if (m := pattern.fullmatch(path.name))]
+
+
+def save_checkpoint(model, workdir, epochs):
+  """Saves a model with its optimizer's state after `epochs` epochs; the last two are kept."""
+  save_keras(model, pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}.keras")
+  for path in list(checkpoints(workdir).values())[:-_KEPT_CHECKPOINTS]:
+    path.unlink()
+  _forget_partial_checkpoints(workdir, (epochs, 0))
+
+
+def save_partial_checkpoint(model, workdir, epochs, steps, log_sums):
+  """Saves a model within an epoch, with `Checkpoint.log_sums`; only the last one is kept."""
+  path = pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}-step-{steps:06d}.keras"
+  files.write_json(path.with_suffix(".json"), log_sums)  # first: a Keras file is never without it
+  save_keras(model, path)
+  _forget_partial_checkpoints(workdir, (epochs, steps))
+
+
+def _forget_partial_checkpoints(workdir, before):
+  """Removes those before (epochs, steps), also a .json whose model a kill prevented."""
+  for match, path in _matching(workdir, _PARTIAL_CHECKPOINT):
+    if (int(match.group(1)), int(match.group(2))) < before:
+      path.unlink()
+
+
+def read_history(workdir: str | pathlib.Path) -> list[dict[str, float]]:
+  """history.csv as a list of dicts, one per finished epoch; empty when there is none.
+
+  Raises:
+    InputError: the file is damaged.
+  """
+  path = pathlib.Path(workdir) / "history.csv"
+  if not path.exists():
+    return []
+  try:
+    with path.open(newline="") as file:
+      rows = [
+          {k: int(v) if k == "epoch" else float(v) for k, v in row.items()}
+          for row in csv.DictReader(file)
+      ]
+    epochs = [row["epoch"] for row in rows]
+  except (ValueError, TypeError, KeyError, csv.Error) as error:
+    raise InputError(_damaged_history(path, first_line(error))) from error
+  if epochs != list(range(1, len(rows) + 1)):
+    raise InputError(_damaged_history(path, f"epochs {epochs}"))
+  return rows
+
+
+def write_history(workdir: str | pathlib.Path, rows: list[dict[str, float]]) -> None:
+  """Writes history.csv anew, atomically."""
+  with files.replacing(pathlib.Path(workdir) / "history.csv") as temporary:
+    with temporary.open("w", newline="") as file:
+      writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["epoch"])
+      writer.writeheader()
+      writer.writerows(rows)
+
+
+def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
+  """The few lines of metrics.json that a person wants to read."""
+  lines = []
+  if metrics["accuracy"] is not None:
+    baselines = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in sorted(metrics["baselines"].items())
+    )
+    lines.append(f"accuracy        {metrics['accuracy']:.3f} without labels ({baselines})")
+  lines += [
+      f"I(x;y)          {metrics['mi_y']:.3f} nats",
+      f"reconstruction  {metrics['reconstruction']:.1f} nats per image"
+      f" (floor {metrics['reconstruction_floor']:.1f})",
+      f"report          {pathlib.Path(workdir) / 'report.html'}",
+  ]
+  return "\n".join(lines)
+
+
+def command(config: dict[str, Any]) -> str:
+  """The imae-train command of a run's config.json, but for settings without a flag.
+
+  The settings that differ from the recipe's are flags; those that imae-train has no flag
+  for are in the list of all settings alone.
+  """
+  names = ("dataset", "method", "num_categories", "latent_dim", "epochs", "seed")
+  given = {name: config[name] for name in (*names, "recipe") if name in config}
+  if config.get("holdout"):
+    given["holdout"] = config["holdout"]
+  recipe = recipes.get(given["recipe"], config["dataset"], config["method"])
+  usual = json.loads(json.dumps(recipes.settings(recipe, config["method"])))  # as in a file
+  settings = config.get("settings", {})
+  for name in settings.keys() & usual.keys() - _WITHOUT_FLAG:
+    value = settings[name]
+    if value is not None and value != usual[name]:
+      given[name] = ",".join(map(str, value)) if isinstance(value, list) else value
+  flags = [
+      f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
+      for name, value in sorted(given.items())
+  ]
+  return shlex.join(["imae-train", *flags, "--workdir=WORKDIR"])
+
+
+def _damaged_history(path, what):
+  return (
+      f"expected one row of numbers for each epoch in {path}, got a damaged file ({what});"
+      " restore it, or train again in another --workdir."
+  )

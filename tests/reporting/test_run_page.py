@@ -1,0 +1,320 @@
+"""The report: one self-contained page that holds what the run holds."""
+
+import base64
+import html.parser
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from imae_tf import methods
+from imae_tf import networks
+from imae_tf.errors import InputError
+from imae_tf.metrics import measuring
+from imae_tf.metrics.definitions import DEFINITIONS
+from imae_tf.reporting import plots
+from imae_tf.reporting import run_page
+
+DESIGN_KEYS = {
+    "method", "dataset", "split", "n", "seed", "reconstruction", "mi_y", "mi_z",
+    "mi_z_per_dimension", "total_correlation", "entropy_y", "conditional_entropy_y", "accuracy",
+    "nmi", "ari", "mi_y_label", "active_units", "var_mean_per_dimension",
+    "mean_variance_per_dimension", "reconstruction_floor", "baselines",
+}
+HISTORY = [
+    {"epoch": e, "loss": 5.0 / e, "reconstruction_loss": 40.0 / e, "mi_y": 1.0, "entropy_y": 1.5,
+     "conditional_entropy_y": 0.5, "mi_z": 2.0, "kl_z": 0.5, "total_correlation": 0.1,
+     "vat_loss": 0.2}
+    for e in (1, 2)
+]
+VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
+
+
+class _Page(html.parser.HTMLParser):
+  """Checks that tags are balanced, and keeps what the tests look at."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.elements, self.text = [], [], ""
+    self.feed(text)
+    self.close()
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    self.elements.append((tag, dict(attrs)))
+    if tag not in VOID:
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    if "style" not in self.open:
+      self.text += data
+
+  def all(self, *tags):
+    return [attrs for tag, attrs in self.elements if tag in tags]
+
+
+def _model(k1=3, k2=4, shape=(8, 8, 1), likelihood="bernoulli"):
+  encoder, decoder = networks.mlp(shape, k2, k1, encoder_units=(16,), decoder_units=(16,))
+  return methods.IMAE(
+      encoder, decoder, num_categories=k2, latent_dim=k1, likelihood=likelihood
+  )
+
+
+def _images(n=40, shape=(8, 8, 1)):
+  return np.random.default_rng(0).random((n, *shape)).astype("float32")
+
+
+def _metrics(k1=3, labelled=True, **changes):
+  rng = np.random.default_rng(1)
+  pair = {"naive": 1.25, "leave_one_out": 1.75}
+  score = 0.625 if labelled else None
+  return {
+      "method": "imae", "dataset": "digits", "split": "test", "n": 40, "codes": 40, "seed": 3,
+      "reconstruction": 31.5, "reconstruction_floor": 21.5, "mi_y": 1.1, "entropy_y": 1.3,
+      "conditional_entropy_y": 0.2, "mi_z": pair, "mi_joint": pair, "mi_z_joint": pair, "kl_z": 0.3,
+      "mi_z_per_dimension": {
+          "naive": rng.random(k1).tolist(), "leave_one_out": rng.random(k1).tolist(),
+      },
+      "total_correlation": {"naive": 0.5, "leave_one_out": -0.25}, "active_units": k1,
+      "neighbor_mi_y": 0.9, "used_categories": 3,
+      "var_mean_per_dimension": rng.random(k1).tolist(),
+      "mean_variance_per_dimension": rng.random(k1).tolist(),
+      "accuracy": score, "nmi": score, "ari": score, "mi_y_label": score,
+      "baselines": {"k_means": 0.5, "ward": 0.75, "gaussian_mixture": None} if labelled else None,
+      **changes,
+  }
+
+
+@pytest.fixture(scope="module")
+def model():
+  return _model()
+
+
+@pytest.fixture(scope="module")
+def labelled(model, tmp_path_factory):
+  """(folder, page) of a report with all its parts, drawn for real."""
+  folder = tmp_path_factory.mktemp("labelled")
+  return folder, _write(folder, model, labels=_labels())
+
+
+@pytest.fixture
+def quick(monkeypatch):
+  """Figures are made but not painted, which takes most of the time."""
+  monkeypatch.setattr(Figure, "savefig", lambda self, file, **kwargs: file.write(b"painted"))
+
+
+def _write(folder, model, *, metrics=None, history=HISTORY, x=None, labels=None, names=None):
+  x = _images() if x is None else x
+  metrics = metrics or _metrics(model.latent_dim, labels is not None)
+  path = folder / "report.html"
+  run_page.write(
+      path, model=model, history=history, metrics=metrics, x=x, labels=labels, class_names=names
+  )
+  return _Page(path.read_text(encoding="utf-8"))
+
+
+def _figures(folder):
+  return sorted(path.stem for path in (folder / "figures").glob("*.png"))
+
+
+def _labels(n=40, classes=4):
+  return np.arange(n) % classes
+
+
+def test_is_one_self_contained_page_with_described_pictures(labelled):
+  folder, page = labelled
+  assert page.all("title", "h1", "main")
+  assert not page.all("script", "link", "iframe", "object")
+  pictures = page.all("img")
+  assert len(pictures) == len(run_page.FIGURES)
+  assert all(picture["alt"] for picture in pictures)
+  sources = [p["src"] for p in pictures] + [p["srcset"] for p in page.all("source")]
+  assert all(source.startswith("data:image/png;base64,") for source in sources)
+  assert all(a["href"].startswith("#") for a in page.all("a"))
+  text = (folder / "report.html").read_text(encoding="utf-8")
+  assert "://" not in text  # "http" alone may stand in the base64 of a picture
+  assert "url(" not in text and "@import" not in text
+
+
+def test_the_pictures_of_the_page_are_the_files(labelled):
+  folder, page = labelled
+  embedded = {base64.b64decode(p["src"].partition(",")[2]) for p in page.all("img")}
+  files = {(folder / "figures" / f"{name}.png").read_bytes() for name in run_page.FIGURES}
+  assert embedded == files
+  for png in files:
+    Image.open(io.BytesIO(png)).verify()
+
+
+def test_links_lead_to_sections_in_the_order_of_the_page(labelled):
+  _, page = labelled
+  assert [a["href"][1:] for a in page.all("a")] == [s["id"] for s in page.all("section")]
+
+
+def test_every_metric_has_a_definition(model):
+  measured = measuring.evaluate(model, _images(), _labels())
+  described = {*DEFINITIONS, "method", "dataset", "split", "seed"}
+  assert {*measured, *DESIGN_KEYS} <= described
+
+
+def test_shows_the_headline_and_every_number(tmp_path, model, quick):
+  metrics = _metrics(recipe="tuned & <odd>")
+  page = _write(tmp_path, model, metrics=metrics, labels=_labels())
+  assert "IMAE on digits" in page.text
+  assert "40 test images" in page.text and "2 epochs" in page.text and "seed 3" in page.text
+  assert "0.625best baseline 0.750 (Ward)" in page.text
+  assert "of at most 1.39 nats" in page.text  # ln 4
+  assert "31.5nats per image; floor 21.5" in page.text
+  assert "−0.250" in page.text  # TC, leave-one-out
+  for values in (metrics["mi_z_per_dimension"]["naive"], metrics["var_mean_per_dimension"]):
+    assert all(f"{value:.3f}" in page.text for value in values)
+  assert "tuned & <odd>" in page.text  # not defined, so shown with the configuration
+  for key in ("num_categories", "latent_dim", "beta", "gamma", "lam", "temperature", "detach_y"):
+    assert f"{key}{getattr(model, key)}" in page.text
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+  """Arguments of every traversal, by dimension."""
+  calls, traversal = {}, plots.traversal
+
+  def spy(originals, moved, positions, dimension, information):
+    calls.setdefault(dimension, (originals, moved, positions, information))
+    return traversal(originals, moved, positions, dimension, information)
+
+  monkeypatch.setattr(plots, "traversal", spy)
+  return calls
+
+
+def test_traversals_decode_the_moved_codes(tmp_path, model, drawn, quick):
+  per_dimension = {"naive": [0.2, 0.9, 0.0], "leave_one_out": [0.3, 1.0, 0.1]}
+  _write(tmp_path, model, metrics=_metrics(mi_z_per_dimension=per_dimension), labels=_labels())
+  assert list(drawn) == [1, 0, 2]  # most, middle, least
+  for dimension, (originals, moved, positions, information) in drawn.items():
+    assert information == per_dimension["naive"][dimension]
+    assert (positions[0], positions[-1]) == (-2.0, 2.0)
+    codes = model.encode(originals)
+    for p, position in enumerate(positions):
+      z = codes["z"].copy()
+      z[:, dimension] = position
+      np.testing.assert_allclose(moved[:, p], model.decode(codes["y"], z), atol=1e-6)
+
+
+def test_typical_images_are_the_most_certain_of_their_category(tmp_path, model, monkeypatch, quick):
+  calls = []
+  monkeypatch.setattr(
+      plots, "typical", lambda rows, names, f=plots.typical: calls.append((rows, names))
+      or f(rows, names)
+  )
+  x = _images()
+  _write(tmp_path, model, x=x)
+  rows, names = calls[0]
+  y = model.encode(x)["y"]
+  for category, (row, name) in enumerate(zip(rows, names)):
+    members = np.flatnonzero(y.argmax(axis=1) == category)
+    best = members[np.argsort(-y[members, category])][:10]
+    np.testing.assert_array_equal(row, x[best])
+    assert name[0] == f"category {category}"
+    assert name[1].split()[0] == str(len(members))
+
+
+def test_rows_are_named_after_the_matched_class(tmp_path, model, monkeypatch, quick):
+  calls = []
+  monkeypatch.setattr(
+      plots, "generated", lambda images, names, f=plots.generated: calls.append((images, names))
+      or f(images, names)
+  )
+  x = _images()
+  categories = model.encode(x)["y"].argmax(axis=1)
+  labels = (categories + 1) % 4  # a perfect clustering under other names
+  _write(tmp_path, model, x=x, labels=labels, names=["one", "two", "three", "four"])
+  images, names = calls[0]
+  for row, (name, index) in zip(images, names):
+    category = int((name if index == "unmatched" else index).removeprefix("category "))
+    if category in categories:
+      assert name == ["one", "two", "three", "four"][(category + 1) % 4]
+    np.testing.assert_array_equal(row, model.generate(10, y=category, seed=0))
+
+
+def test_without_labels_says_what_is_missing(tmp_path, model, quick):
+  _write(tmp_path, model, labels=_labels())
+  page = _write(tmp_path, model)
+  assert _figures(tmp_path) == sorted(set(run_page.FIGURES) - {"confusion", "accuracy"})
+  assert "The confusion matrix needs labels" in page.text
+  assert "Accuracy–the images have no labels" in page.text
+
+
+def test_without_history_or_baselines(tmp_path, model, quick):
+  metrics = _metrics(baselines=None)
+  page = _write(tmp_path, model, metrics=metrics, history=[], labels=_labels())
+  assert "training" not in _figures(tmp_path)
+  assert "No training history" in page.text
+  assert "no baseline was computed" in page.text
+
+
+@pytest.mark.parametrize(
+    "k1, k2, shape, likelihood",
+    [(1, 2, (8, 8, 1), "bernoulli"), (2, 12, (5, 7, 3), "gaussian"), (4, 3, (1, 1, 1), "gaussian")],
+)
+def test_any_size(tmp_path, k1, k2, shape, likelihood):
+  model = _model(k1, k2, shape, likelihood)
+  x = _images(9, shape)
+  metrics = measuring.evaluate(model, x)
+  _write(tmp_path, model, metrics=metrics, x=x, history=[])
+  traversals = [name for name in _figures(tmp_path) if name.startswith("traversal")]
+  assert len(traversals) == min(k1, 3)
+
+
+def test_empty_categories_are_said(tmp_path, model, quick):
+  page = _write(tmp_path, model, x=_images(1), history=HISTORY[:1])
+  assert "3 categories got no image at all" in page.text
+  assert "1 test image described" in page.text and "1 epoch of training" in page.text
+
+
+def test_names_are_escaped(tmp_path, model):
+  metrics = _metrics(dataset="<script>alert(1)</script>")
+  names = ["<b>", "$", "$x_$", "&"]
+  page = _write(
+      tmp_path, model, metrics=metrics, history=[], labels=_labels(), names=names
+  )
+  assert not page.all("script")
+  assert "<script>alert(1)</script>" in page.text
+
+
+def test_is_deterministic(tmp_path, model, labelled):
+  folder, _ = labelled
+  _write(tmp_path, model, labels=_labels())
+  assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize("broken", ["training", "page"])
+def test_a_failure_leaves_the_old_report(tmp_path, model, monkeypatch, broken, quick):
+  _write(tmp_path, model)
+  old = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+  def fail(*args, **kwargs):
+    raise OSError("disk full")
+
+  if broken == "training":
+    monkeypatch.setattr(plots, "training", fail)
+  else:
+    monkeypatch.setattr("os.replace", fail)
+  with pytest.raises(OSError, match="disk full"):
+    _write(tmp_path, model, metrics=_metrics(labelled=False, dataset="other"))
+  assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == old
+
+
+def test_bad_input_is_one_clear_error(tmp_path, model):
+  with pytest.raises(InputError, match="at least one image"):
+    _write(tmp_path, model, x=_images(0))
+  with pytest.raises(InputError, match="7 labels for 40 images"):
+    _write(tmp_path, model, labels=_labels(7))
+  with pytest.raises(InputError, match="without reconstruction,"):
+    _write(tmp_path, model, metrics={"method": "imae"})
+  with pytest.raises(InputError, match="shape"):
+    _write(tmp_path, model, x=_images(4, (9, 8, 1)))
+  assert not list(tmp_path.iterdir())
