@@ -2,8 +2,8 @@
 
     python -m benchmarks.evaluation --output=evaluation.json
 
-`dataset_information.information` on random posteriors of 60,000 images (K1 = K2 = 10): the marginals of
-10,000 codes under all 60,000 posteriors, naive and leave-one-out, and every term that
+`dataset_information.information` on random posteriors of 60,000 images (K1 = K2 = 10): the
+marginals of 10,000 codes under all 60,000 posteriors, naive and leave-one-out, and every term that
 follows from them. The first call, which compiles, is reported by itself; the others' median
 is the time. Memory is what the process's resident memory peaks at above what it was before
 the first call.

@@ -200,7 +200,13 @@ LIBRARY = [name for name, path in modules() if not has_flags(path)]
 CONTRACT = [f"imae_tf.{name}" for name in imae_tf.__all__
             if name.islower() and name[0] != "_" and name not in imae_tf._MEMBERS]
 # What data and metrics take from elsewhere.
-CONTRACT += [f"imae_tf.{name}" for name in ("data.loading", "data.pipelines", "metrics.measuring", "metrics.clustering", "metrics.dataset_information", "metrics.label_free")]
+CONTRACT += [
+    f"imae_tf.{name}"
+    for name in (
+        "data.loading", "data.pipelines", "metrics.measuring", "metrics.clustering",
+        "metrics.dataset_information", "metrics.label_free",
+    )
+]
 CONTRACT.append("imae_tf.export.client")
 DEFERRED = re.compile(r"(as in|are those of|See|As) `|[Aa]rguments (and errors )?as (in|there)")
 

@@ -15,8 +15,8 @@ from imae_tf.metrics import dataset_information
 if TYPE_CHECKING:
   from imae_tf.data.pipelines import ImageData
 
-# Images among which the nearest of `dataset_information.MAX_CODES` of them are sought: the denser, the
-# surer they are of the same class (docs/searching.md).
+# Images among which the nearest of `dataset_information.MAX_CODES` of them are sought: the
+# denser, the surer they are of the same class (docs/searching.md).
 MAX_NEIGHBORS_AMONG = 60_000
 _MOST_NEIGHBORS = 10
 _NEIGHBOR_PAIRS = 20_000  # more neighbours each where images are few: fewer pairs are noisy

@@ -304,7 +304,8 @@ def measure(
   marginal = _entropy(y.mean(axis=0))
   conditional = np.mean([_entropy(row) for row in y])
   some = np.linspace(0, len(x) - 1, min(len(x), _MOST_CODES)).astype(int)
-  terms = dataset_information.information(*(codes[name][some] for name in ("y", "z", "z_scale")), seed=seed)
+  parts = (codes[name][some] for name in ("y", "z", "z_scale"))
+  terms = dataset_information.information(*parts, seed=seed)
   return {
       "neighbor_mi_y": shared,
       "mi_y": float(marginal - conditional),

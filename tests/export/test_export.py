@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 
+import exports
 import keras
 import numpy as np
 import PIL.Image
@@ -288,7 +289,8 @@ class TestContents:
   def test_no_attribute_asks_for_xla(self, tmp_path):
     # In a process of its own: the tests' determinism keeps Keras from compiling. And elsewhere:
     # in a checkout it would find the package without its other rooms.
-    command = [sys.executable, "-c", _COMPILED, pathlib.Path(exports.__file__).parent, tmp_path / "model"]
+    helpers = pathlib.Path(exports.__file__).parent
+    command = [sys.executable, "-c", _COMPILED, helpers, tmp_path / "model"]
     subprocess.run(command, check=True, cwd=tmp_path, stderr=subprocess.DEVNULL)
     graph = meta_graph(tmp_path / "model")
     attributes = {name for node in all_nodes(graph) for name in node.attr}

@@ -71,7 +71,8 @@ def _gaussian_codes(rng, n, k1, scale, k2=2):
 
 def _mean_information(rng, n, scale):
   runs = [
-      dataset_information.information(*_gaussian_codes(rng, n, 20, scale), seed=seed) for seed in range(5)
+      dataset_information.information(*_gaussian_codes(rng, n, 20, scale), seed=seed)
+      for seed in range(5)
   ]
   return [
       np.mean([run["mi_z_per_dimension"][name] for run in runs])

@@ -227,7 +227,6 @@ def test_ten_thousand_codes_stay_within_one_gibibyte():
       measuring.evaluate(model, x)
       print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
   """)
-  here = pathlib.Path(__file__).parent
   extra = subprocess.run(
       [sys.executable, "-c", program],
       env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
