@@ -145,14 +145,10 @@ def number_list():
   from imae_tf.metrics.definitions import DEFINITIONS
 
   return "\n\n".join(
-      f"**{_plain(d.name)}** `{key}`{_plain(d.unit and f', {d.unit}')}\n: {_plain(d.meaning)}"
-      + (f"\n\n  *When not to trust it:* {_plain(d.caution)}" if d.caution else "")
+      f"**{d.name}** `{key}`{d.unit and f', {d.unit}'}\n: {d.meaning}"
+      + (f"\n\n  *When not to trust it:* {d.caution}" if d.caution else "")
       for key, d in DEFINITIONS.items()
   )
-
-
-def _plain(text):
-  return text.replace("_k", "ₖ").replace("_2", "₂").replace("_1", "₁")
 
 
 # ---- programs ---------------------------------------------------------------------------------
