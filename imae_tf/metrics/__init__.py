@@ -55,7 +55,6 @@ _MEMBERS = {
 }
 _HOMES = {name: module for module, names in _MEMBERS.items() for name in names}
 _MODULES = (*_MEMBERS, "checks", "definitions", "disentanglement")
-__all__ = [*_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
@@ -67,4 +66,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-  return __all__
+  return [*_HOMES, *_MODULES]
