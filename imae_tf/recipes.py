@@ -387,7 +387,7 @@ def _model(
   from imae_tf import networks
   from imae_tf.models import HybridAutoencoder
 
-  sizes = {"num_categories": num_categories, "latent_dim": latent_dim}
+  sizes: dict[str, Any] = {"num_categories": num_categories, "latent_dim": latent_dim}
   if recipe.network == "conv":
     encoder, decoder = networks.conv(image_shape, **sizes)
   else:

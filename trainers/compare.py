@@ -11,7 +11,6 @@ import pathlib
 
 from absl import flags
 
-from imae_tf import recipes
 from imae_tf._shared import program
 from imae_tf._shared.method_table import METHODS
 from imae_tf.errors import InputError
@@ -41,8 +40,7 @@ _VARIANTS = flags.DEFINE_list(
     " They have the names of imae-train's flags. Default: the recipes as they are, alone.",
 )
 _EPOCHS = flags.DEFINE_integer(
-    "epochs", None, "Passes over the training images of every run. Default: its recipe's.",
-    recipes.SETTINGS["epochs"].low,
+    "epochs", None, "Passes over the training images of every run. Default: its recipe's.", 1
 )
 _NUM_CATEGORIES = setting_flags.define_size("num_categories", __name__)
 _LATENT_DIM = setting_flags.define_size("latent_dim", __name__)

@@ -1,6 +1,7 @@
 """The flags that say what is trained, shared by the programs that train."""
 
 import dataclasses
+from typing import Any
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -65,7 +66,8 @@ def _recipe() -> recipes.Recipe:
   """The recipe with the flags that were given in its place."""
   recipe = recipes.get(_RECIPE.value, _DATASET.value, _METHOD.value)
   defined = [flags.FLAGS[name] for name in recipes.SETTINGS if name in flags.FLAGS]
-  given = {flag.name: flag.value for flag in defined if flag.present}  # None is a value, too
+  # None may be a value that was given.
+  given: dict[str, Any] = {flag.name: flag.value for flag in defined if flag.present}
   foreign = given.keys() - recipes.settings(recipe, _METHOD.value).keys()
   if foreign:
     own = ", ".join(f"--{name}" for name in (*METHODS[_METHOD.value].weights, "lam"))

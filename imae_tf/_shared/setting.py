@@ -93,19 +93,19 @@ class Setting:
       return words
     return _NUMBERS[self.kind] + self._bounds() + (f", or {words}" if words else "")
 
-  def _words(self):
-    words = dict(zip(self.choices, self.choices))
+  def _words(self) -> dict[str, Any]:
+    words: dict[str, Any] = dict(zip(self.choices, self.choices))
     words |= {"none": None} if self.optional else {}
     return words | ({"true": True, "false": False} if self.kind is bool else {})
 
-  def _is_within(self, value):
+  def _is_within(self, value: float) -> bool:
     return not (
         (self.low is not None and value < self.low)
         or (self.above is not None and value <= self.above)
         or (self.high is not None and value > self.high)
     )
 
-  def _bounds(self):
+  def _bounds(self) -> str:
     if self.low is not None and self.high is not None:
       return f" from {self.low:g} to {self.high:g}"
     if self.low is not None:
@@ -134,7 +134,7 @@ def settings_of(cls: type) -> dict[str, Setting]:
   }
 
 
-def _kind(annotation):
+def _kind(annotation: Any) -> dict[str, Any]:
   """What an annotation says: float, `float | None`, `float | str`, `tuple[int, ...]`."""
   parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else [annotation]
   kind = typing.get_origin(parts[0]) or parts[0]

@@ -37,7 +37,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
   """
 
   def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-    broken = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+    logs = logs or {}
+    broken = [name for name, value in logs.items() if not math.isfinite(value)]
     if broken:
       terms = [name for name in broken if name != "loss"] or broken
       step = int(self.model.optimizer.iterations)
@@ -104,7 +105,7 @@ class Watch(keras.callbacks.Callback):
   def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
     self._started = time.monotonic()
 
-  def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+  def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
     logs["seconds"] = time.monotonic() - self._started
     if self._labels is not None:
       categories = self.model.encode(self._x)["y"].argmax(axis=1)
@@ -172,7 +173,7 @@ class RunKeeper(keras.callbacks.Callback):
       self._wait_for_chief()
       raise Preempted(f"stopped by SIGTERM in epoch {epoch + 1}, after step {steps}; {_GO_ON}")
 
-  def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+  def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
     self._rows.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}})
     self._first_step, self._log_sums = 0, None
     is_last = epoch + 1 == self.params["epochs"]

@@ -122,8 +122,9 @@ class Board(keras.callbacks.Callback):
         "reconstructions": plots.reconstructions(x[shown], reconstructed),
         "traversals": self._traversals(x[0], codes),
     }
-    if self._watched and self._watched[1] is not None:
-      figures["classes against categories"] = self._confusion(*self._watched)
+    watched, labels = self._watched or (None, None)
+    if watched is not None and labels is not None:
+      figures["classes against categories"] = self._confusion(watched, labels)
     return figures
 
   def _traversals(self, image: np.ndarray, codes: dict[str, np.ndarray]) -> "Figure":
