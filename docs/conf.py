@@ -11,8 +11,10 @@ from docutils.utils.math import latex2mathml
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from generated import error_tables
+from generated import method_list
 from generated import number_list
 from generated import program_help
+from generated import setting_table
 
 import imae_tf
 
@@ -31,7 +33,8 @@ html_math_renderer = "mathml"
 myst_enable_extensions = ["deflist", "dollarmath", "substitution"]
 myst_heading_anchors = 3
 myst_substitutions = {
-    "errors": error_tables(), "numbers": number_list(), "programs": program_help(),
+    "errors": error_tables(), "methods": method_list(), "numbers": number_list(),
+    "programs": program_help(), "settings": setting_table(),
 }
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}

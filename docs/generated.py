@@ -145,14 +145,53 @@ def number_list():
   from imae_tf.metrics.definitions import DEFINITIONS
 
   return "\n\n".join(
-      f"**{_plain(d.name)}** `{key}`{_plain(d.unit and f', {d.unit}')}\n: {_plain(d.meaning)}"
-      + (f"\n\n  *When not to trust it:* {_plain(d.caution)}" if d.caution else "")
+      f"**{d.name}** `{key}`{d.unit and f', {d.unit}'}\n: {d.meaning}"
+      + (f"\n\n  *When not to trust it:* {d.caution}" if d.caution else "")
       for key, d in DEFINITIONS.items()
   )
 
 
-def _plain(text):
-  return text.replace("_k", "ₖ").replace("_2", "₂").replace("_1", "₁")
+# ---- settings and methods ----------------------------------------------------------------------
+
+
+def setting_table():
+  """Every setting: the paper's value, what it may be, what a search tries, what it does."""
+  from imae_tf import recipes
+  from imae_tf._shared import method_table
+  from imae_tf._shared.setting import write
+
+  rows = [("Setting", "The paper's", "May be", "Searched in", "What it does"), ("---",) * 5]
+  for name, known in {**recipes.SETTINGS, **recipes.SIZES}.items():
+    methods = ", ".join(method_table.methods_with(name))
+    rows.append((
+        f"`{name}`", f"`{write(known.default)}`", known.expected(), _searched(known.search),
+        known.help + (f" Of {methods} alone." if methods else ""),
+    ))
+  return _table(rows)
+
+
+def _searched(part):
+  if part is None:
+    return ""
+  values = getattr(part, "values", None)
+  return ", ".join(values) if values else f"{part.low:g} to {part.high:g}"
+
+
+def method_list():
+  """The methods that are compared: what each maximises, its weights, where it comes from."""
+  from imae_tf._shared.method_table import METHODS
+
+  rows = [("id", "method", "maximises", "weights beside `lam`", "reference"), ("---",) * 5]
+  rows += [
+      (f"`{key}`", m.name, m.maximises, ", ".join(f"`{w}`" for w in m.weights), m.reference)
+      for key, m in METHODS.items()
+  ]
+  return _table(rows)
+
+
+def _table(rows):
+  lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows]
+  return "\n".join(f"| {line} |" for line in lines)
 
 
 # ---- programs ---------------------------------------------------------------------------------

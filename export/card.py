@@ -5,24 +5,25 @@ Nothing in it is written by hand: what the run did not measure is said to be mis
 
 import pathlib
 
-from imae_tf.reporting import plots
+from imae_tf._shared import method_table
+from imae_tf.metrics import definitions
 from imae_tf.training import run_folder
 
 CARD = "assets.extra/MODEL_CARD.md"
 
-# Of metrics.json: (key, decimals, what it is).
+# Of metrics.json: (key, decimals, what is said behind its label).
 _FIGURES = (
-    ("accuracy", 3, "Hungarian accuracy: each category counts as the label that suits it best"),
-    ("nmi", 3, "normalised mutual information of category and label"),
-    ("ari", 3, "adjusted Rand index of category and label"),
-    ("mi_y", 3, "I(x;y), nats"),
-    ("entropy_y", 3, "H(y), nats"),
-    ("mi_z", 2, "sum over k of I(x;z_k), nats"),
-    ("total_correlation", 2, "TC(y,z), nats"),
-    ("reconstruction", 1, "reconstruction from p(y\\|x) and the mean of z, nats per image"),
-    ("reconstruction_floor", 1, "its floor: what perfect reconstructions would cost"),
-    ("used_categories", 0, "categories with 1% of an even share of the images, or more"),
-    ("active_units", 0, "dimensions of z that move with the image"),
+    ("accuracy", 3, ": each category counts as the label that suits it best"),
+    ("nmi", 3, " of category and label"),
+    ("ari", 3, " of category and label"),
+    ("mi_y", 3, ""),
+    ("entropy_y", 3, ""),
+    ("mi_z", 2, ""),
+    ("total_correlation", 2, ""),
+    ("reconstruction", 1, ", from p(y\\|x) and the mean of z"),
+    ("reconstruction_floor", 1, ": what perfect reconstructions would cost"),
+    ("used_categories", 0, ": with 1% of an even share of the images, or more"),
+    ("active_units", 0, ": dimensions of z that move with the image"),
 )
 _LABELLED = ("accuracy", "nmi", "ari")
 
@@ -59,7 +60,7 @@ def text(description, config=None, typical_of=None):
 
 
 def _head(description):
-  title = plots.NAMES.get(description["method"], description["method"])
+  title = method_table.name_of(description["method"])
   return (
       f"# {title} on {description['dataset'] or 'data that was not recorded'}\n\n"
       f"Images {_shape(description)} to a category of {description['num_categories']} and"
@@ -109,8 +110,8 @@ def _figures(evaluation):
   if not evaluation:
     return "## Figures\n\nNot measured: run `imae-evaluate`, then export again."
   rows = [
-      f"| {what} | {_value(evaluation[key], decimals)} |"
-      for key, decimals, what in _FIGURES
+      f"| {definitions.axis(key)}{more} | {_value(evaluation[key], decimals)} |"
+      for key, decimals, more in _FIGURES
       if evaluation.get(key) is not None
   ]
   unlabelled = [key for key in _LABELLED if evaluation.get(key) is None]
@@ -142,7 +143,7 @@ def _dimensions(evaluation):
   mi = dict(sorted(((evaluation or {}).get("mi_z_per_dimension") or {}).items(), reverse=True))
   if not mi:
     return None
-  head = [f"I(x;z_k), {_estimator(name)}" for name in mi]
+  head = [definitions.label(f"mi_z_per_dimension.{name}") for name in mi]
   rows = zip(*mi.values(), strict=True)
   lines = [f"| z{k} | {' | '.join(f'{value:.2f}' for value in row)} |"
            for k, row in enumerate(rows)]

@@ -21,32 +21,40 @@ _SERVED_SUFFIXES = (".jpeg", ".jpg", ".png")
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
     None,
-    "Base folder of imae-export, of which the newest version is taken; or one version.",
+    "Model that encodes: the --base folder of imae-export, of which the newest version is taken, or"
+    " the folder of one version. Required unless --endpoint is given.",
 )
 _ENDPOINT = flags.DEFINE_string(
     "endpoint",
     None,
-    "Instead of --saved_model: a server, http://HOST:8501 or grpc://HOST:8500. It decodes the"
+    "In place of --saved_model: a server, http://HOST:8501 or grpc://HOST:8500. It decodes the"
     " files of a folder, which must be PNG or JPEG, and makes colours grey for a model of grey"
-    " images; --saved_model refuses such files.",
+    " images; --saved_model refuses such files. Default: none, --saved_model encodes here.",
 )
-_MODEL_NAME = flags.DEFINE_string("model_name", "imae", "As the server calls the model.")
+_MODEL_NAME = flags.DEFINE_string(
+    "model_name", "imae", "Name that the server of --endpoint has for the model."
+)
 _INPUT = flags.DEFINE_string(
     "input",
     None,
-    "Images: FILE.npy, FILE.npz, a folder, `digits` or a TFDS name such as `mnist`.",
+    "Images to encode: FILE.npy, FILE.npz, a folder, digits, or a TensorFlow Datasets name such as"
+    " mnist. Required.",
     required=True,
 )
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "File of codes to write: FILE.npz or FILE.csv.", required=True
+    "output", None, "File that the codes are written to: FILE.npz or FILE.csv. Required.",
+    required=True
 )
-_SPLIT = flags.DEFINE_string("split", "test", "Split of a .npz or a data set.")
+_SPLIT = flags.DEFINE_string(
+    "split", "test", "Split that is encoded of a .npz file or a data set: test or train."
+)
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 512, "Images per batch; the codes do not depend on it.", lower_bound=1
+    "batch_size", 512, "Number of images that are encoded at once; the codes do not depend on it.",
+    lower_bound=1,
 )
 
 
-def main():
+def main() -> None:
   codes.check_output(_OUTPUT.value)
   endpoint = _ENDPOINT.value
   if (_SAVED_MODEL.value is None) == (endpoint is None):
@@ -132,7 +140,7 @@ def _parts(images, name):
   return (images[start : start + size] for start in range(0, len(images), size))
 
 
-def cli():
+def cli() -> None:
   program.run(main)
 
 

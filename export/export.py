@@ -13,39 +13,51 @@ import contextlib
 import math
 import pathlib
 import shlex
+from collections.abc import Sequence
+from typing import Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 from absl import logging
 
 from imae_tf._shared import program
 
+if TYPE_CHECKING:
+  import numpy as np
+
 _MAX_IMAGES, _MAX_BYTES = 10_000, 2**30
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of imae-train.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run whose model is exported, as imae-train has written it."
+    " Required unless --rollback is given."
+)
 _BASE = flags.DEFINE_string(
-    "base", None, "Folder of the versions 1, 2, ...; made if it is not there.", required=True
+    "base", None, "Folder of the versions 1, 2, ... that a server watches; made if it is not there."
+    " Required.", required=True
 )
 _KEEP = flags.DEFINE_integer(
-    "keep", None, "Versions to leave, the new one included; all by default.", lower_bound=1
+    "keep", None, "Number of newest versions to keep, the new one included; older ones are deleted."
+    " Default: all are kept.", lower_bound=1
 )
 _ALIGN_TO = flags.DEFINE_integer(
     "align_to",
     None,
-    "Version whose order of categories and dimensions, and whose signs, the new one takes;"
-    " matched on the training images.",
+    "Number of the version whose order of categories and dimensions, and whose signs, the new one"
+    " takes; matched on the training images. Default: the order that training gave.",
     lower_bound=0,
 )
 _ROLLBACK = flags.DEFINE_integer(
     "rollback",
     None,
-    "In place of --workdir: version to publish again, as the next integer, for the largest"
-    " wins.",
+    "In place of --workdir: number of the version to publish again, as the next integer, because"
+    " servers take the largest. Default: none, a run is exported.",
     lower_bound=0,
 )
 _TYPICAL_IMAGES = flags.DEFINE_bool(
     "typical_images",
     True,
-    "Put the most typical training images of each category beside the model, for people.",
+    "Put the most typical training images of each category beside the model, for people to see"
+    " what it stands for.",
 )
 flags.register_multi_flags_validator(
     ["workdir", "rollback"],
@@ -59,7 +71,7 @@ flags.register_multi_flags_validator(
 )
 
 
-def main():
+def main() -> None:
   # Imported here: --help should not wait for TensorFlow.
   program.import_tensorflow()
   import tensorflow as tf
@@ -86,7 +98,7 @@ def main():
         " --rest_api_port=8501 --port=8500")
 
 
-def _publish_run(folder):
+def _publish_run(folder: pathlib.Path) -> pathlib.Path:
   """Publishes the model of a run's folder, aligned if asked for; returns its path."""
   from imae_tf._shared import files
   from imae_tf.export import align
@@ -119,7 +131,9 @@ def _publish_run(folder):
   return version
 
 
-def _images(config, splits):
+def _images(
+    config: dict[str, Any], splits: Sequence[str]
+) -> dict[str, "np.ndarray"]:
   """{split: images} of the run's data set, at most 10,000 of each and 1 GiB."""
   from imae_tf.data import loading
 
@@ -128,7 +142,7 @@ def _images(config, splits):
   return {split: data.sample(split, count) for split in splits}
 
 
-def _images_at_hand(config):
+def _images_at_hand(config: dict[str, Any]) -> dict[str, "np.ndarray"]:
   """The training images; none, and a line that says so, where the data set is not there."""
   from imae_tf.errors import ImaeError
 
@@ -139,14 +153,14 @@ def _images_at_hand(config):
     return {}
 
 
-def _specs(tensors):
+def _specs(tensors: dict[str, Any]) -> str:
   return ", ".join(
       f"{name} [{', '.join('N' if size is None else str(size) for size in spec.shape)}]"
       for name, spec in sorted(tensors.items())
   )
 
 
-def cli():
+def cli() -> None:
   program.run(main)
 
 

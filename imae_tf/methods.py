@@ -5,14 +5,20 @@ their own weights, whose defaults are the paper's (Figure 4: beta = lambda = 5 f
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from imae_tf import objective
+from imae_tf._shared import method_table
 from imae_tf._shared import model_checks
 from imae_tf.errors import InputError
 from imae_tf.models import HybridAutoencoder
+
+Terms = dict[str, tf.Tensor]
+Mean = Callable[[tf.Tensor], tf.Tensor]
 
 
 @keras.saving.register_keras_serializable("imae_tf")
@@ -56,15 +62,15 @@ class IMAE(HybridAutoencoder):
       lam: float = 5.0,
       beta_y: float | None = None,
       entropy_weight: float = 1.0,
-      **kwargs,
-  ):
+      **kwargs: Any,
+  ) -> None:
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
     self.beta = _weight("beta", beta)
     self.gamma = _weight("gamma", gamma)
     self.beta_y = beta_y if beta_y is None else _weight("beta_y", beta_y)
     self.entropy_weight = _weight("entropy_weight", entropy_weight)
 
-  def objective(self, terms, mean):
+  def objective(self, terms: Terms, mean: Mean) -> tf.Tensor:
     return objective.imae(
         terms,
         beta=self.beta,
@@ -74,7 +80,7 @@ class IMAE(HybridAutoencoder):
         entropy_weight=self.entropy_weight,
     )
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {
         **super().get_config(),
         "beta": self.beta,
@@ -94,7 +100,7 @@ class VAE(HybridAutoencoder):
     `objective.beta_vae` with beta = 1.
   """
 
-  def objective(self, terms, mean):
+  def objective(self, terms: Terms, mean: Mean) -> tf.Tensor:
     return objective.beta_vae(terms, beta=1.0, lam=self.lam)
 
 
@@ -125,15 +131,15 @@ class BetaVAE(HybridAutoencoder):
       latent_dim: int = 10,
       beta: float = 5.0,
       lam: float = 5.0,
-      **kwargs,
-  ):
+      **kwargs: Any,
+  ) -> None:
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
     self.beta = _weight("beta", beta)
 
-  def objective(self, terms, mean):
+  def objective(self, terms: Terms, mean: Mean) -> tf.Tensor:
     return objective.beta_vae(terms, beta=self.beta, lam=self.lam)
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), "beta": self.beta}
 
 
@@ -170,18 +176,18 @@ class InfoVAE(HybridAutoencoder):
       beta: float = 5.0,
       lam: float = 5.0,
       alpha: float = 1.0,
-      **kwargs,
-  ):
+      **kwargs: Any,
+  ) -> None:
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
     self.beta = _weight("beta", beta)
     self.alpha = _weight("alpha", alpha)
     if alpha > 1:
       raise InputError(f"expected alpha as a number in [0, 1], got {alpha!r}; lower it.")
 
-  def objective(self, terms, mean):
+  def objective(self, terms: Terms, mean: Mean) -> tf.Tensor:
     return objective.info_vae(terms, beta=self.beta, alpha=self.alpha, lam=self.lam)
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), "beta": self.beta, "alpha": self.alpha}
 
 
@@ -222,8 +228,8 @@ class JointVAE(HybridAutoencoder):
       capacity_y: float = 5.0,
       capacity_z: float = 5.0,
       capacity_steps: int = 25_000,
-      **kwargs,
-  ):
+      **kwargs: Any,
+  ) -> None:
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
     self.beta = _weight("beta", beta)
     self.capacity_y = _weight("capacity_y", capacity_y)
@@ -234,7 +240,7 @@ class JointVAE(HybridAutoencoder):
       )
     self.capacity_steps = capacity_steps
 
-  def objective(self, terms, mean):
+  def objective(self, terms: Terms, mean: Mean) -> tf.Tensor:
     step = tf.cast(self.optimizer.iterations, tf.float32)
     risen = tf.minimum(step / self.capacity_steps, 1.0)
     return objective.joint_vae(
@@ -246,7 +252,7 @@ class JointVAE(HybridAutoencoder):
         mean=mean,
     )
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {
         **super().get_config(),
         "beta": self.beta,
@@ -284,29 +290,24 @@ class BetaTCVAE(HybridAutoencoder):
       latent_dim: int = 10,
       beta: float = 5.0,
       lam: float = 5.0,
-      **kwargs,
-  ):
+      **kwargs: Any,
+  ) -> None:
     super().__init__(encoder, decoder, num_categories, latent_dim, lam, **kwargs)
     self.beta = _weight("beta", beta)
 
-  def objective(self, terms, mean):
+  def objective(self, terms: Terms, mean: Mean) -> tf.Tensor:
     return objective.beta_tcvae(terms, beta=self.beta, lam=self.lam)
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), "beta": self.beta}
 
 
 METHODS: dict[str, type[HybridAutoencoder]] = {
-    "imae": IMAE,
-    "vae": VAE,
-    "betavae": BetaVAE,
-    "infovae": InfoVAE,
-    "jointvae": JointVAE,
-    "betatcvae": BetaTCVAE,
+    method: globals()[known.class_name] for method, known in method_table.METHODS.items()
 }
 
 
-def _weight(name, value):
+def _weight(name: str, value: Any) -> float:
   if not (model_checks.is_number(value) and value >= 0):
     raise InputError(f"expected {name} as a number, 0 or more, got {value!r}; correct it.")
   return value

@@ -6,69 +6,182 @@ recipe is the paper's with departures, one per line.
 """
 
 import dataclasses
-from collections.abc import Callable
+import inspect
 from collections.abc import Sequence
 from typing import Any
 from typing import TYPE_CHECKING
 
+from imae_tf._shared.method_table import METHODS
+from imae_tf._shared.setting import Choice
+from imae_tf._shared.setting import Range
+from imae_tf._shared.setting import Setting
+from imae_tf._shared.setting import setting
+from imae_tf._shared.setting import settings_of
 from imae_tf.errors import InputError
 
 if TYPE_CHECKING:
+  import keras
+
   from imae_tf.models import HybridAutoencoder
 
 # The ids of the methods, and the weights that each has beside `lam`, VAT's.
 WEIGHTS: dict[str, tuple[str, ...]] = {
-    "imae": ("beta", "gamma", "beta_y", "entropy_weight"),
-    "vae": (),
-    "betavae": ("beta",),
-    "infovae": ("beta", "alpha"),
-    "jointvae": ("beta", "capacity_y", "capacity_z", "capacity_steps"),
-    "betatcvae": ("beta",),
+    method: known.weights for method, known in METHODS.items()
 }
+
+_WIDTHS = Choice(("250-250", "500-500", "500-1000", "1200-1200"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """All that decides a run besides the data, K1, K2 and the seed."""
+  """All that decides a run besides the data, K1, K2 and the seed.
+
+  A setting is a line here and its use: flags, the space of a search and the site are made from
+  the fields. Those whose name an argument of the model has are given to it.
+  """
 
   # Networks (`networks.py`)
-  network: str = "mlp"
-  encoder_units: tuple[int, ...] = (500, 1000)  # "2 x 500", read as 1000 units (open)
-  decoder_units: tuple[int, ...] = (500, 500)
-  weight_scale: float | None = None  # None: Glorot weights (open)
-  logits_stddev: float | None = None  # of the first weights of p(y|x); None: Glorot
+  network: str = setting(
+      "mlp", "Networks: mlp, fully connected as in the paper's Table 1, or conv, convolutions for"
+      " images whose sides are multiples of 16.", choices=("mlp", "conv"),
+  )
+  encoder_units: tuple[int, ...] = setting(  # "2 x 500", read as 1000 units (open)
+      (500, 1000), "Widths of the layers of the mlp encoder, in units.", search=_WIDTHS
+  )
+  decoder_units: tuple[int, ...] = setting(
+      (500, 500), "Widths of the hidden layers of the mlp decoder, in units.", search=_WIDTHS
+  )
+  weight_scale: float | None = setting(  # None: Glorot weights (open)
+      None, "First weights of the mlp encoder: normal, of this standard deviation over the root"
+      " of a layer's inputs; none for Glorot's.", above=0,
+  )
+  logits_stddev: float | None = setting(  # None: Glorot
+      None, "Standard deviation of the first weights of the layer that gives p(y|x): small, and"
+      " no category is chosen by chance; none for Glorot's.", low=0,
+  )
   # Objective: eq (11) and (12), and the weights of the methods compared (`methods.py`)
-  likelihood: str = "bernoulli"
-  beta: float = 5.0
-  gamma: float = 2.0
-  lam: float = 5.0  # open: VAT's weight may stand outside beta (experiment 62)
-  beta_y: float | None = None  # None: beta
-  entropy_weight: float = 1.0
-  alpha: float = 1.0
-  capacity_y: float = 5.0  # JointVAE's for MNIST, as the one below
-  capacity_z: float = 5.0
+  likelihood: str = setting(
+      "bernoulli", "How an image is scored given its reconstruction: bernoulli, for pixels in"
+      " [0, 1], or gaussian, of unit variance.", choices=("bernoulli", "gaussian"),
+  )
+  beta: float = setting(
+      5.0, "Weight of the divergence of the code from its prior; of imae: of L(z), and of L_D(y)"
+      " unless --beta_y is given.", low=0, search=Range(0.5, 20.0), searched=True,
+  )
+  gamma: float = setting(
+      2.0, "Weight of the total correlation TC(y,z), the dependence of category and factors.",
+      low=0, search=Range(0.5, 20.0), searched=True,
+  )
+  lam: float = setting(  # open: VAT's weight may stand outside beta (experiment 62)
+      5.0, "Weight of virtual adversarial training (VAT), which keeps the category when the image"
+      " is perturbed; it counts inside beta, of imae inside L_D(y). 0 leaves it out.",
+      low=0, search=Range(1.0, 50.0), searched=True,
+  )
+  beta_y: float | None = setting(  # None: beta
+      None, "Weight of L_D(y), which forms the categories; none for beta's.", low=0,
+      search=Range(10.0, 300.0),
+  )
+  entropy_weight: float = setting(
+      1.0, "How often H(y), the even use of the categories, counts in L_D(y); 1 is the paper's"
+      " eq (7).", low=0, search=Range(1.0, 8.0),
+  )
+  alpha: float = setting(
+      1.0, "One minus the weight of the information I(x;y) + I(x;z), which is penalised.",
+      low=0, high=1,
+  )
+  capacity_y: float = setting(  # JointVAE's for MNIST, as the one below
+      5.0, "Capacity of the category at the end of its rise, in nats.", low=0
+  )
+  capacity_z: float = setting(
+      5.0, "Capacity of the continuous factors at the end of its rise, in nats.", low=0,
+      search=Range(1.0, 30.0), searched=True,
+  )
   # A quarter of these epochs of MNIST, as JointVAE's 25,000 of its 94,000.
-  capacity_steps: int = 1_250
-  detach_y: bool = False
-  temperature: float = 0.67  # open; JointVAE's
-  vat_radius: float | str = 1.0
-  neighbor_fraction: float = 0.2  # for vat_radius "neighbor" alone
-  vat_xi: float = 5.0  # open
-  vat_detach: bool = True  # eq (12) to the letter, False, collapses
-  marginals: str = "batch"  # open: the paper's text says different batches
+  capacity_steps: int = setting(
+      1_250, "Optimizer steps over which both capacities rise from 0.", low=1
+  )
+  detach_y: bool = setting(
+      False, "Keep the gradient of the reconstruction from the category, so that L_D(y) alone"
+      " forms the categories.",
+  )
+  temperature: float = setting(  # open; JointVAE's
+      0.67, "Temperature at which a category is drawn in training: the lower, the closer the draw"
+      " is to one category alone.", above=0, search=Range(0.3, 1.5),
+  )
+  vat_radius: float | str = setting(
+      1.0, "Euclidean length of VAT's perturbation of an image, in pixel values from 0 to 1;"
+      " neighbor for a part of the distance to the nearest image, see --neighbor_fraction.",
+      above=0, choices=("neighbor",), search=Range(0.2, 5.0),
+  )
+  neighbor_fraction: float = setting(
+      0.2, "Length of VAT's perturbation as a part of the distance to the nearest image of the"
+      " batch; for --vat_radius=neighbor alone.", above=0, search=Range(0.1, 0.7),
+  )
+  vat_xi: float = setting(  # open
+      5.0, "Length of the step, in pixel values, that finds the direction of VAT's perturbation.",
+      above=0,
+  )
+  vat_detach: bool = setting(  # eq (12) to the letter, False, collapses
+      True, "Keep VAT's gradient from its target p(y|x). Off, it is eq (12) to the letter: an"
+      " experiment, in which all images end in one category.",
+  )
+  marginals: str = setting(  # open: the paper's text says different batches
+      "batch", "Images over which the marginals p(y) and p(z) of an image are averaged: batch, all"
+      " of its batch. The others are experiments, which collapse in training: leave_one_out, all"
+      " but itself; second_batch, the half of the batch that it is not in.",
+      choices=("batch", "leave_one_out", "second_batch"),
+  )
   # Optimisation
-  optimizer: str = "sgd"
-  momentum: float = 0.9  # open
-  learning_rate: float = 1e-3
-  learning_rate_decay: float = 0.98  # factor per epoch
-  batch_size: int = 128  # open
-  epochs: int = 10  # open; a run of IMAE of 50 keeps its categories (experiments 9 and 54)
-  precision: str = "float32"  # Keras's dtype policy while training
+  optimizer: str = setting("sgd", "Optimizer: sgd, with momentum, or adam.",
+                           choices=("sgd", "adam"))
+  momentum: float = setting(  # open
+      0.9, "Momentum of the optimizer sgd: the part of the last step that is made again.",
+      low=0, high=1,
+  )
+  learning_rate: float = setting(
+      1e-3, "Learning rate of the first epoch.", low=0, search=Range(2e-4, 1e-2)
+  )
+  learning_rate_decay: float = setting(
+      0.98, "Factor by which the learning rate changes after each epoch; 1 keeps it.", low=0
+  )
+  batch_size: int = setting(  # open
+      128, "Images in a step of training, over all replicas; the marginals are averages over them.",
+      low=2,
+  )
+  epochs: int = setting(  # open; a run of IMAE of 50 keeps its categories (experiments 9 and 54)
+      10, "Passes over the training images, in all: an existing run may be given more.", low=1
+  )
+  precision: str = setting(  # Keras's dtype policy; in float16 VAT's first gradients underflow
+      "float32", "Number format of the layers in training; newer GPUs are faster with bfloat16."
+      " The trained model computes in float32.", choices=("float32", "mixed_bfloat16"),
+  )
   # Starts with different seeds, of which the best without labels goes on
-  restarts: int = 1
-  restart_epochs: int = 0
-  restart_score: str = "neighbors"  # or "agreement", with the other starts (`metrics`)
+  restarts: int = setting(
+      1, "Number of short starts with different seeds, of which the best goes on, chosen without"
+      " labels.", low=1,
+  )
+  restart_epochs: int = setting(
+      0, "Epochs of each short start, where there is more than one.", low=0
+  )
+  restart_score: str = setting(  # `metrics`
+      "neighbors", "What the best start is chosen by: neighbors, the information that near images"
+      " share of y, or agreement, its agreement with the other starts.",
+      choices=("neighbors", "agreement"),
+  )
 
+
+SETTINGS: dict[str, Setting] = settings_of(Recipe)
+# What a run, not its recipe, says of the code: K2 and K1.
+SIZES: dict[str, Setting] = {
+    "num_categories": Setting(
+        int, 10, "Number of categories K2: of the values of y.", low=2,
+        search=Range(5, 30, integer=True),
+    ),
+    "latent_dim": Setting(
+        int, 10, "Number of continuous factors K1: of the dimensions of z.", low=1,
+        search=Range(2, 32, integer=True),
+    ),
+}
 
 PAPER = Recipe()
 
@@ -217,27 +330,11 @@ def with_change(recipe: Recipe, method: str, change: str) -> Recipe:
         f" settings are {', '.join(settings(recipe, method))}."
     )
   try:
-    value = _READERS[_FIELDS[name]](text)
-  except (ValueError, KeyError):
-    raise InputError(
-        f"expected {name} as {_FIELDS[name]}, got {text!r}; correct it."
-    ) from None
+    value = SETTINGS[name].read(text)
+  except ValueError as error:
+    what = str(error).removeprefix("expected ")
+    raise InputError(f"expected {name} as {what}; correct it.") from None
   return dataclasses.replace(recipe, **{name: value})
-
-
-_FIELDS = {
-    field.name: field.type.__name__ if isinstance(field.type, type) else str(field.type)
-    for field in dataclasses.fields(Recipe)
-}
-_READERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "str": str,
-    "bool": {"true": True, "false": False}.__getitem__,
-    "float": float,
-    "float | None": float,
-    "float | str": lambda text: text if text == "neighbor" else float(text),
-    "tuple[int, ...]": lambda text: tuple(int(width) for width in text.split("-")),
-}
 
 
 def build(
@@ -276,13 +373,21 @@ def build(
   return model
 
 
-def _model(recipe, method, image_shape, num_categories, latent_dim, seed):
+def _model(
+    recipe: Recipe,
+    method: str,
+    image_shape: Sequence[int],
+    num_categories: int,
+    latent_dim: int,
+    seed: int,
+) -> "HybridAutoencoder":
   import keras
 
   from imae_tf import methods
   from imae_tf import networks
+  from imae_tf.models import HybridAutoencoder
 
-  sizes = {"num_categories": num_categories, "latent_dim": latent_dim}
+  sizes: dict[str, Any] = {"num_categories": num_categories, "latent_dim": latent_dim}
   if recipe.network == "conv":
     encoder, decoder = networks.conv(image_shape, **sizes)
   else:
@@ -293,19 +398,11 @@ def _model(recipe, method, image_shape, num_categories, latent_dim, seed):
         weight_scale=recipe.weight_scale,
         **sizes,
     )
+  names = {*inspect.signature(HybridAutoencoder.__init__).parameters, *WEIGHTS[method]}
   return methods.METHODS[method](
       encoder,
       decoder,
-      **{weight: getattr(recipe, weight) for weight in WEIGHTS[method]},
-      lam=recipe.lam,
-      likelihood=recipe.likelihood,
-      temperature=recipe.temperature,
-      detach_y=recipe.detach_y,
-      vat_radius=recipe.vat_radius,
-      neighbor_fraction=recipe.neighbor_fraction,
-      vat_xi=recipe.vat_xi,
-      vat_detach=recipe.vat_detach,
-      marginals=recipe.marginals,
+      **{name: getattr(recipe, name) for name in SETTINGS if name in names},
       logits_initializer=(
           "glorot_uniform"
           if recipe.logits_stddev is None
@@ -316,7 +413,7 @@ def _model(recipe, method, image_shape, num_categories, latent_dim, seed):
   )
 
 
-def _optimizer(recipe, steps_per_epoch):
+def _optimizer(recipe: Recipe, steps_per_epoch: int) -> "keras.optimizers.Optimizer":
   import keras
 
   from imae_tf import optimizers

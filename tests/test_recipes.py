@@ -9,6 +9,7 @@ import pytest
 
 import imae_tf
 from imae_tf import recipes
+from imae_tf._shared import setting
 from imae_tf.errors import InputError
 
 _COMMON = (
@@ -38,6 +39,21 @@ def test_paper_weights_are_the_constructor_defaults(method):
   assert {name: paper[name] for name in names} == {name: defaults[name] for name in names}
 
 
+@pytest.mark.parametrize("name", recipes.SETTINGS)
+def test_a_setting_reads_what_is_written_of_it(name):
+  read = recipes.SETTINGS[name].read
+  for recipe in (recipes.PAPER, *recipes.TUNED.values()):
+    value = getattr(recipe, name)
+    assert read(setting.write(value)) == value
+    assert type(read(setting.write(value))) is type(value)
+
+
+def test_choices_are_those_of_the_model():
+  known = {"likelihood": imae_tf.models._RECONSTRUCTION, "marginals": imae_tf.models._MARGINALS}
+  for name, choices in known.items():
+    assert recipes.SETTINGS[name].choices == tuple(choices)
+
+
 def test_every_method_has_its_class_and_no_weight_is_forgotten():
   assert recipes.WEIGHTS.keys() == imae_tf.methods.METHODS.keys()
   base = inspect.signature(imae_tf.models.HybridAutoencoder.__init__).parameters
@@ -62,6 +78,7 @@ def test_siblings_share_all_but_the_objective(method):
         ("lam=0", 0.0), ("detach_y=false", False), ("vat_radius=neighbor", "neighbor"),
         ("vat_radius=2", 2.0), ("beta_y=3", 3.0), ("batch_size=64", 64),
         ("encoder_units=500-20", (500, 20)), ("marginals=leave_one_out", "leave_one_out"),
+        ("beta_y=none", None), ("momentum=0.5", 0.5), ("network=conv", "conv"),
     ],
 )
 def test_a_change_from_text(change, value):
@@ -75,9 +92,15 @@ def test_a_change_from_text(change, value):
     "method, change, message",
     [
         ("vae", "gamma=1", "expected a setting of vae such as lam=0, got 'gamma=1'"),
-        ("imae", "detach_y=no", "expected detach_y as bool, got 'no'"),
-        ("imae", "lam", "expected lam as float, got ''"),
-        ("imae", "batch_size=1.5", "expected batch_size as int, got '1.5'"),
+        ("imae", "detach_y=no", "expected detach_y as 'true' or 'false', got 'no'"),
+        ("imae", "lam", "expected lam as a number, 0 or more, got ''"),
+        ("imae", "network=cnn", "expected network as 'mlp' or 'conv', got 'cnn'"),
+        ("imae", "alpha=0.5", "expected a setting of imae such as lam=0, got 'alpha=0.5'"),
+        ("infovae", "alpha=2", "expected alpha as a number from 0 to 1, got '2'"),
+        ("imae", "lam=nan", "expected lam as a number, 0 or more, got 'nan'"),
+        ("imae", "vat_radius=0", "as a number above 0, or 'neighbor', got '0'"),
+        ("imae", "encoder_units=9-0", "as widths such as 500-1000, got '9-0'"),
+        ("imae", "batch_size=1.5", "expected batch_size as an integer, 2 or more, got '1.5'"),
     ],
 )
 def test_a_change_that_cannot_be_read(method, change, message):

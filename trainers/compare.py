@@ -11,24 +11,42 @@ import pathlib
 
 from absl import flags
 
-from imae_tf import recipes
 from imae_tf._shared import program
+from imae_tf._shared.method_table import METHODS
 from imae_tf.errors import InputError
+from imae_tf.trainers import setting_flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the comparison.", required=True)
-_METHODS = flags.DEFINE_list("methods", list(recipes.WEIGHTS), "What is compared.")
-_RECIPES = flags.DEFINE_list("recipes", ["paper", "tuned"], "The paper's weights, or ours.")
-_DATASETS = flags.DEFINE_list("datasets", ["digits"], "As imae-train's --dataset.")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights, order and noise: a run each.")
-_VARIANTS = flags.DEFINE_list(
-    "variants", [], "Settings changed one at a time, a run each beside the recipe's: lam=0,gamma=0."
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder that the comparison is written to; one that is there goes on."
+    " Required.",
+    required=True,
 )
-_EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of every run, instead of its recipe's.", 1)
-_NUM_CATEGORIES = flags.DEFINE_integer("num_categories", 10, "K2.", 2)
-_LATENT_DIM = flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
+_METHODS = flags.DEFINE_list(
+    "methods", list(METHODS), "Methods that are compared, of imae-train's --method."
+)
+_RECIPES = flags.DEFINE_list(
+    "recipes", ["paper", "tuned"], "Settings of each method: the paper's, ours, or both in turn."
+)
+_DATASETS = flags.DEFINE_list(
+    "datasets", ["digits"], "Images that each method is trained on, of imae-train's --dataset."
+)
+_SEEDS = flags.DEFINE_list(
+    "seeds", ["0", "1", "2"], "Seeds of weights, order of the images and noise, a run for each."
+)
+_VARIANTS = flags.DEFINE_list(
+    "variants",
+    [],
+    "Settings that are changed one at a time, each in a run beside the recipe's: lam=0,gamma=0."
+    " They have the names of imae-train's flags. Default: the recipes as they are, alone.",
+)
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", None, "Passes over the training images of every run. Default: its recipe's.", 1
+)
+_NUM_CATEGORIES = setting_flags.define_size("num_categories", __name__)
+_LATENT_DIM = setting_flags.define_size("latent_dim", __name__)
 
 
-def main():
+def main() -> None:
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf.comparison import page
@@ -50,7 +68,7 @@ def main():
   print(f"report          {workdir / 'comparison.html'}")
 
 
-def _seeds():
+def _seeds() -> list[int]:
   try:
     seeds = [int(seed) for seed in _SEEDS.value]
     if min(seeds, default=0) < 0:
@@ -63,7 +81,7 @@ def _seeds():
   return seeds
 
 
-def cli():
+def cli() -> None:
   program.run(main)
 
 

@@ -9,11 +9,16 @@ from absl import flags
 
 from imae_tf._shared import program
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of imae-train.", required=True)
-_SPLIT = flags.DEFINE_string("split", "test", "test, train, or holdout (of a run with --holdout).")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, as imae-train has written it. Required.", required=True
+)
+_SPLIT = flags.DEFINE_string(
+    "split", "test", "Images that the run is measured on: test, train, or holdout, those that"
+    " imae-train --holdout has kept from training."
+)
 
 
-def main():
+def main() -> None:
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf.training import evaluation
@@ -24,7 +29,7 @@ def main():
   print(run_folder.summary(metrics, workdir))
 
 
-def cli():
+def cli() -> None:
   program.run(main)
 
 

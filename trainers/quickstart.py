@@ -16,11 +16,17 @@ from imae_tf._shared import program
 from imae_tf.errors import ImaeError
 from imae_tf.training import run_folder
 
-_DATASET = flags.DEFINE_string("dataset", "digits", "As in imae-train.")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder of the run.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "digits", "Images to train on and to encode, as in imae-train: digits, shapes, a"
+    " TensorFlow Datasets name, a .npz file or a folder of images."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/quickstart", "Folder that the run, its SavedModel and its codes are written"
+    " to."
+)
 
 
-def main():
+def main() -> None:
   workdir = pathlib.Path(_WORKDIR.value)
   base, codes = workdir / "saved_model", workdir / "codes.npz"
   _run("train", dataset=_DATASET.value, workdir=workdir)
@@ -32,7 +38,7 @@ def main():
   print(f"codes           {codes}")
 
 
-def _run(name, **flag_values):
+def _run(name: str, **flag_values: object) -> None:
   arguments = [f"--{flag}={value}" for flag, value in flag_values.items()]
   print(f"\n$ imae-{name} {shlex.join(arguments)}", flush=True)
   room = "export" if name in ("export", "encode") else "trainers"
@@ -43,7 +49,7 @@ def _run(name, **flag_values):
     raise ImaeError(f"imae-{name} failed, see above; mend it and run imae-quickstart again.")
 
 
-def cli():
+def cli() -> None:
   program.run(main)
 
 

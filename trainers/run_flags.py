@@ -2,58 +2,49 @@
 
 import dataclasses
 from typing import Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from imae_tf import recipes
+from imae_tf._shared.method_table import METHODS
 from imae_tf.errors import InputError
+from imae_tf.trainers import setting_flags
+
+if TYPE_CHECKING:
+  from imae_tf.training.runs import Run
+
+# What imae-train alone has flags for: a trial of a search is one start.
+OF_STARTS = [name for name in recipes.SETTINGS if name.startswith("restart")]
 
 _DATASET = flags.DEFINE_string(
-    "dataset", "digits", "digits, shapes, a TFDS name (mnist, celeb_a), a .npz or a folder."
+    "dataset", "digits", "Images to train on: digits, shapes, a TensorFlow Datasets name (mnist,"
+    " celeb_a), a .npz file with an array x, or a folder of images."
 )
-_METHOD = flags.DEFINE_enum("method", "imae", list(recipes.WEIGHTS), "What is trained.")
+_METHOD = flags.DEFINE_enum(
+    "method", "imae", list(METHODS), "Objective that is minimised: "
+    + ", ".join(f"{key} is {method.name}" for key, method in METHODS.items()) + "."
+)
 _RECIPE = flags.DEFINE_enum(
-    "recipe", "tuned", ["tuned", "paper"], "Settings: ours, or the paper's."
+    "recipe", "tuned", ["tuned", "paper"], "Settings that the other flags depart from: tuned, ours"
+    " for the data set and the method, or paper, the paper's."
 )
-flags.DEFINE_integer("epochs", None, "Epochs in all; an existing run may be given more.", 1)
-flags.DEFINE_integer("batch_size", None, "Images per step; the marginals are taken over it.", 2)
-_SEED = flags.DEFINE_integer("seed", 0, "Of weights, order and noise.", 0)
-flags.DEFINE_float("beta", None, "Of IMAE: of L(z), and of L_D(y) unless --beta_y.", 0)
-flags.DEFINE_float("beta_y", None, "Weight of L_D(y), of IMAE.", 0)
-flags.DEFINE_float("gamma", None, "Weight of the total correlation, of IMAE.", 0)
-flags.DEFINE_float("lam", None, "Weight of VAT inside beta (of IMAE: inside L_D(y)).", 0)
-flags.DEFINE_float("entropy_weight", None, "How often H(y) counts in L_D(y), of IMAE.", 0)
-flags.DEFINE_float("alpha", None, "1 - alpha weighs I(x;y) + I(x;z), of InfoVAE.", 0, 1)
-flags.DEFINE_float("capacity_y", None, "Last capacity of y in nats, of JointVAE.", 0)
-flags.DEFINE_float("capacity_z", None, "Last capacity of z in nats, of JointVAE.", 0)
-flags.DEFINE_integer("capacity_steps", None, "Steps until both are reached, of JointVAE.", 1)
-flags.DEFINE_bool("detach_y", None, "Stop the reconstruction's gradient at y.")
-flags.DEFINE_float("temperature", None, "Of the relaxed y.", 0)
-flags.DEFINE_string("vat_radius", None, "Pixels, or 'neighbor'.")
-flags.DEFINE_float("neighbor_fraction", None, "Of the nearest image's distance, the radius.", 0)
-flags.DEFINE_enum("likelihood", None, ["bernoulli", "gaussian"], "Of the decoder.")
-_NUM_CATEGORIES = flags.DEFINE_integer("num_categories", 10, "K2.", 2)
-_LATENT_DIM = flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
-flags.DEFINE_enum("network", None, ["mlp", "conv"], "mlp is Table 1; conv suits 64x64 images.")
-flags.DEFINE_list("encoder_units", None, "Widths of the mlp encoder's layers: 500,1000.")
-flags.DEFINE_list("decoder_units", None, "Widths of the mlp decoder's hidden layers.")
-flags.DEFINE_enum("optimizer", None, ["sgd", "adam"], "Optimizer.")
-flags.DEFINE_float("learning_rate", None, "First learning rate.", 0)
-flags.DEFINE_enum(
-    "precision",
-    None,
-    ["float32", "mixed_bfloat16"],  # in float16 VAT's first gradients underflow
-    "Of training; the trained model computes in float32.",
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the first weights, the order of the images and the noise.", 0
 )
+_NUM_CATEGORIES = setting_flags.define_size("num_categories", __name__)
+_LATENT_DIM = setting_flags.define_size("latent_dim", __name__)
 _HOLDOUT = flags.DEFINE_integer(
-    "holdout", 0, "Training images kept for --split=holdout, unseen.", 0
+    "holdout", 0, "Number of training images that are kept from training, the last ones, for"
+    " imae-evaluate --split=holdout.", 0
 )
 _DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", True, "Repeat to the bit; off is a little faster."
+    "deterministic", True, "Repeat a run to the bit; a run is a little faster without."
 )
+setting_flags.define((name for name in recipes.SETTINGS if name not in OF_STARTS), __name__)
 
 
-def run():
+def run() -> "Run":
   """The `runs.Run` of the flags."""
   from imae_tf.data import loading
   from imae_tf.training import runs
@@ -71,37 +62,17 @@ def run():
   )
 
 
-def _recipe():
+def _recipe() -> recipes.Recipe:
   """The recipe with the flags that were given in its place."""
   recipe = recipes.get(_RECIPE.value, _DATASET.value, _METHOD.value)
-  names = [field.name for field in dataclasses.fields(recipe) if field.name in flags.FLAGS]
-  given: dict[str, Any] = {
-      name: value for name in names if (value := flags.FLAGS[name].value) is not None
-  }
+  defined = [flags.FLAGS[name] for name in recipes.SETTINGS if name in flags.FLAGS]
+  # None may be a value that was given.
+  given: dict[str, Any] = {flag.name: flag.value for flag in defined if flag.present}
   foreign = given.keys() - recipes.settings(recipe, _METHOD.value).keys()
   if foreign:
-    own = ", ".join(f"--{name}" for name in (*recipes.WEIGHTS[_METHOD.value], "lam"))
+    own = ", ".join(f"--{name}" for name in (*METHODS[_METHOD.value].weights, "lam"))
     raise InputError(
         f"expected weights of {_METHOD.value}, which are {own}, got --{min(foreign)}; leave it"
         " out, or give the --method that has it."
     )
-  radius = given.get("vat_radius")
-  if radius is not None and radius != "neighbor":
-    try:
-      given["vat_radius"] = float(radius)
-    except ValueError:
-      raise InputError(
-          f"expected --vat_radius as a number or 'neighbor', got {radius!r}; correct it."
-      ) from None
-  for name in ("encoder_units", "decoder_units"):
-    if name in given:
-      given[name] = _widths(name, given[name])
   return dataclasses.replace(recipe, **given)
-
-
-def _widths(name, texts):
-  if not texts or not all(text.isdecimal() and int(text) for text in texts):
-    raise InputError(
-        f"expected --{name} as widths such as 500,1000, got {','.join(texts)!r}; correct them."
-    )
-  return tuple(int(text) for text in texts)

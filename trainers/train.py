@@ -11,24 +11,24 @@ from absl import flags
 
 from imae_tf._shared import program
 from imae_tf.trainers import run_flags
+from imae_tf.trainers import setting_flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-flags.DEFINE_integer("restarts", None, "Short starts; the best without labels goes on.", 1)
-flags.DEFINE_integer("restart_epochs", None, "Epochs of a short start.", 1)
-flags.DEFINE_enum(
-    "restart_score", None, ["neighbors", "agreement"],
-    "The best start: of what neighbours share of y, or of agreement with the other starts.",
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder that the run is written to; one that is there goes on. Required.",
+    required=True,
 )
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
     ["auto", "none", "mirrored", "multi_worker"],
-    "none; all GPUs; the workers of TF_CONFIG; auto: what is there.",
+    "Devices to train on: none, one device; mirrored, all GPUs of this machine; multi_worker, the"
+    " machines of TF_CONFIG; auto, what is there.",
 )
+setting_flags.define(run_flags.OF_STARTS, __name__)
 flags.adopt_module_key_flags(run_flags)
 
 
-def main():
+def main() -> None:
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf.training import distribution
@@ -40,7 +40,7 @@ def main():
   job.say(f"Trained: {_WORKDIR.value}/model.keras. Next: imae-evaluate --workdir={_WORKDIR.value}")
 
 
-def cli():
+def cli() -> None:
   program.run(main)
 
 

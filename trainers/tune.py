@@ -13,34 +13,44 @@ import dataclasses
 import pathlib
 import shlex
 import sys
+from typing import Any
 
 from absl import flags
 
+from imae_tf import recipes
 from imae_tf._shared import program
 from imae_tf.trainers import run_flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
-_TRIALS = flags.DEFINE_integer(
-    "trials", 30, "Trials in all; an existing search may be given more.", 1
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder that the search is written to; one that is there goes on. Required.",
+    required=True,
 )
+_TRIALS = flags.DEFINE_integer(
+    "trials", 30, "Number of trials in all; an existing search may be given more.", 1
+)
+_SEARCHABLE = {name: s for name, s in (recipes.SETTINGS | recipes.SIZES).items() if s.search}
 _SEARCH = flags.DEFINE_list(
     "search",
     [],
-    "What is searched, each alone or with its part: beta=1:10,learning_rate. Without it beta,"
-    " gamma, capacity_z and lam, as far as the method has them. Also beta_y, entropy_weight,"
-    " temperature, vat_radius, neighbor_fraction, num_categories, latent_dim,"
-    " encoder_units=500-500|500-1000, decoder_units.",
+    "What is searched, each alone or with its part:"
+    " beta=1:10,learning_rate,encoder_units=500-500|500-1000. It can be "
+    + ", ".join(_SEARCHABLE) + ". Default: of "
+    + ", ".join(name for name, s in _SEARCHABLE.items() if s.searched)
+    + " those that the method has.",
 )
 _TUNER = flags.DEFINE_enum(
-    "tuner", "random", ["random", "bayesian", "hyperband"], "keras-tuner's oracle."
+    "tuner", "random", ["random", "bayesian", "hyperband"],
+    "How keras-tuner chooses the next trial: at random, by a model of the trials before, or by"
+    " short runs of which the best go on.",
 )
 _EXECUTIONS_PER_TRIAL = flags.DEFINE_integer(
-    "executions_per_trial", 1, "Runs of a trial, with seeds in a row; their mean counts.", 1
+    "executions_per_trial", 1, "Number of runs of a trial, with seeds in a row; the trial's figure"
+    " is their mean.", 1
 )
 flags.adopt_module_key_flags(run_flags)
 
 
-def main():
+def main() -> None:
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf.search import driver
@@ -61,13 +71,10 @@ def main():
     _summarise(found, workdir)
 
 
-def _summarise(found, workdir):
+def _summarise(found: dict[str, Any], workdir: pathlib.Path) -> None:
   states = [row["status"] for row in found["trials"]]
   best = next(row for row in found["trials"] if row["id"] == found["best"])
-  weights = ", ".join(
-      f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-      for name, value in best["weights"].items()
-  )
+  weights = ", ".join(f"{name} {_short(value)}" for name, value in best["weights"].items())
   print(f"trials          {states.count('COMPLETED')} completed, {states.count('FAILED')} failed")
   print(f"best            {best['id']}: {weights}")
   print(f"objective       {found['objective']} {best['score']:.4f} nats, without labels")
@@ -76,20 +83,20 @@ def _summarise(found, workdir):
   print(f"on all images   {_command(best['weights'])}")
 
 
-def _command(weights):
+def _command(weights: dict[str, Any]) -> str:
   """imae-train with weights that were found and the flags that were given, for fresh seeds."""
   own = flags.FLAGS.flags_by_module_dict()[run_flags.__name__]
-  left_out = {"seed", "epochs", "holdout", *weights}
+  left_out = {"seed", "holdout", *weights}
   given = [flag.serialize() for flag in own if flag.present and flag.name not in left_out]
-  found = [
-      f"--{name}={value:.4g}" if isinstance(value, float)
-      else f"--{name}={str(value).replace('-', ',')}"
-      for name, value in weights.items()
-  ]
+  found = [f"--{name}={_short(value)}" for name, value in weights.items()]
   return shlex.join(["imae-train", *given, *found, "--seed=0", "--workdir=runs/found"])
 
 
-def cli():
+def _short(value: Any) -> str:
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def cli() -> None:
   program.run(main)
 
 

@@ -40,42 +40,51 @@ def _define_number(name, default, what, lower, upper):
   return number
 
 
-_BASE = flags.DEFINE_string("base", None, "Folder of the versions 1, 2, ...", required=True)
+_BASE = flags.DEFINE_string(
+    "base", None, "Folder of imae-export's versions 1, 2, ...; the newest is served. Required.",
+    required=True,
+)
 _REST_PORT = flags.DEFINE_integer(
-    "rest_port", 8501, "For HTTP; 0 takes a free one.", lower_bound=0, upper_bound=65535
+    "rest_port", 8501, "Port for REST requests over HTTP and for the page; 0 takes a free one.",
+    lower_bound=0, upper_bound=65535,
 )
 _GRPC_PORT = flags.DEFINE_integer(
-    "grpc_port", 8500, "For gRPC; 0 takes a free one.", lower_bound=0, upper_bound=65535
+    "grpc_port", 8500, "Port for gRPC requests; 0 takes a free one.",
+    lower_bound=0, upper_bound=65535,
 )
 _HOST = flags.DEFINE_string(
-    "host", "127.0.0.1", "Address to listen on. Others can reach 0.0.0.0: nobody is asked who"
-    " they are."
+    "host", "127.0.0.1", "Address to listen on. With 0.0.0.0 other machines can reach it, and"
+    " nobody is asked who they are."
 )
-_MODEL_NAME = flags.DEFINE_string("model_name", "imae", "Name of the model in requests.")
+_MODEL_NAME = flags.DEFINE_string("model_name", "imae", "Name that requests call the model by.")
 _MAX_BATCH_SIZE = flags.DEFINE_integer(
-    "max_batch_size", 128, "Rows of waiting requests to run together; 1 for each by itself.",
+    "max_batch_size", 128, "Most images of waiting requests that run together; 1 runs each request"
+    " by itself.",
     lower_bound=1,
 )
 _BATCH_TIMEOUT_MS = _define_number(
-    "batch_timeout_ms", 0.0, "How long a request waits for others when it could run.", 0.0, 10_000.0
+    "batch_timeout_ms", 0.0, "Milliseconds that a request waits for others when it could run.",
+    0.0, 10_000.0
 )
 _MAX_QUEUE = flags.DEFINE_integer(
-    "max_queue", 1000, "Requests that may wait; more are told to come later (429).",
+    "max_queue", 1000, "Number of requests that may wait; more are told to come later (429).",
     lower_bound=1,
 )
 _MAX_REQUEST_MB = _define_number(
-    "max_request_mb", 32.0, "Largest request (413), in MiB.", 0.001, 2047.0
+    "max_request_mb", 32.0, "Size of the largest request that is taken, in MiB; a larger one is"
+    " refused (413).", 0.001, 2047.0
 )
 _REST_TIMEOUT_S = _define_number(
-    "rest_timeout_seconds", 30.0, "For a REST request to arrive, and to be answered (504).",
+    "rest_timeout_seconds", 30.0, "Seconds in which a REST request must arrive and be answered; a"
+    " later one is given up (504).",
     0.001, 86_400.0,
 )
 _POLL_SECONDS = _define_number(
-    "poll_seconds", 1.0, "Between looks for a new version.", 0.01, 86_400.0
+    "poll_seconds", 1.0, "Seconds between looks for a new version in --base.", 0.01, 86_400.0
 )
 
 
-def main():
+def main() -> None:
   os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its messages would hide ours
   # Imported here: --help and a mistyped path should not wait for TensorFlow.
   _check_extra()
@@ -222,7 +231,7 @@ def _check_extra():
       )
 
 
-def cli():
+def cli() -> None:
   program.run(main)
 
 

@@ -1,14 +1,18 @@
-"""What each number of metrics.json is and when not to trust it, as pages tell people."""
+"""The one registry of measures: what each is called, its unit, what it is, when not to trust it.
+
+Its keys are the names in metrics.json, in figures.json of a search and in the logs of training.
+Pages, plots, TensorBoard, cards and the site take their words from here.
+"""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-  """What a number of metrics.json is.
+  """What a measure is.
 
   Attributes:
-    name: how people call it.
+    name: how people call it, as plain text with Unicode subscripts.
     unit: of the value; empty for pure numbers.
     meaning: its definition.
     caution: when not to trust it.
@@ -20,11 +24,43 @@ class Definition:
   caution: str = ""
 
 
-DEFINITIONS = {
+# The second half of flattened names such as "mi_z.naive".
+_ESTIMATORS = {"naive": "naive", "leave_one_out": "leave-one-out"}
+
+
+def label(key: str) -> str:
+  """How people call a measure.
+
+  Args:
+    key: of `DEFINITIONS`, also flattened ("mi_z.naive") or of held-out images ("val_mi_y"); a
+      name that the registry does not know is its own label.
+
+  Returns:
+    Plain text, subscripts in Unicode: "Σ I(x;zₖ)", "Σ I(x;zₖ), naive", "I(x;y), held out".
+  """
+  own, _, part = key.removeprefix("val_").partition(".")
+  if own not in DEFINITIONS:
+    return key
+  parts = [DEFINITIONS[own].name]
+  if part:
+    parts.append(_ESTIMATORS.get(part, part))
+  if key.startswith("val_"):
+    parts.append("held out")
+  return ", ".join(parts)
+
+
+def axis(key: str) -> str:
+  """`label` with the unit in brackets, for axes and columns: "I(x;y) [nats]", "Accuracy"."""
+  own = key.removeprefix("val_").partition(".")[0]
+  unit = DEFINITIONS[own].unit if own in DEFINITIONS else ""
+  return f"{label(key)} [{unit}]" if unit else label(key)
+
+
+DEFINITIONS: dict[str, Definition] = {
     "n": Definition("Images", "", "Number n of images that the figures here are computed on."),
     "codes": Definition(
         "Codes", "",
-        "Number of codes, of as many images at random, that Σ I(x;z_k), I(x;y,z), TC(y,z) and"
+        "Number of codes, of as many images at random, that Σ I(x;zₖ), I(x;y,z), TC(y,z) and"
         " Σ KL average over; each is compared with the posteriors of all n images.",
     ),
     "accuracy": Definition(
@@ -58,27 +94,27 @@ DEFINITIONS = {
     ),
     "mi_y": Definition(
         "I(x;y)", "nats",
-        "Information that the category carries about the image, H(y) − H(y|x); at most ln K_2."
+        "Information that the category carries about the image, H(y) − H(y|x); at most ln K₂."
         " Exact on these n images.",
         "It is high for any balanced and confident split of the images, meaningful or not.",
     ),
     "entropy_y": Definition(
         "H(y)", "nats",
-        "Entropy of the mean of p(y|x): ln K_2 when all categories are used equally.",
+        "Entropy of the mean of p(y|x): ln K₂ when all categories are used equally.",
     ),
     "conditional_entropy_y": Definition(
         "H(y|x)", "nats", "Mean entropy of p(y|x): 0 when every image has one certain category.",
         "Low values say that the model is sure, not that it is right.",
     ),
     "mi_z": Definition(
-        "Σ I(x;z_k)", "nats",
-        "Information of each continuous factor about the image, summed over the K_1 factors.",
+        "Σ I(x;zₖ)", "nats",
+        "Information of each continuous factor about the image, summed over the K₁ factors.",
         "Naive is biased down and each factor is capped at ln n; leave-one-out is biased up, the"
         " more the narrower the posteriors. On average the truth lies between. Factors that"
         " repeat each other count twice: see TC.",
     ),
     "mi_z_per_dimension": Definition(
-        "I(x;z_k)", "nats", "The same for each factor alone.", "As for the sum."
+        "I(x;zₖ)", "nats", "The same for each factor alone.", "As for the sum."
     ),
     "mi_z_joint": Definition(
         "I(x;z)", "nats",
@@ -87,12 +123,12 @@ DEFINITIONS = {
     ),
     "mi_joint": Definition(
         "I(x;y,z)", "nats",
-        "Information of the whole code about the image, I(x;y) + Σ I(x;z_k) − TC(y,z).",
+        "Information of the whole code about the image, I(x;y) + Σ I(x;zₖ) − TC(y,z).",
         "Naive can never exceed ln n: near that cap it measures n, not the model.",
     ),
     "total_correlation": Definition(
         "TC(y,z)", "nats",
-        "Dependence among category and factors, KL(p(y,z) ‖ p(y) Π p(z_k)); 0 when they are"
+        "Dependence among category and factors, KL(p(y,z) ‖ p(y) Π p(zₖ)); 0 when they are"
         " independent.",
         "A difference of estimates that nothing brackets; leave-one-out may be negative, and"
         " naive is too high once I(x;y,z) meets its cap. Trust it where both agree.",
@@ -104,7 +140,7 @@ DEFINITIONS = {
         "Only what TC(y,z) has beyond it speaks of dependence.",
     ),
     "kl_z": Definition(
-        "Σ KL(p(z_k) ‖ N(0,1))", "nats",
+        "Σ KL(p(zₖ) ‖ N(0,1))", "nats",
         "How far the factors, over all images, are from the prior that images are generated"
         " from.",
         "A naive estimate, which errs upwards.",
@@ -124,13 +160,13 @@ DEFINITIONS = {
         "I(c;c′)", "nats",
         "Information that the category of an image shares with the category of one of its"
         " nearest images: what ranks runs without labels.",
-        "Nearness is of pixels. At most ln K_2, and higher where images lie densely: comparable"
-        " between runs on the same images with the same K_2 alone.",
+        "Nearness is of pixels. At most ln K₂, and higher where images lie densely: comparable"
+        " between runs on the same images with the same K₂ alone.",
     ),
     "used_categories": Definition(
         "Categories used", "",
         "Number of categories that are the likeliest of at least 1% of the images that an even"
-        " share would be. Fewer than K_2: the data supports fewer, or the run lost some.",
+        " share would be. Fewer than K₂: the data supports fewer, or the run lost some.",
     ),
     "mig": Definition(
         "MIG", "",
@@ -165,14 +201,35 @@ DEFINITIONS = {
     ),
     "active_units": Definition(
         "Active units", "",
-        "Number of factors z_k with Var[µ_k] > 0.01: the posterior mean moves with the image.",
-        "A variance says nothing of the noise: compare E[σ_k²], or read I(x;z_k).",
+        "Number of factors zₖ with Var[µₖ] > 0.01: the posterior mean moves with the image.",
+        "A variance says nothing of the noise: compare E[σₖ²], or read I(x;zₖ).",
     ),
     "var_mean_per_dimension": Definition(
-        "Var[µ_k]", "", "Variance over images of the posterior mean of each factor."
+        "Var[µₖ]", "", "Variance over images of the posterior mean of each factor."
     ),
     "mean_variance_per_dimension": Definition(
-        "E[σ_k²]", "",
+        "E[σₖ²]", "",
         "Mean over images of the posterior variance of each factor; 1 is the prior's.",
+    ),
+    "loss": Definition(
+        "Objective", "nats per image",
+        "What training minimises: the weighted sum of the terms, over the batches of an epoch.",
+        "Losses of runs with different weights cannot be compared.",
+    ),
+    "reconstruction_loss": Definition(
+        "Reconstruction loss", "nats per image",
+        "−log q(x|y,z), summed over pixels, as training logs it: from samples of y and z.",
+        "Higher than the one of the report, which takes p(y|x) and the mean of z.",
+    ),
+    "vat_loss": Definition(
+        "VAT cross-entropy", "nats",
+        "H(p(y|x), p(y|x+r)): how far the category moves when the image is perturbed where it"
+        " hurts most.",
+        "It contains H(y|x), and depends on the run's own radius.",
+    ),
+    "learning_rate": Definition("Learning rate", "", "Of the optimizer, at the epoch's end."),
+    "seconds": Definition("Duration", "seconds per epoch", "Wall-clock of an epoch of training."),
+    "train_seconds": Definition(
+        "Training", "seconds", "Wall-clock of training, all starts included."
     ),
 }

@@ -12,6 +12,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from imae_tf._shared.method_table import METHODS
+from imae_tf.metrics import definitions
+
 INK, MUTED, FAINT = "#1d2733", "#66717f", "#dfe4ea"
 BLUE, ORANGE, TEAL, GREY = "#2b6cb0", "#d9822b", "#2f9e8f", "#b9c3cf"
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9c6e3", BLUE, "#173f6b"])
@@ -27,33 +30,20 @@ _MAX_CELLS_WITH_TEXT = 20  # classes or categories up to which a matrix shows it
 
 # How people call the methods and the baselines.
 NAMES = {
-    "imae": "IMAE",
-    "vae": "VAE",
-    "betavae": "β-VAE",
-    "infovae": "InfoVAE",
-    "jointvae": "JointVAE",
-    "betatcvae": "β-TCVAE",
+    **{key: method.name for key, method in METHODS.items()},
     "k_means": "k-means",
     "ward": "Ward",
     "gaussian_mixture": "Gaussian mixture",
 }
 
-# title, unit, {logged name: name of the line}
+# title, logged names; a panel of one line has its label at the axis, one of several in the legend
 _CURVES = (
-    ("Loss", "weighted sum, nats per image", {"loss": ""}),
-    ("Reconstruction", "nats per image", {"reconstruction_loss": ""}),
-    (
-        "Category",
-        "nats",
-        {"entropy_y": "H(y)", "mi_y": "I(x;y)", "conditional_entropy_y": "H(y|x)"},
-    ),
-    (
-        "Continuous factors",
-        "nats, summed over k",
-        {"mi_z": "I(x;z$_k$)", "kl_z": "KL(p(z$_k$) || N(0,1))"},
-    ),
-    ("Total correlation", "TC(y,z), nats", {"total_correlation": ""}),
-    ("VAT cross-entropy", "nats", {"vat_loss": ""}),
+    ("Loss", ("loss",)),
+    ("Reconstruction", ("reconstruction_loss",)),
+    ("Category", ("entropy_y", "mi_y", "conditional_entropy_y")),
+    ("Continuous factors", ("mi_z", "kl_z")),
+    ("Total correlation", ("total_correlation",)),
+    ("VAT", ("vat_loss",)),
 )
 
 
@@ -257,11 +247,15 @@ def information(mi_z, var_mean, mean_variance, *, columns=2) -> Figure:
       place, left_out[order], "_", color=ORANGE, markersize=9, markeredgewidth=2,
       label="leave-one-out",
   )
-  spread.bar(place - 0.2, np.asarray(var_mean)[order], 0.38, color=TEAL, label="Var[µ$_k$]")
   spread.bar(
-      place + 0.2, np.asarray(mean_variance)[order], 0.38, color=GREY, label="E[σ$_k$²]"
+      place - 0.2, np.asarray(var_mean)[order], 0.38, color=TEAL,
+      label=definitions.label("var_mean_per_dimension"),
   )
-  dress(info, "Information", "I(x;z$_k$), nats")
+  spread.bar(
+      place + 0.2, np.asarray(mean_variance)[order], 0.38, color=GREY,
+      label=definitions.label("mean_variance_per_dimension"),
+  )
+  dress(info, "Information", definitions.axis("mi_z_per_dimension"))
   dress(spread, "Spread", "variance")
   for axes in (info, spread):
     axes.set_xlabel("dimension k, most informative first", color=MUTED)
@@ -344,15 +338,15 @@ def training(history, *, num_categories=None, floor=None, columns=3) -> Figure:
     floor: reconstruction floor in nats per image; or None.
     columns: panels beside each other.
   """
-  panels = [panel for panel in _CURVES if any(name in history[0] for name in panel[2])]
+  panels = [panel for panel in _CURVES if any(name in history[0] for name in panel[1])]
   rows = math.ceil(len(panels) / columns)
   figure = blank((3.4 * columns if columns > 1 else 4.0, 2.35 * rows))
   grid = figure.subplots(rows, columns, squeeze=False)
   epochs = [row["epoch"] for row in history]
   limits = {"Category": (num_categories and math.log(num_categories), "ln K$_2$")}
   limits["Reconstruction"] = (floor, "floor")
-  for axes, (title, unit, names) in zip(grid.flat, panels):
-    dress(axes, title, unit)
+  for axes, (title, names) in zip(grid.flat, panels):
+    dress(axes, title, definitions.axis(names[0]) if len(names) == 1 else "nats")
     _draw_curves(axes, history, epochs, names)
     limit, text = limits.get(title, (None, ""))
     if limit is not None:
@@ -368,7 +362,8 @@ def training(history, *, num_categories=None, floor=None, columns=3) -> Figure:
 
 def _draw_curves(axes, history, epochs, names):
   marker = "o" if len(epochs) < 3 else None
-  for (name, label), color in zip(names.items(), (BLUE, ORANGE, TEAL)):
+  for name, color in zip(names, (BLUE, ORANGE, TEAL)):
+    label = definitions.label(name) if len(names) > 1 else ""
     for key, style in ((name, "-"), ("val_" + name, "--")):
       if key in history[0]:
         values = [row.get(key, math.nan) for row in history]

@@ -19,8 +19,7 @@ _STATUS = {"COMPLETED": api_pb2.STATUS_SUCCESS, "FAILED": api_pb2.STATUS_FAILURE
 
 def tag(figure: str) -> str:
   """How the table calls a figure of `hypermodel.measure`."""
-  definition = definitions.DEFINITIONS[figure]
-  return f"{definition.name}, {definition.unit}"
+  return definitions.axis(figure)
 
 
 def write(workdir: str | pathlib.Path, found: dict[str, Any]) -> None:

@@ -11,6 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from imae_tf import recipes
+from imae_tf._shared.setting import Choice
+from imae_tf._shared.setting import Range
+from imae_tf._shared.setting import write
 from imae_tf.errors import InputError
 from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
@@ -34,41 +37,10 @@ def objective() -> keras_tuner.Objective:
 # ---- the space ------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Range:
-  """Numbers from low to high on a log scale; integers if `integer`."""
-
-  low: float
-  high: float
-  integer: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-  """Some values; widths of layers are written "500-1000"."""
-
-  values: tuple[str, ...]
-
-
-_WIDTHS = Choice(("250-250", "500-500", "500-1000", "1200-1200"))
 Space = dict[str, Range | Choice]
+_SETTINGS = recipes.SETTINGS | recipes.SIZES
 # What may be searched, and where.
-SPACE: Space = {
-    "beta": Range(0.5, 20.0),
-    "gamma": Range(0.5, 20.0),
-    "lam": Range(1.0, 50.0),
-    "beta_y": Range(10.0, 300.0),
-    "entropy_weight": Range(1.0, 8.0),
-    "capacity_z": Range(1.0, 30.0),
-    "temperature": Range(0.3, 1.5),
-    "vat_radius": Range(0.2, 5.0),
-    "neighbor_fraction": Range(0.1, 0.7),
-    "learning_rate": Range(2e-4, 1e-2),
-    "encoder_units": _WIDTHS,
-    "decoder_units": _WIDTHS,
-    "num_categories": Range(5, 30, integer=True),
-    "latent_dim": Range(2, 32, integer=True),
-}
+SPACE: Space = {name: s.search for name, s in _SETTINGS.items() if s.search}
 
 
 def space(search: Sequence[str] = (), method: str = "imae") -> Space:
@@ -83,14 +55,14 @@ def space(search: Sequence[str] = (), method: str = "imae") -> Space:
     InputError: an unknown name, one that the method does not have, or a part that cannot be
       read.
   """
-  names = list(recipes.settings(recipes.PAPER, method)) + ["num_categories", "latent_dim"]
-  names = [name for name in SPACE if name in names]
+  names = {*recipes.settings(recipes.PAPER, method), *recipes.SIZES}
+  known = [name for name in SPACE if name in names]
   found = {}
   for item in search or default_search(method):
     name, equals, part = item.partition("=")
-    if name not in names:
+    if name not in known:
       raise InputError(
-          f"expected names among {', '.join(names)} to search for {method}, got {name!r}; correct"
+          f"expected names among {', '.join(known)} to search for {method}, got {name!r}; correct"
           " it."
       )
     found[name] = _part(name, part) if equals else SPACE[name]
@@ -99,22 +71,20 @@ def space(search: Sequence[str] = (), method: str = "imae") -> Space:
 
 def default_search(method: str) -> list[str]:
   """The names of the weights of a method that are searched when nothing is said."""
-  own = recipes.WEIGHTS[method]
-  return [name for name in ("beta", "gamma", "capacity_z") if name in own] + ["lam"]
+  return [name for name in (*recipes.WEIGHTS[method], "lam") if _SETTINGS[name].searched]
 
 
-def _part(name, text):
-  usual = SPACE[name]
+def _part(name: str, text: str) -> Range | Choice:
+  usual, read = SPACE[name], _SETTINGS[name].read
   try:
     if isinstance(usual, Choice):
-      for widths in text.split("|"):
-        _units(widths)
+      for value in text.split("|"):
+        read(value)
       return Choice(tuple(text.split("|")))
-    kind = int if usual.integer else float
-    low, high = map(kind, text.split(":"))
-    if not (1 if name == "num_categories" else 0) < low < high < math.inf:
+    low, high = map(read, text.split(":"))
+    if not 0 < low < high:  # a log scale
       raise ValueError
-  except ValueError:
+  except (ValueError, TypeError):  # a word in place of a number
     example = "500-500|1200-1200" if isinstance(usual, Choice) else f"{usual.low}:{usual.high}"
     raise InputError(
         f"expected {name}={example} or the like to search, got {text!r}; correct it."
@@ -144,12 +114,11 @@ def declare(hp: keras_tuner.HyperParameters, space: Space, start: dict[str, Any]
 
 def start_of(recipe: recipes.Recipe, num_categories: int, latent_dim: int) -> dict[str, Any]:
   """{name of `SPACE`: value} of a recipe, num_categories and latent_dim, to begin a search with."""
-  settings = dataclasses.asdict(recipe)
-  settings["beta_y"] = recipe.beta if recipe.beta_y is None else recipe.beta_y
-  for name in ("encoder_units", "decoder_units"):
-    settings[name] = "-".join(map(str, settings[name]))
-  settings |= {"num_categories": num_categories, "latent_dim": latent_dim}
-  return {name: settings[name] for name in SPACE}
+  values = {
+      **dataclasses.asdict(recipe), "num_categories": num_categories, "latent_dim": latent_dim
+  }
+  values["beta_y"] = recipe.beta if recipe.beta_y is None else recipe.beta_y
+  return {name: write(v) if isinstance(v, tuple) else v for name in SPACE for v in [values[name]]}
 
 
 def chosen(
@@ -163,20 +132,14 @@ def chosen(
     num_categories: K2, if not searched.
     latent_dim: K1, if not searched.
   """
-  values = {name: value for name, value in values.items() if name in SPACE}
+  values = {
+      name: _SETTINGS[name].read(value) if isinstance(value, str) else value
+      for name, value in values.items()
+      if name in SPACE
+  }
   num_categories = values.pop("num_categories", num_categories)
   latent_dim = values.pop("latent_dim", latent_dim)
-  for name in ("encoder_units", "decoder_units"):
-    if name in values:
-      values[name] = _units(values[name])
   return dataclasses.replace(recipe, **values), int(num_categories), int(latent_dim)
-
-
-def _units(text):
-  widths = tuple(int(width) for width in text.split("-"))
-  if min(widths) < 1:
-    raise ValueError(text)
-  return widths
 
 
 # ---- keras-tuner's HyperModel ---------------------------------------------------------------
@@ -215,8 +178,8 @@ class IMAEHyperModel(keras_tuner.HyperModel):
       seed: int = 0,
       steps_per_epoch: int = 1000,
       method: str = "imae",
-      **kwargs,
-  ):
+      **kwargs: Any,
+  ) -> None:
     super().__init__(**kwargs)
     self.image_shape = image_shape
     self.recipe = recipe or recipes.get("tuned", "mnist", method)
@@ -242,7 +205,14 @@ class IMAEHyperModel(keras_tuner.HyperModel):
         method=self.method,
     )
 
-  def fit(self, hp, model, x, *args, **kwargs) -> dict[str, float]:
+  def fit(
+      self,
+      hp: keras_tuner.HyperParameters,
+      model: "HybridAutoencoder",
+      x: np.ndarray | tf.data.Dataset,
+      *args: Any,
+      **kwargs: Any,
+  ) -> dict[str, float]:
     """Fits the model, and returns what `measure` finds on (up to 10,000 of) the images x.
 
     Arguments as in `keras_tuner.HyperModel.fit`.
@@ -251,7 +221,7 @@ class IMAEHyperModel(keras_tuner.HyperModel):
     return measure(model, _some_images(x))
 
 
-def _some_images(x):
+def _some_images(x: np.ndarray | tf.data.Dataset) -> np.ndarray:
   """Up to _MOST_IMAGES images of an array (evenly spread) or the first of a data set."""
   if not isinstance(x, tf.data.Dataset):
     x = np.asarray(x)

@@ -13,13 +13,16 @@ import tqdm
 
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import Preempted
-from imae_tf.metrics import measuring
+from imae_tf.metrics import clustering
+from imae_tf.metrics import definitions
 from imae_tf.training import run_folder
 
 if TYPE_CHECKING:
   import pathlib
 
   from imae_tf.training.distribution import Job
+
+Logs = dict[str, float] | None
 
 _GO_ON = "all is saved, and the same command goes on from here."
 
@@ -33,8 +36,9 @@ class StopOnNonFinite(keras.callbacks.Callback):
     DivergenceError: from `fit`.
   """
 
-  def on_train_batch_end(self, batch, logs=None):
-    broken = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+  def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+    logs = logs or {}
+    broken = [name for name, value in logs.items() if not math.isfinite(value)]
     if broken:
       terms = [name for name in broken if name != "loss"] or broken
       step = int(self.model.optimizer.iterations)
@@ -51,24 +55,25 @@ class Progress(keras.callbacks.Callback):
     epochs: of the whole run, of which this `fit` may be a part; None for those of `fit`.
   """
 
-  _SHOWN = {"reconstruction_loss": "reconstruction", "mi_y": "I(x;y)", "vat_loss": "VAT"}
+  _SHOWN = ("reconstruction_loss", "mi_y", "vat_loss")
 
-  def __init__(self, epochs: int | None = None):
+  def __init__(self, epochs: int | None = None) -> None:
     super().__init__()
     self._of_run = epochs
 
-  def on_train_begin(self, logs=None):
+  def on_train_begin(self, logs: Logs = None) -> None:
     self._epochs = self._of_run or self.params["epochs"]
     self._first = -1  # known when it begins
     self._bar = tqdm.tqdm(disable=not sys.stderr.isatty(), unit="epoch", file=sys.stderr)
 
-  def on_epoch_begin(self, epoch, logs=None):
+  def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
     if self._first < 0:
       self._first = epoch
       self._bar.reset(total=self._epochs - epoch)
 
-  def on_epoch_end(self, epoch, logs=None):
-    shown = {label: f"{logs[name]:.3g}" for name, label in self._SHOWN.items() if name in logs}
+  def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+    logs = logs or {}
+    shown = {definitions.label(k): f"{logs[k]:.3g}" for k in self._SHOWN if k in logs}
     self._bar.set_postfix(shown, refresh=False)
     self._bar.update()
     epochs = self._epochs
@@ -77,7 +82,7 @@ class Progress(keras.callbacks.Callback):
       text = ", ".join(f"{label} {value}" for label, value in shown.items())
       print(f"epoch {epoch + 1} of {epochs}: {text}", file=sys.stderr, flush=True)
 
-  def on_train_end(self, logs=None):
+  def on_train_end(self, logs: Logs = None) -> None:
     self._bar.close()
 
 
@@ -93,20 +98,20 @@ class Watch(keras.callbacks.Callback):
     labels: [N] integers, or None for `seconds` alone.
   """
 
-  def __init__(self, x: np.ndarray, labels: np.ndarray | None):
+  def __init__(self, x: np.ndarray, labels: np.ndarray | None) -> None:
     super().__init__()
     self._x, self._labels = x, labels
 
-  def on_epoch_begin(self, epoch, logs=None):
+  def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
     self._started = time.monotonic()
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
     logs["seconds"] = time.monotonic() - self._started
     if self._labels is not None:
       categories = self.model.encode(self._x)["y"].argmax(axis=1)
-      logs["accuracy"] = measuring.clustering_accuracy(self._labels, categories)
-      logs["nmi"] = measuring.nmi(self._labels, categories)
-      logs["mi_y_label"] = measuring.mi_y_label(self._labels, categories)
+      logs["accuracy"] = clustering.clustering_accuracy(self._labels, categories)
+      logs["nmi"] = clustering.nmi(self._labels, categories)
+      logs["mi_y_label"] = clustering.mi_y_label(self._labels, categories)
 
 
 class RunKeeper(keras.callbacks.Callback):
@@ -136,7 +141,7 @@ class RunKeeper(keras.callbacks.Callback):
       log_sums: dict[str, Sequence[float]] | None = None,
       last_epoch_alone: bool = False,
       stop_asked: Callable[[], bool] = lambda: False,
-  ):
+  ) -> None:
     super().__init__()
     self._folder = folder
     self._job = job
@@ -145,17 +150,17 @@ class RunKeeper(keras.callbacks.Callback):
     self._last_epoch_alone = last_epoch_alone
     self._stop_asked = stop_asked
 
-  def on_train_begin(self, logs=None):
+  def on_train_begin(self, logs: Logs = None) -> None:
     self._rows = run_folder.read_history(self._folder) if self._job.is_chief else []
     self._stopping = False
 
-  def on_epoch_begin(self, epoch, logs=None):
+  def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
     self._epoch = epoch
     self._rows = [row for row in self._rows if row["epoch"] <= epoch]
     if self._log_sums:
       self.model.restore_log_sums(self._log_sums)
 
-  def on_train_batch_end(self, batch, logs=None):
+  def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
     self._stopping = self._stopping or self._job.any(self._stop_asked())
     epoch, steps = self._epoch, self._first_step + batch + 1
     if self._stopping and batch + 1 < self.params["steps"]:
@@ -168,7 +173,7 @@ class RunKeeper(keras.callbacks.Callback):
       self._wait_for_chief()
       raise Preempted(f"stopped by SIGTERM in epoch {epoch + 1}, after step {steps}; {_GO_ON}")
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
     self._rows.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}})
     self._first_step, self._log_sums = 0, None
     is_last = epoch + 1 == self.params["epochs"]
@@ -180,6 +185,6 @@ class RunKeeper(keras.callbacks.Callback):
       self._wait_for_chief()
       raise Preempted(f"stopped by SIGTERM after epoch {epoch + 1}; {_GO_ON}")
 
-  def _wait_for_chief(self):
+  def _wait_for_chief(self) -> None:
     """Launchers kill a job at the first worker's exit, which must not be before all is saved."""
     self._job.any(False)

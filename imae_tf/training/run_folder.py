@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 from imae_tf import recipes
 from imae_tf._shared import files
 from imae_tf._shared import formats
+from imae_tf._shared import setting
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
+from imae_tf.metrics import definitions
 
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
@@ -35,11 +37,6 @@ _NEEDED = {"dataset", "method", "recipe", "epochs", "seed", "holdout", "num_cate
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
 _PARTIAL_CHECKPOINT = re.compile(r"epoch-(\d+)-step-(\d+)\.(keras|json)")
 _KEPT_CHECKPOINTS = 2
-# Settings of a recipe that imae-train has no flag for.
-_WITHOUT_FLAG = {
-    "learning_rate_decay", "logits_stddev", "marginals", "momentum", "vat_detach", "vat_xi",
-    "weight_scale",
-}
 
 
 def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
@@ -299,7 +296,7 @@ def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
     )
     lines.append(f"accuracy        {metrics['accuracy']:.3f} without labels ({baselines})")
   lines += [
-      f"I(x;y)          {metrics['mi_y']:.3f} nats",
+      f"{definitions.label('mi_y'):<16}{metrics['mi_y']:.3f} nats",
       f"reconstruction  {metrics['reconstruction']:.1f} nats per image"
       f" (floor {metrics['reconstruction_floor']:.1f})",
       f"report          {pathlib.Path(workdir) / 'report.html'}",
@@ -308,26 +305,18 @@ def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
 
 
 def command(config: dict[str, Any]) -> str:
-  """The imae-train command of a run's config.json, but for settings without a flag.
-
-  The settings that differ from the recipe's are flags; those that imae-train has no flag
-  for are in the list of all settings alone.
-  """
+  """The imae-train command of a run's config.json: what differs from its recipe are flags."""
   names = ("dataset", "method", "num_categories", "latent_dim", "epochs", "seed")
   given = {name: config[name] for name in (*names, "recipe") if name in config}
   if config.get("holdout"):
     given["holdout"] = config["holdout"]
   recipe = recipes.get(given["recipe"], config["dataset"], config["method"])
-  usual = json.loads(json.dumps(recipes.settings(recipe, config["method"])))  # as in a file
+  usual = recipes.settings(recipe, config["method"])
   settings = config.get("settings", {})
-  for name in settings.keys() & usual.keys() - _WITHOUT_FLAG:
-    value = settings[name]
-    if value is not None and value != usual[name]:
-      given[name] = ",".join(map(str, value)) if isinstance(value, list) else value
-  flags = [
-      f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
-      for name, value in sorted(given.items())
-  ]
+  for name in settings.keys() & usual.keys():
+    if setting.write(settings[name]) != setting.write(usual[name]):
+      given[name] = settings[name]
+  flags = [f"--{name}={setting.write(value)}" for name, value in sorted(given.items())]
   return shlex.join(["imae-train", *flags, "--workdir=WORKDIR"])
 
 

@@ -4,29 +4,26 @@ import math
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from imae_tf.metrics import measuring
+from imae_tf.metrics import clustering
+from imae_tf.metrics import definitions
 from imae_tf.reporting import event_file
 
-# TensorBoard makes a section of what is before the slash.
-NAMES = {
-    "loss": "loss/objective, nats per image",
-    "reconstruction_loss": "loss/reconstruction, nats per image",
-    "mi_y": "information, nats/I(x;y)",
-    "entropy_y": "information, nats/H(y)",
-    "conditional_entropy_y": "information, nats/H(y|x)",
-    "mi_z": "information, nats/sum I(x;z_k)",
-    "kl_z": "information, nats/sum KL(p(z_k) to N(0,1))",
-    "total_correlation": "loss/total correlation TC(y,z), nats",
-    "vat_loss": "loss/VAT cross-entropy, nats",
-    "accuracy": "labels/accuracy",
-    "nmi": "labels/NMI",
-    "mi_y_label": "labels/I(y;label), nats",
-    "learning_rate": "training/learning rate",
-    "seconds": "training/seconds per epoch",
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+Logs = dict[str, float] | None
+
+# TensorBoard makes a section of what is before the slash of a tag.
+_SECTIONS = {
+    "loss": ("loss", "reconstruction_loss", "total_correlation", "vat_loss"),
+    "information": ("mi_y", "entropy_y", "conditional_entropy_y", "mi_z", "kl_z"),
+    "labels": ("accuracy", "nmi", "mi_y_label"),
+    "training": ("learning_rate", "seconds"),
 }
 _PICTURES = 10  # times in a run
 _SHARE = 0.05  # of the time that a run takes, for pictures before the last
@@ -37,9 +34,10 @@ _POSITIONS = np.linspace(-2.0, 2.0, 9)
 
 
 def tag(name: str) -> str:
-  """How TensorBoard calls what is logged as `name`; of `val_...`, with "held out" behind it."""
+  """How TensorBoard calls what is logged as `name`: its section, and its label with its unit."""
   own = name.removeprefix("val_")
-  return NAMES.get(own, f"other/{own}") + (", held out" if own != name else "")
+  section = next((s for s, names in _SECTIONS.items() if own in names), "other")
+  return f"{section}/{definitions.axis(name)}"
 
 
 class Board(keras.callbacks.Callback):
@@ -69,7 +67,7 @@ class Board(keras.callbacks.Callback):
       watched: tuple[np.ndarray, np.ndarray | None] | None = None,
       class_names: Sequence[str] | None = None,
       epochs: int | None = None,
-  ):
+  ) -> None:
     super().__init__()
     self._folder = folder
     self._x = x if x is None else x[:IMAGES]
@@ -77,17 +75,17 @@ class Board(keras.callbacks.Callback):
     self._class_names = class_names
     self._of_run = epochs
 
-  def on_train_begin(self, logs=None):
+  def on_train_begin(self, logs: Logs = None) -> None:
     self._epochs = self._of_run or self.params["epochs"]
     self._opened = False  # when the first epoch begins, whose number goes into the file
     self._started, self._drawing_s = time.monotonic(), 0.0
 
-  def on_epoch_begin(self, epoch, logs=None):
+  def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
     if not self._opened:
       self._opened = True
       self._file = event_file.EventFile(event_file.new_path(self._folder), first_step=epoch + 1)
 
-  def on_epoch_end(self, epoch, logs=None):
+  def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
     rate = float(self.model.optimizer.learning_rate)
     values = {**(logs or {}), "learning_rate": rate}
     self._file.scalars({tag(name): float(v) for name, v in values.items()}, epoch + 1)
@@ -97,24 +95,24 @@ class Board(keras.callbacks.Callback):
         self._file.picture(f"pictures/{name}", png, epoch + 1)
       self._drawing_s += time.monotonic() - started
 
-  def on_train_end(self, logs=None):
+  def on_train_end(self, logs: Logs = None) -> None:
     if self._opened:
       self._file.close()
 
-  def _is_due(self, step):
+  def _is_due(self, step: int) -> bool:
     if step == self._epochs:
       return True
     in_turn = step % math.ceil(self._epochs / _PICTURES) == 0
     return in_turn and self._drawing_s <= _SHARE * (time.monotonic() - self._started)
 
-  def _pictures(self, x):
+  def _pictures(self, x: np.ndarray) -> dict[str, bytes]:
     """{name: the bytes of a PNG} of images x."""
     # Imported here: matplotlib would delay the first step.
     from imae_tf.reporting import html
 
     return {name: html.png(figure) for name, figure in self._figures(x).items()}
 
-  def _figures(self, x):
+  def _figures(self, x: np.ndarray) -> dict[str, "Figure"]:
     from imae_tf.reporting import plots
 
     codes = self.model.encode(x)
@@ -124,11 +122,12 @@ class Board(keras.callbacks.Callback):
         "reconstructions": plots.reconstructions(x[shown], reconstructed),
         "traversals": self._traversals(x[0], codes),
     }
-    if self._watched and self._watched[1] is not None:
-      figures["classes against categories"] = self._confusion(*self._watched)
+    watched, labels = self._watched or (None, None)
+    if watched is not None and labels is not None:
+      figures["classes against categories"] = self._confusion(watched, labels)
     return figures
 
-  def _traversals(self, image, codes):
+  def _traversals(self, image: np.ndarray, codes: dict[str, np.ndarray]) -> "Figure":
     from imae_tf.reporting import plots
 
     bounds = _information_bounds(codes["z"], codes["z_scale"])
@@ -141,18 +140,18 @@ class Board(keras.callbacks.Callback):
       moved.append(self.model.decode(y, z))
     return plots.traversals(image, moved, _POSITIONS, dimensions, bounds[dimensions])
 
-  def _confusion(self, x, labels):
+  def _confusion(self, x: np.ndarray, labels: np.ndarray) -> "Figure":
     from imae_tf.reporting import plots
 
     k2, names = self.model.num_categories, self._class_names
     categories = self.model.encode(x)["y"].argmax(axis=1)
     return plots.confusion(
-        measuring.confusion_matrix(labels, categories, k2),
+        clustering.confusion_matrix(labels, categories, k2),
         [str(label if names is None else names[label]) for label in np.unique(labels)],
-        measuring.column_order(labels, categories, k2),
+        clustering.column_order(labels, categories, k2),
     )
 
 
-def _information_bounds(mean, scale):
+def _information_bounds(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
   """The mean over images of KL(p(z_k|x) || N(0,1)), I(x;z_k) + KL(p(z_k) || N(0,1)): [K1]."""
   return 0.5 * np.mean(mean**2 + scale**2 - 1.0 - 2.0 * np.log(scale), axis=0)

@@ -66,7 +66,7 @@ def test_epochs_are_the_recipes_unless_given():
         (dict(methods=["gan"]), "expected a method among imae, .* got 'gan'"),
         (dict(recipe_names=["best"]), "expected the recipe 'paper' or 'tuned', got 'best'"),
         (dict(variants=["gamma=0"]), "expected a setting of vae such as lam=0, got 'gamma=0'"),
-        (dict(variants=["lam=x"]), "expected lam as float, got 'x'"),
+        (dict(variants=["lam=x"]), "expected lam as a number, 0 or more, got 'x'"),
         (dict(datasets=["/a/x.npz", "/b/x.npz"]), "expected data sets of different names"),
     ],
     ids=str,

@@ -14,6 +14,7 @@ from imae_tf import recipes
 from imae_tf.search import hparams
 from imae_tf.search import hypermodel
 from imae_tf.training import run_folder
+from imae_tf.training import tensorboard
 
 SMALL = {
     "dataset": "digits", "epochs": 1, "encoder_units": "32", "decoder_units": "32", "seed": 5,
@@ -73,6 +74,7 @@ def test_a_search_begins_with_the_recipe_and_ends_with_its_best_run(unbroken):
   assert f"best            {found['best']}: beta" in result.stdout
   (command,) = re.findall(r"imae-train .*", result.stdout)
   assert "--dataset=digits" in command and "--seed=0" in command and "trials" not in command
+  assert f"--epochs={SMALL['epochs']} " in command and "--encoder_units=32 " in command
   for name, value in scored["weights"].items():
     assert f"--{name}={value:.4g}" in command
   config = run_folder.read_config(workdir / "best")
@@ -89,7 +91,7 @@ def test_tensorboard_shows_the_weights_and_the_score_of_each_trial(unbroken):
     assert boards.weights(folder) == row["weights"]
     ((_, score),) = boards.read(folder)[hparams.tag(hypermodel.OBJECTIVE)]
     assert float(score) == pytest.approx(row["score"], rel=1e-6)
-    curve = boards.read(folder / "run-0/tensorboard")["loss/objective, nats per image"]
+    curve = boards.read(folder / "run-0/tensorboard")[tensorboard.tag("loss")]
     assert [step for step, _ in curve] == [1]
 
 
@@ -229,7 +231,7 @@ def test_a_lost_workers_trial_goes_to_another(tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ({"search": "alpha"}, "expected names among beta, gamma, lam"),
+        ({"search": "alpha"}, "to search for imae, got 'alpha'"),
         ({"search": "beta=5:1"}, "expected beta=0.5:20.0 or the like to search, got '5:1'"),
         ({"dataset": "nothing"}, "nothing"),
         ({"holdout": 1797}, "holdout"),

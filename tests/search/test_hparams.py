@@ -46,11 +46,11 @@ def test_a_trial_has_its_weights_its_figures_and_its_end(tmp_path):
   found = boards.read(folder)
   told = {tag: float(points[0][1]) for tag, points in found.items() if "hparams" not in tag}
   assert told == {
-      "I(c;c′), nats": pytest.approx(1.9),
-      "I(x;y), nats": pytest.approx(2.1),
-      "Σ I(x;z_k), nats": pytest.approx(3.0),
-      "TC(y,z), nats": pytest.approx(0.4),
-      "Reconstruction loss, nats per image": pytest.approx(18.5),
+      "I(c;c′) [nats]": pytest.approx(1.9),
+      "I(x;y) [nats]": pytest.approx(2.1),
+      "Σ I(x;zₖ) [nats]": pytest.approx(3.0),
+      "TC(y,z) [nats]": pytest.approx(0.4),
+      "Reconstruction loss [nats per image]": pytest.approx(18.5),
   }
 
 

@@ -74,11 +74,12 @@ def test_names_of_keras_tuner_are_no_settings():
 @pytest.mark.parametrize(
     "search, message",
     [
-        (["alpha"], "expected names among beta, .* got 'alpha'"),
+        (["alpha"], "expected names among encoder_units, .*beta, .* got 'alpha'"),
         (["beta=5"], r"expected beta=0.5:20.0 or the like to search, got '5'"),
         (["beta=5:1"], "got '5:1'"),
         (["beta=0:1"], "got '0:1'"),
         (["beta=1:inf"], "got '1:inf'"),
+        (["vat_radius=neighbor:2"], "expected vat_radius=0.2:5.0 or the like"),
         (["latent_dim=2.5:3"], "expected latent_dim=2:32"),
         (["encoder_units=a-b"], "expected encoder_units=500-500"),
         (["encoder_units=500-0"], "expected encoder_units=500-500"),

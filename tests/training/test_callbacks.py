@@ -59,7 +59,7 @@ def test_a_log_file_gets_ten_lines_at_most(capsys, first, epochs, shown):
   progress.on_train_end()
   lines = capsys.readouterr().err.splitlines()
   assert lines == [
-      f"epoch {epoch} of {epochs}: reconstruction 27.4, I(x;y) 1.5" for epoch in shown
+      f"epoch {epoch} of {epochs}: Reconstruction loss 27.4, I(x;y) 1.5" for epoch in shown
   ]
 
 

@@ -47,7 +47,7 @@ def curves(folder):
 
 def assert_curves_are_the_history(workdir):
   found, history = curves(workdir / "tensorboard"), run_folder.read_history(workdir)
-  found.pop("training/learning rate")
+  found.pop("training/Learning rate")
   assert found.keys() == {tensorboard.tag(name) for name in history[0] if name != "epoch"}
   for name in history[0].keys() - {"epoch"}:
     points = found[tensorboard.tag(name)]
@@ -64,28 +64,28 @@ def test_curves_are_the_history_under_names_that_people_read(watched):
   assert_curves_are_the_history(watched)
   found = curves(watched / "tensorboard")
   assert set(found) == {
-      "loss/objective, nats per image",
-      "loss/reconstruction, nats per image",
-      "information, nats/I(x;y)",
-      "information, nats/H(y)",
-      "information, nats/H(y|x)",
-      "information, nats/sum I(x;z_k)",
-      "information, nats/sum KL(p(z_k) to N(0,1))",
-      "loss/total correlation TC(y,z), nats",
-      "loss/VAT cross-entropy, nats",
-      "labels/accuracy",
+      "loss/Objective [nats per image]",
+      "loss/Reconstruction loss [nats per image]",
+      "information/I(x;y) [nats]",
+      "information/H(y) [nats]",
+      "information/H(y|x) [nats]",
+      "information/Σ I(x;zₖ) [nats]",
+      "information/Σ KL(p(zₖ) ‖ N(0,1)) [nats]",
+      "loss/TC(y,z) [nats]",
+      "loss/VAT cross-entropy [nats]",
+      "labels/Accuracy",
       "labels/NMI",
-      "labels/I(y;label), nats",
-      "training/learning rate",
-      "training/seconds per epoch",
+      "labels/I(y; label) [nats]",
+      "training/Learning rate",
+      "training/Duration [seconds per epoch]",
   }
-  rates = [value for _, value in found["training/learning rate"]]
+  rates = [value for _, value in found["training/Learning rate"]]
   assert rates == pytest.approx([SMALL.learning_rate] * 3)
   assert all(np.isfinite(value) for points in found.values() for _, value in points)
 
 
 def test_unknown_and_held_out_logs_have_names_too():
-  assert tensorboard.tag("val_mi_y") == "information, nats/I(x;y), held out"
+  assert tensorboard.tag("val_mi_y") == "information/I(x;y), held out [nats]"
   assert tensorboard.tag("mine") == "other/mine"
 
 
@@ -108,7 +108,7 @@ def test_a_killed_run_that_goes_on_shows_each_epoch_once(tmp_path, images, monke
   monkeypatch.setattr(run_folder, "save_checkpoint", killed)
   with pytest.raises(Killed):
     runs.train(make_run(images), tmp_path / "run")
-  losses = curves(tmp_path / "run/tensorboard")["loss/objective, nats per image"]
+  losses = curves(tmp_path / "run/tensorboard")["loss/Objective [nats per image]"]
   assert [step for step, _ in losses] == [1, 2]
   monkeypatch.setattr(run_folder, "save_checkpoint", save)
   runs.train(make_run(images), tmp_path / "run")
