@@ -10,6 +10,8 @@ import pathlib
 import shutil
 import zlib
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ import tensorflow as tf
 
 from imae_tf import recipes
 from imae_tf._shared import files
+from imae_tf._shared import locks
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.errors import DivergenceError
@@ -129,7 +132,9 @@ def train(
       return _train(session, model, done)
 
 
-def _train(session, model, done):
+def _train(
+    session: _Session, model: "HybridAutoencoder", done: "_Done"
+) -> "HybridAutoencoder":
   run, workdir, job = session.run, session.workdir, session.job
   if run.recipe.restarts > 1 and done.epochs < _start_epochs(run):
     model, done = _choose_start(session)
@@ -144,13 +149,15 @@ def _train(session, model, done):
 
 
 @contextlib.contextmanager
-def _claimed(workdir, config):
-  with run_folder.locked(workdir):
+def _claimed(workdir: pathlib.Path, config: dict[str, Any]) -> Iterator[None]:
+  with locks.locked(workdir):
     run_folder.start(workdir, config)
     yield
 
 
-def _check_same_command(job, config, data):
+def _check_same_command(
+    job: distribution.Job, config: dict[str, Any], data: pipelines.ImageData
+) -> None:
   """Workers with other flags or images would train another model, or wait for ever."""
   if job.num_workers == 1:
     return
@@ -174,7 +181,7 @@ def _check_same_command(job, config, data):
 # ---- short starts --------------------------------------------------------------------------
 
 
-def _choose_start(session):
+def _choose_start(session: _Session) -> tuple["HybridAutoencoder", "_Done"]:
   """Trains short starts, makes the best the run's checkpoint; the model and its `_Done`."""
   run, workdir, job = session.run, session.workdir, session.job
   starts = [workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
@@ -208,14 +215,18 @@ def _choose_start(session):
 
 
 # What ranks starts without labels, and how it is said.
-_SCORES = {
+_SCORES: dict[str, Callable[[float], str]] = {
     "neighbors": lambda score: f"neighbours share {score:.3f} nats of y",
     "agreement": lambda score: f"its NMI with the other starts is {score:.3f} on average",
 }
-_NO_RANKER = (lambda folder: None), (lambda found: dict.fromkeys(found, 0.0))
+_CategoriesOf = Callable[[pathlib.Path], np.ndarray | None]
+_ScoresOf = Callable[[dict[int, Any]], dict[int, float]]
+_NO_RANKER: tuple[_CategoriesOf, _ScoresOf] = (
+    lambda folder: None, lambda found: dict.fromkeys(found, 0.0)
+)
 
 
-def _start_ranker(session):
+def _start_ranker(session: _Session) -> tuple[_CategoriesOf, _ScoresOf]:
   """Two functions: a start's folder to its categories of some images, and these to scores.
 
   Scores are `label_free.neighbor_information` or, with the recipe's restart_score "agreement",
@@ -227,11 +238,11 @@ def _start_ranker(session):
   else:
     x, neighbors = label_free.neighborhood(data, "train", run.seed)
 
-  def categories_of(folder):
+  def categories_of(folder: pathlib.Path) -> np.ndarray:
     model = run_folder.load_keras(run_folder.newest_checkpoint(folder).path)
     return model.encode(x)["y"].argmax(axis=1)
 
-  def scores_of(found):
+  def scores_of(found: dict[int, np.ndarray]) -> dict[int, float]:
     if neighbors is None:
       return dict(zip(found, label_free.agreement(list(found.values()))))
     return {i: label_free.neighbor_information(c, neighbors) for i, c in found.items()}
@@ -239,7 +250,7 @@ def _start_ranker(session):
   return categories_of, scores_of
 
 
-def _show_start(board, name):
+def _show_start(board: pathlib.Path, name: str) -> None:
   """Makes what TensorBoard shows of a start that of the run, as history.csv is the start's."""
   for path in event_file.paths(board):
     path.unlink()
@@ -247,7 +258,7 @@ def _show_start(board, name):
     shutil.copy(path, board)
 
 
-def _train_start(session, index, folder):
+def _train_start(session: _Session, index: int, folder: pathlib.Path) -> None:
   """A start to its last epoch; one of a run that was shorter until now goes on."""
   run = session.run
   epochs = _start_epochs(run)
@@ -261,11 +272,11 @@ def _train_start(session, index, folder):
   _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=True)
 
 
-def _start_epochs(run):
+def _start_epochs(run: Run) -> int:
   return min(run.recipe.restart_epochs, run.recipe.epochs)
 
 
-def _start_seed(seed, index):
+def _start_seed(seed: int, index: int) -> int:
   """Start 0 has the run's own seed, so that a run of one start is the same run."""
   return seed + 1000 * index
 
@@ -280,13 +291,15 @@ class _Done(NamedTuple):
   steps: int
 
 
-def _progress(job, folder):
+def _progress(job: distribution.Job, folder: pathlib.Path) -> _Done:
   saved = run_folder.newest_checkpoint(folder) if job.is_chief else None
   done = [saved.epochs, saved.steps] if saved else [0, 0]
   return _Done(*map(int, job.from_chief([np.array(done, np.int64)])[0]))
 
 
-def _model_after(session, folder, seed, done):
+def _model_after(
+    session: _Session, folder: pathlib.Path, seed: int, done: _Done
+) -> "HybridAutoencoder":
   """The model of a folder's newest checkpoint, or a new one, in the job's strategy."""
   job = session.job
   with job.strategy.scope():
@@ -300,7 +313,7 @@ def _model_after(session, folder, seed, done):
   return model
 
 
-def _new_model(run, data, seed):
+def _new_model(run: Run, data: pipelines.ImageData, seed: int) -> "HybridAutoencoder":
   keras.utils.set_random_seed(seed)
   return recipes.build(
       run.recipe,
@@ -313,13 +326,13 @@ def _new_model(run, data, seed):
   )
 
 
-def _state(model):
+def _state(model: "HybridAutoencoder") -> list[np.ndarray]:
   """All that a model goes on from, as arrays; the seed, for a start has its own."""
   variables = [*model.weights, *model.optimizer.variables]
   return [np.int64(model.seed), *(v.numpy() for v in variables)]
 
 
-def _restore(model, state):
+def _restore(model: "HybridAutoencoder", state: Sequence[np.ndarray]) -> None:
   seed, *values = state
   model.seed = int(seed)
   for variable, value in zip(
@@ -328,7 +341,9 @@ def _restore(model, state):
     variable.assign(value)
 
 
-def _in_float32(model, run, data):
+def _in_float32(
+    model: "HybridAutoencoder", run: Run, data: pipelines.ImageData
+) -> "HybridAutoencoder":
   """The model as it is used: less precision serves the speed of training alone."""
   if run.recipe.precision == "float32":
     return model
@@ -342,7 +357,16 @@ def _in_float32(model, run, data):
 # ---- fitting -----------------------------------------------------------------------------------
 
 
-def _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=False):
+def _fit(
+    session: _Session,
+    model: "HybridAutoencoder",
+    seed: int,
+    done: _Done,
+    epochs: int,
+    folder: pathlib.Path,
+    board: pathlib.Path,
+    last_epoch_alone: bool = False,
+) -> None:
   """Fits from `done` to the end of epoch `epochs`, keeping its progress in `folder`."""
   steps = session.data.steps_per_epoch(session.run.recipe.batch_size)
   spans = [(done, epochs, steps)]
@@ -359,7 +383,7 @@ def _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=Fal
       _fit_span(session, model, seed, start, end, steps_per_epoch, keepers)
 
 
-def _board(session, folder, epochs):
+def _board(session: _Session, folder: pathlib.Path, epochs: int) -> tensorboard.Board:
   return tensorboard.Board(
       folder,
       session.shown,
@@ -369,7 +393,15 @@ def _board(session, folder, epochs):
   )
 
 
-def _fit_span(session, model, seed, start, end, steps_per_epoch, keepers):
+def _fit_span(
+    session: _Session,
+    model: "HybridAutoencoder",
+    seed: int,
+    start: _Done,
+    end: int,
+    steps_per_epoch: int,
+    keepers: list[keras.callbacks.Callback],
+) -> None:
   model.fit(
       session.job.train_batches(
           session.data,
@@ -387,7 +419,13 @@ def _fit_span(session, model, seed, start, end, steps_per_epoch, keepers):
   )
 
 
-def _keeper(session, model, start, folder, last_epoch_alone):
+def _keeper(
+    session: _Session,
+    model: "HybridAutoencoder",
+    start: _Done,
+    folder: pathlib.Path,
+    last_epoch_alone: bool,
+) -> callbacks.RunKeeper:
   log_sums = None
   if start.steps:
     names = [metric.name for metric in model.metrics]
