@@ -5,7 +5,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
-from types import ModuleType
+from typing import Any
 
 from absl import app
 from absl import flags
@@ -104,7 +104,7 @@ def _mendable(error: Exception) -> str | None:
   return None
 
 
-def _file_errors(errors: ModuleType) -> tuple[type[Exception], ...]:
+def _file_errors(errors: Any) -> tuple[Any, ...]:
   return (errors.DataLossError, errors.NotFoundError, errors.PermissionDeniedError,
           errors.ResourceExhaustedError)
 

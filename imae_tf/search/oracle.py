@@ -90,6 +90,8 @@ class _Random(InOneFile, keras_tuner.oracles.RandomSearchOracle):
 class _Bayesian(InOneFile, keras_tuner.oracles.BayesianOptimizationOracle):
   """Bayesian optimisation."""
 
+  gpr: Any  # keras-tuner's model of the scores
+
   def set_state(self, state: dict[str, Any]) -> None:
     fitted = self.gpr  # by which it guesses the scores of trials that others are training
     super().set_state(state)

@@ -56,7 +56,7 @@ class Job:
     if self.is_chief:
       print(text, flush=True)
 
-  def from_chief(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+  def from_chief(self, arrays: Sequence[np.ndarray | np.generic]) -> list[Any]:
     """The chief's NumPy arrays, on every worker; the others' give their shapes and dtypes.
 
     No worker needs to see the chief's files.

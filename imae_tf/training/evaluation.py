@@ -80,7 +80,8 @@ def _disentanglement(
   factors = data.factors(split, limit=MAX_IMAGES)
   if factors is None or len(factors) < disentanglement.FEWEST:
     return {}
-  return disentanglement.scores(codes["y"], codes["z"], factors, data.factor_names, seed=seed)
+  names = data.factor_names or ()
+  return disentanglement.scores(codes["y"], codes["z"], factors, names, seed=seed)
 
 
 def _baselines(

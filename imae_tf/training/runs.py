@@ -239,7 +239,7 @@ def _start_ranker(session: _Session) -> tuple[_CategoriesOf, _ScoresOf]:
     x, neighbors = label_free.neighborhood(data, "train", run.seed)
 
   def categories_of(folder: pathlib.Path) -> np.ndarray:
-    model = run_folder.load_keras(run_folder.newest_checkpoint(folder).path)
+    model = run_folder.load_keras(_saved(folder).path)
     return model.encode(x)["y"].argmax(axis=1)
 
   def scores_of(found: dict[int, np.ndarray]) -> dict[int, float]:
@@ -297,6 +297,13 @@ def _progress(job: distribution.Job, folder: pathlib.Path) -> _Done:
   return _Done(*map(int, job.from_chief([np.array(done, np.int64)])[0]))
 
 
+def _saved(folder: pathlib.Path) -> run_folder.Checkpoint:
+  """The newest checkpoint of a folder that has one."""
+  saved = run_folder.newest_checkpoint(folder)
+  assert saved is not None
+  return saved
+
+
 def _model_after(
     session: _Session, folder: pathlib.Path, seed: int, done: _Done
 ) -> "HybridAutoencoder":
@@ -308,7 +315,7 @@ def _model_after(
   if done.epochs or done.steps:
     saved = None
     if job.is_chief:
-      saved = _state(run_folder.load_keras(run_folder.newest_checkpoint(folder).path))
+      saved = _state(run_folder.load_keras(_saved(folder).path))
     _restore(model, job.from_chief(saved or _state(model)))
   return model
 
@@ -326,13 +333,13 @@ def _new_model(run: Run, data: pipelines.ImageData, seed: int) -> "HybridAutoenc
   )
 
 
-def _state(model: "HybridAutoencoder") -> list[np.ndarray]:
+def _state(model: "HybridAutoencoder") -> list[np.ndarray | np.generic]:
   """All that a model goes on from, as arrays; the seed, for a start has its own."""
   variables = [*model.weights, *model.optimizer.variables]
   return [np.int64(model.seed), *(v.numpy() for v in variables)]
 
 
-def _restore(model: "HybridAutoencoder", state: Sequence[np.ndarray]) -> None:
+def _restore(model: "HybridAutoencoder", state: Sequence[Any]) -> None:
   seed, *values = state
   model.seed = int(seed)
   for variable, value in zip(
@@ -431,7 +438,7 @@ def _keeper(
     names = [metric.name for metric in model.metrics]
     sums = np.zeros([len(names), 2])
     if session.job.is_chief:
-      saved = run_folder.newest_checkpoint(folder).log_sums()
+      saved = _saved(folder).log_sums()
       sums = np.array([saved[name] for name in names])
     log_sums = dict(zip(names, session.job.from_chief([sums])[0].tolist()))
   return callbacks.RunKeeper(
