@@ -48,6 +48,7 @@ setuptools.setup(
     },
     install_requires=[
         "absl-py>=2.1,<3",
+        "filelock>=3.20,<5",
         "keras>=3.15,<3.16",
         "keras-tuner>=1.4.8,<1.5",
         "matplotlib>=3.9,<4",

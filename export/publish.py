@@ -7,7 +7,6 @@ folder (`.tmp-*`), which servers ignore; the next export on the same machine rem
 """
 
 import contextlib
-import fcntl
 import filecmp
 import functools
 import os
@@ -15,14 +14,15 @@ import pathlib
 import platform
 import shutil
 import tempfile
-import time
 
 import numpy as np
 import tensorflow as tf
 
+from imae_tf._shared import locks
 from imae_tf.errors import first_line
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
 from imae_tf.export import codes
 from imae_tf.export import savedmodel
 from imae_tf.export import versions
@@ -220,47 +220,39 @@ def _staging(base):
   Its owner holds a lock on it, which goes with the process: a folder that another can lock
   has lost its owner.
   """
-  try:
-    base.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(base)
-    path, lock = _locked_folder(base)
-  except OSError as error:
-    raise ImaeError(
-        f"expected a folder to write to as --base, got {base} ({error.strerror}); nothing was"
-        " published. Give another --base or change its permissions."
-    ) from error
-  try:
+  with contextlib.ExitStack() as held:
+    try:
+      base.mkdir(parents=True, exist_ok=True)
+      _remove_leftovers(base)
+      path = _locked_folder(base, held)
+    except OSError as error:
+      raise ImaeError(
+          f"expected a folder to write to as --base, got {base} ({error.strerror}); nothing was"
+          " published. Give another --base or change its permissions."
+      ) from error
+    held.callback(shutil.rmtree, path, ignore_errors=True)
     yield path
-  finally:
-    shutil.rmtree(path, ignore_errors=True)
-    os.close(lock)
 
 
-def _locked_folder(base):
-  """A new hidden folder and a descriptor that keeps it locked: (path, descriptor)."""
+def _locked_folder(base, held):
+  """A new hidden folder, whose lock is then in `held`."""
   while True:
     path = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(), dir=base))
-    try:
-      descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # another exporter took it for a leftover
-      continue
     with contextlib.suppress(OSError):  # a file system without locks: nobody will remove it
-      fcntl.flock(descriptor, fcntl.LOCK_EX)
+      try:
+        held.enter_context(locks.locked(path))
+      except InUseError:  # another exporter took it for a leftover
+        continue
     if path.exists():
-      return path, descriptor
-    os.close(descriptor)
+      return path
 
 
 def _remove_leftovers(base):
   """Removes the hidden folders of exporters that were killed on this machine."""
   for path in base.glob(f"{_prefix()}*"):
-    with contextlib.suppress(OSError):  # in use, gone, or on a file system without locks
-      descriptor = os.open(path, os.O_RDONLY)
-      try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.suppress(InUseError, OSError):  # OSError: on a file system without locks
+      with locks.locked(path):
         shutil.rmtree(path, ignore_errors=True)
-      finally:
-        os.close(descriptor)
 
 
 @functools.cache
@@ -291,25 +283,10 @@ def _sync(path):
 @contextlib.contextmanager
 def _alone(base):
   """Keeps other exporters from taking or removing versions; without locks nothing does."""
-  descriptor = os.open(base, os.O_RDONLY)
-  try:
-    until = time.monotonic() + _LOCK_S
-    while not _locked(descriptor) and time.monotonic() < until:
-      time.sleep(0.01)
+  with contextlib.ExitStack() as held:
+    with contextlib.suppress(InUseError, OSError):
+      held.enter_context(locks.locked(base, wait_s=_LOCK_S))
     yield
-  finally:
-    os.close(descriptor)
-
-
-def _locked(descriptor):
-  """Whether nobody else has the lock any more, or there are none here."""
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    return False
-  except OSError:
-    pass
-  return True
 
 
 def _rename_to_next(path, base):

@@ -28,7 +28,7 @@ _FIELDS = {
 }
 
 
-def write(path, signatures, image_shape, num_categories, latent_dim, model_name="imae"):
+def write(path, signatures, image_shape, num_categories, latent_dim):
   """Writes the requests of a SavedModel, two for each signature; the images are noise.
 
   Args:
@@ -37,7 +37,6 @@ def write(path, signatures, image_shape, num_categories, latent_dim, model_name=
     image_shape: (H, W, C).
     num_categories: K2.
     latent_dim: K1.
-    model_name: under which it will be served; the server does not compare it.
   """
   path = pathlib.Path(path) / REQUESTS
   path.parent.mkdir(exist_ok=True)
@@ -45,7 +44,7 @@ def write(path, signatures, image_shape, num_categories, latent_dim, model_name=
     for rows in _ROWS:
       for name in signatures:
         inputs = _inputs(name, rows, image_shape, num_categories, latent_dim)
-        writer.write(_record(model_name, name, inputs))
+        writer.write(_record(name, inputs))
 
 
 def read(path):
@@ -73,10 +72,11 @@ def _inputs(signature, rows, image_shape, num_categories, latent_dim):
   return {"x": pixels.astype("float32") / 255}
 
 
-def _record(model_name, signature, inputs):
+def _record(signature, inputs):
   log = _messages()["PredictionLog"]()
   request = log.predict_log.request
-  request.model_spec.name, request.model_spec.signature_name = model_name, signature
+  request.model_spec.name = "imae"  # whatever it will be served as: servers do not compare it
+  request.model_spec.signature_name = signature
   for name, value in sorted(inputs.items()):
     request.inputs.add(key=name, value=tf.make_tensor_proto(value).SerializeToString())
   return log.SerializeToString(deterministic=True)

@@ -1,6 +1,7 @@
 """What the package raises; the programs print the message alone and exit with status 1."""
 
 import re
+from collections.abc import Iterable
 
 _HEADING = re.compile(r"Graph execution error:|Detected at node |\s+File \"")
 _ORIGIN = re.compile(
@@ -36,12 +37,12 @@ class WorkerLostError(ImaeError, RuntimeError):
   """Another process of a distributed run has ended; this one cannot go on without it."""
 
 
-def listing(names):
+def listing(names: Iterable[str]) -> str:
   """The names as a message tells them: in quotes, with commas, or that there is none."""
   return ", ".join(map(repr, names)) or "nothing"
 
 
-def first_line(error):
+def first_line(error: object) -> str:
   """The line of another library's error, or message, that says what went wrong, or its type.
 
   At most 200 characters. TensorFlow writes headings and stack frames before it, and names of

@@ -4,9 +4,8 @@ Example: imae-tune --dataset=digits --trials=30 --workdir=runs/search
 
 Each trial is a run of its own; the best is the workdir W/best. The flags of imae-train give
 what is not searched; restarts are left out, and so is --strategy: with several GPUs or
-machines, start keras-tuner's chief and workers (KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP,
-KERASTUNER_ORACLE_PORT). The same command again goes on where a killed search stopped, and
-with more --trials adds to it.
+machines, give the same command in several processes, which share the trials. The same command
+again goes on where a killed search stopped, and with more --trials adds to it.
 """
 
 import dataclasses
@@ -66,9 +65,7 @@ def main() -> None:
   )
   workdir = pathlib.Path(_WORKDIR.value).expanduser()
   command = " ".join(["imae-tune", shlex.join(sys.argv[1:])])
-  found = driver.search(described, workdir, _TRIALS.value, command)
-  if found:
-    _summarise(found, workdir)
+  _summarise(driver.search(described, workdir, _TRIALS.value, command), workdir)
 
 
 def _summarise(found: dict[str, Any], workdir: pathlib.Path) -> None:

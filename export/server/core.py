@@ -41,8 +41,6 @@ class Server:
     max_queue: requests that may wait.
     max_rows: of a request: a few bytes may ask for many images.
     poll_s: seconds between looks at the base folder; 0 for none but `refresh`.
-    version_limit: how many versions to serve, the newest ones.
-    workers: batches that run at a time; None for as many as there are cores.
 
   Attributes:
     model_name: as given.
@@ -62,12 +60,9 @@ class Server:
       max_queue=1000,
       max_rows=4096,
       poll_s=1.0,
-      version_limit=1,
-      workers=None,
   ):
     self.model_name = model_name
     self._base = versions.base_folder(base)
-    self._limit = version_limit
     self._max_rows = max_rows
     self._lock = threading.Lock()
     self._served = {}  # {number: _Version}
@@ -80,7 +75,7 @@ class Server:
     self.refresh()
     self._check_serves()
     self._batcher = batching.Batcher(
-        max_batch_size, batch_timeout_s, max_queue, workers or os.cpu_count()
+        max_batch_size, batch_timeout_s, max_queue, workers=os.cpu_count()
     )
     self._watcher = threading.Thread(target=self._watch, args=(poll_s,), daemon=True)
     if poll_s > 0:
@@ -218,12 +213,10 @@ class Server:
         self._unreadable = f"a folder that cannot be read ({error.strerror})"
       if self._unreadable not in ("", before) and self._served:  # else `__init__` raises it
         _log.warning("%s is %s.", self._base, self._unreadable)
-      kept: list[int] = []
       for number in sorted(found, reverse=True):
-        if len(kept) < self._limit and (number in self._served or self._load(number, found)):
-          kept.append(number)
-      if kept:
-        self._retire(set(self._served) - set(kept))
+        if number in self._served or self._load(number, found):
+          self._retire(set(self._served) - {number})
+          break
 
   def close(self, grace=30.0):
     """Refuses new requests, answers those that wait, for `grace` seconds, and unloads.

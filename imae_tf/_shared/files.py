@@ -6,6 +6,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from imae_tf.errors import InputError
@@ -45,3 +46,35 @@ def read_json(path: str | pathlib.Path) -> Any:
     raise InputError(f"expected {path}, got no such file; correct the path.") from None
   except (ValueError, UnicodeDecodeError) as error:
     raise InputError(f"expected JSON in {path}, got: {error}; restore or delete it.") from None
+
+
+def check_free(
+    folder: str | pathlib.Path, whose: str, marker: str = "", ours: Sequence[str] = ()
+) -> None:
+  """Checks that a folder is not there, is empty, or is one of ours.
+
+  Hidden files do not count: the platform or a killed start may leave them.
+
+  Args:
+    folder: the folder.
+    whose: what else it may be, for the message: "a run's folder".
+    marker: the name of a file that makes it so.
+    ours: patterns of the names that may be in it without the marker.
+
+  Raises:
+    InputError: it is a file, or holds something else.
+  """
+  folder = pathlib.Path(folder)
+  if folder.exists() and not folder.is_dir():
+    raise InputError(f"expected a folder, got the file {folder}; give another --workdir.")
+  if not folder.exists() or (marker and (folder / marker).exists()):
+    return
+  others = sorted(
+      p.name for p in folder.glob("[!.]*") if not any(p.match(pattern) for pattern in ours)
+  )
+  if others:
+    missing = f" and no {marker}" if marker else ""
+    raise InputError(
+        f"expected an empty folder or {whose}, got {folder} with {others[0]!r}{missing}; give"
+        " another --workdir."
+    )

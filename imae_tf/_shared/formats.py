@@ -1,6 +1,8 @@
 """The formats of the JSON files that outlive a program: config.json, search.json, imae.json."""
 
+import json
 import pathlib
+from collections.abc import Container
 from typing import Any
 
 from imae_tf.errors import InputError
@@ -32,7 +34,25 @@ def check(path: str | pathlib.Path, content: Any, version: int) -> None:
     )
 
 
-def _writer(content):
+def differences(
+    old: dict[str, Any], new: dict[str, Any], ignored: Container[str] = ()
+) -> list[str]:
+  """What differs between the contents of two such files: ["beta 5.0 -> 7.0"], sorted by name.
+
+  Args:
+    old: as it was read.
+    new: the same, or as it will be written: a tuple equals the list that it becomes.
+    ignored: names that may differ.
+  """
+  new = json.loads(json.dumps(new))
+  return [
+      f"{name} {old.get(name)!r} -> {new.get(name)!r}"
+      for name in sorted(old.keys() | new.keys())
+      if name not in ignored and old.get(name) != new.get(name)
+  ]
+
+
+def _writer(content: dict[str, Any]) -> str:
   """Which version of the package wrote a file, where the file says so."""
   versions = content.get("versions")
   number = versions.get("imae_tf") if isinstance(versions, dict) else None

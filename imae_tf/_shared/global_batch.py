@@ -23,7 +23,7 @@ class GlobalBatch:
     first_row: the row of this replica's first image among them.
   """
 
-  def __init__(self, x):
+  def __init__(self, x: tf.Tensor):
     self._num_rows = tf.shape(x)[0]
     self._context = _parallel_context()
     self.size, self.first_row = self._num_rows, tf.zeros([], tf.int32)
@@ -34,29 +34,29 @@ class GlobalBatch:
       self.size = tf.reduce_sum(sizes)
       self.first_row = tf.reduce_sum(tf.where(earlier, sizes, 0))
 
-  def gather(self, rows):
+  def gather(self, rows: tf.Tensor) -> tf.Tensor:
     """[M, ...] of this replica to [N, ...] of all of them; gradients flow back to each."""
     if not self._context:
       return rows
     everyone = self._context.all_gather(rows, axis=0)
     return tf.ensure_shape(everyone, [None, *rows.shape[1:]])
 
-  def own(self, rows):
+  def own(self, rows: tf.Tensor) -> tf.Tensor:
     """[N, ...] of all replicas to the [M, ...] of this one."""
     if not self._context:
       return rows
     return rows[self.first_row : self.first_row + self._num_rows]
 
-  def sum(self, tensor):
+  def sum(self, tensor: tf.Tensor) -> tf.Tensor:
     """The sum of a tensor over all replicas, the same on each."""
     return self._context.all_reduce("SUM", tensor) if self._context else tensor
 
-  def mean(self, rows):
+  def mean(self, rows: tf.Tensor) -> tf.Tensor:
     """The mean of a vector [M] over all N images, the same on each replica; no gradient."""
     total = self.sum(tf.reduce_sum(tf.stop_gradient(rows)))
     return total / tf.cast(tf.maximum(self.size, 1), rows.dtype)
 
-  def one_log(self, value):
+  def one_log(self, value: tf.Tensor) -> tf.Tensor:
     """A scalar equal on all replicas, in the shape in which Keras can merge it.
 
     Keras merges the logs of several workers along their first axis, which a scalar lacks.
@@ -66,10 +66,10 @@ class GlobalBatch:
     return value
 
 
-def _parallel_context():
+def _parallel_context() -> tf.distribute.ReplicaContext | None:
   context = tf.distribute.get_replica_context()
   return context if context and context.num_replicas_in_sync > 1 else None
 
 
-def _spans_workers(strategy):
+def _spans_workers(strategy: tf.distribute.Strategy) -> bool:
   return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -4,6 +4,8 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 from absl import app
 from absl import flags
@@ -14,7 +16,7 @@ from imae_tf.errors import ImaeError
 from imae_tf.errors import Preempted
 
 
-def run(main):
+def run(main: Callable[[], None]) -> None:
   """Runs `main()` as an absl program named after the console script.
 
   What a user can mend (`ImaeError`, a file that cannot be read or written) ends in one line
@@ -32,7 +34,12 @@ def run(main):
   app.run(lambda argv: _guarded(main, argv))
 
 
-def import_tensorflow():
+def say(text: str) -> None:
+  """Tells the person at the keyboard what is done, on stderr."""
+  print(text, file=sys.stderr, flush=True)
+
+
+def import_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, which would hide ours.
 
   They are written before its log level is read, straight to the process's stderr; shown
@@ -52,14 +59,14 @@ def import_tensorflow():
       os.close(stderr)
 
 
-def _show_in_help(module_name):
+def _show_in_help(module_name: str) -> None:
   """absl's --help describes `__main__`, which in a console script is the wrapper."""
   sys.modules["__main__"].__doc__ = sys.modules[module_name].__doc__
   for flag in flags.FLAGS.get_key_flags_for_module(module_name):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
-def _guarded(main, argv):
+def _guarded(main: Callable[[], None], argv: list[str]) -> int:
   name = os.path.basename(sys.argv[0]).removesuffix(".py")
   try:
     if len(argv) > 1:
@@ -80,7 +87,7 @@ def _guarded(main, argv):
     return 1
 
 
-def _mendable(error):
+def _mendable(error: Exception) -> str | None:
   """What the user can do about an error; None for a bug."""
   if isinstance(error, ImaeError):
     return str(error)
@@ -97,12 +104,12 @@ def _mendable(error):
   return None
 
 
-def _file_errors(errors):
+def _file_errors(errors: Any) -> tuple[Any, ...]:
   return (errors.DataLossError, errors.NotFoundError, errors.PermissionDeniedError,
           errors.ResourceExhaustedError)
 
 
-def _failed_file(reason):
+def _failed_file(reason: object) -> str:
   return (
       f"expected to read and write files, got {first_line(reason)}; free disk"
       " or memory, or mend the path and its permissions, then give the same command again."

@@ -6,7 +6,7 @@
     locks/                               of the processes that share the work
 
 What is finished is skipped, what was killed goes on. Several processes with the same folder
-take different runs.
+take different runs, each under a lock of its own.
 """
 
 import dataclasses
@@ -14,7 +14,6 @@ import functools
 import math
 import pathlib
 import statistics
-import sys
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +22,10 @@ import keras
 
 from imae_tf import recipes
 from imae_tf._shared import files
+from imae_tf._shared import locks
+from imae_tf._shared import program
 from imae_tf.data import loading
+from imae_tf.data import pipelines
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
@@ -47,6 +49,7 @@ PUBLISHED_NAMES = ("reconstruction", "mi_y", "mi_z", "total_correlation")
 # Folders of runs by (method, recipe, variant).
 Groups = dict[tuple[str, str, str], list[pathlib.Path]]
 
+_OURS = ("runs", "locks", "baselines", "figures", "comparison.*")  # in the folder
 # Of metrics.json, what says which run it is; the numbers are the rest.
 _NAMES = ("method", "recipe", "dataset", "split", "seed", "n", "epochs")
 
@@ -63,7 +66,7 @@ class Planned:
   run: runs.Run
   variant: str = ""
 
-  def __str__(self):
+  def __str__(self) -> str:
     run = self.run
     names = (_short(run.dataset), run.method, run.recipe_name, self.variant, f"seed {run.seed}")
     return ", ".join(filter(None, names))
@@ -140,7 +143,9 @@ def plan(
   ]
 
 
-def _recipe(name, dataset, method, variant, epochs):
+def _recipe(
+    name: str, dataset: str, method: str, variant: str, epochs: int | None
+) -> recipes.Recipe:
   recipe = recipes.get(name, dataset, method)
   if variant:
     recipe = recipes.with_change(recipe, method, variant)
@@ -172,22 +177,22 @@ def train_all(
     Preempted: SIGTERM came; all is saved.
   """
   workdir = pathlib.Path(workdir)
-  _check_folder(workdir)
+  files.check_free(workdir, "a comparison's", ours=_OURS)
   elsewhere = 0
   for index, item in enumerate(planned):
     run, folder = item.run, item.folder(workdir)
     head = f"[{index + 1} of {len(planned)}] {item}"
-    lock = workdir / "locks" / "-".join(folder.relative_to(workdir / "runs").parts)
+    name = "-".join(folder.relative_to(workdir / "runs").parts)
     try:
-      with run_folder.locked(lock):
+      with locks.locked(locks.place(workdir, name)):
         data = _load(run.dataset)
         if _is_finished(folder, run, data):
-          _say(f"{head}: done before")
+          program.say(f"{head}: done before")
           continue
-        _say(head)
+        program.say(head)
         _train_one(run, data, folder, workdir)
     except InUseError:
-      _say(f"{head}: another process is at work on it")
+      program.say(f"{head}: another process is at work on it")
       elsewhere += 1
       continue
     done()
@@ -197,13 +202,15 @@ def train_all(
 _load = functools.lru_cache(maxsize=1)(loading.load)
 
 
-def _train_one(run, data, folder, workdir):
+def _train_one(
+    run: runs.Run, data: pipelines.ImageData, folder: pathlib.Path, workdir: pathlib.Path
+) -> None:
   keras.backend.clear_session()
   try:
     runs.train(run, folder, watched=data.arrays("train", limit=evaluation.MAX_IMAGES))
   except DivergenceError as error:
     files.write_json(folder / "failed.json", {"reason": str(error)})
-    _say(f"failed: {error}")
+    program.say(f"failed: {error}")
     return
   cached = workdir / "baselines" / (
       f"{_short(run.dataset)}-{run.num_categories}-{run.seed}.json"
@@ -212,10 +219,10 @@ def _train_one(run, data, folder, workdir):
   metrics = evaluation.evaluate(folder, baselines=known, say=lambda text: None)
   if known is None and metrics["baselines"] is not None:
     files.write_json(cached, metrics["baselines"])
-  _say(run_folder.summary(metrics, folder))
+  program.say(run_folder.summary(metrics, folder))
 
 
-def _is_finished(folder, run, data):
+def _is_finished(folder: pathlib.Path, run: runs.Run, data: pipelines.ImageData) -> bool:
   if not (folder / "config.json").exists():
     return False
   run_folder.check(folder, runs.config_of(run, data))  # finished or not, it must be this run
@@ -224,19 +231,6 @@ def _is_finished(folder, run, data):
   if not (folder / "metrics.json").exists():
     return False
   return files.read_json(folder / "metrics.json")["epochs"] == run.recipe.epochs
-
-
-def _check_folder(workdir):
-  ours = {"runs", "locks", "baselines", "figures"}
-  others = sorted(
-      p.name for p in workdir.glob("[!.]*")
-      if p.name not in ours and not p.name.startswith("comparison.")
-  )
-  if others:
-    raise InputError(
-        f"expected an empty folder or a comparison's, got {workdir} with {others[0]!r}; give"
-        " another --workdir."
-    )
 
 
 # ---- what was found ------------------------------------------------------------------------
@@ -266,7 +260,7 @@ def groups(workdir: str | pathlib.Path) -> dict[str, Groups]:
   }
 
 
-def _variant(folder, config):
+def _variant(folder: pathlib.Path, config: dict[str, Any]) -> str:
   """What the name of a run's folder says that it changes; "" for nothing."""
   return folder.parent.name.removeprefix(f"{config['method']}-{config['recipe']}")[1:]
 
@@ -298,7 +292,9 @@ def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
   return sorted((_row(key, found) for key, found in members.items()), key=order)
 
 
-def _row(key, members):
+def _row(
+    key: tuple, members: list[tuple[pathlib.Path, dict[str, Any], dict[str, Any]]]
+) -> dict[str, Any]:
   variant, dataset, method, recipe, n, epochs = key
   members = sorted(members, key=lambda member: member[1]["seed"])
   measured = [{**metrics, "train_seconds": _seconds(folder)} for folder, _, metrics in members]
@@ -337,14 +333,14 @@ def statistics_of(values: list[float]) -> dict[str, Any]:
   return {"mean": statistics.fmean(values), "std": std, "values": values}
 
 
-def order(row):
+def order(row: dict[str, Any]) -> tuple:
   """The key by which rows are sorted: data set, the methods' own order, recipe, variant."""
   methods = list(recipes.WEIGHTS)
   place = methods.index(row["method"])
   return (row["dataset"], place, row["recipe"], *_by_value(row["variant"]), row["epochs"])
 
 
-def _by_value(variant):
+def _by_value(variant: str) -> tuple[str, float, str]:
   """The name of a changed setting, its value as a number where it is one, and as text."""
   name, _, text = variant.partition("=")
   try:
@@ -353,7 +349,7 @@ def _by_value(variant):
     return name, math.inf, text
 
 
-def _flat(metrics):
+def _flat(metrics: dict[str, Any]) -> dict[str, float]:
   """The numbers of metrics.json: {name: number}, those of a dict under "name.key"."""
   flat: dict[str, float] = {}
   for name, value in metrics.items():
@@ -364,7 +360,7 @@ def _flat(metrics):
   return flat
 
 
-def _seconds(folder):
+def _seconds(folder: pathlib.Path) -> float | None:
   """Wall-clock of training, all starts included; None if the history does not say."""
   histories = [run_folder.read_history(folder)]
   starts = [run_folder.read_history(start) for start in folder.glob("restarts/start-*")]
@@ -374,10 +370,6 @@ def _seconds(folder):
   return total if math.isfinite(total) else None
 
 
-def _short(dataset):
+def _short(dataset: str) -> str:
   """A data set's name in folders and tables: of a path its last part."""
   return pathlib.PurePath(dataset).stem if "/" in dataset else dataset
-
-
-def _say(text):
-  print(text, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from tensorboard.plugins.hparams import api
@@ -39,7 +40,9 @@ def write(workdir: str | pathlib.Path, found: dict[str, Any]) -> None:
         _write_trial(event_file.EventFile(temporary), trial, found)
 
 
-def _write_trial(file, trial, found):
+def _write_trial(
+    file: event_file.EventFile, trial: dict[str, Any], found: dict[str, Any]
+) -> None:
   ended = time.time()
   names = dict.fromkeys((found["objective"], *_FIGURES))
   file.summary(_experiment(found, names), step=0)
@@ -53,7 +56,7 @@ def _write_trial(file, trial, found):
   file.close()
 
 
-def _experiment(found, names):
+def _experiment(found: dict[str, Any], names: Iterable[str]) -> Any:
   """The columns: TensorBoard takes those of the first trial that it reads."""
   return api.hparams_config_pb(
       hparams=[api.HParam(name, _domain(part)) for name, part in found["space"].items()],
@@ -61,7 +64,7 @@ def _experiment(found, names):
   )
 
 
-def _domain(part):
+def _domain(part: dict[str, Any]) -> api.Discrete | api.RealInterval:
   if "values" in part:
     return api.Discrete(part["values"])
   return api.RealInterval(float(part["low"]), float(part["high"]))

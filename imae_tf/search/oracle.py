@@ -1,167 +1,110 @@
-"""keras-tuner's oracles, which hand out the trials of a search, made safe against kills."""
+"""keras-tuner's oracles: they propose what a trial trains, and learn from what came of it.
 
-import contextlib
+Which process trains which trial is no concern of theirs: locks say it (`driver`).
+"""
+
 import pathlib
-import shutil
 import sys
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import keras_tuner
 
 from imae_tf._shared import files
 
-MOST_FAILURES_IN_A_ROW = 3
-_POLL_S = 0.5
+_STATE = "keras_tuner/oracle.json"
 
 
-class Durable(keras_tuner.Oracle):
-  """An oracle whose files are never half written, and whose lost workers are noticed.
+class InOneFile(keras_tuner.Oracle):
+  """An oracle whose whole state, its trials included, is one file that is replaced atomically.
 
-  keras-tuner writes a trial's file, then its own; a kill in between leaves a trial that it
-  would count and never run, or run again though it is complete.
+  keras-tuner's own files are a trial's and then the oracle's; a kill in between leaves a trial
+  that it counts and never runs, or runs again though it is complete.
+
+  Attributes:
+    workdir: of the search.
   """
 
-  ended: Callable[[], Any] | None = None  # called after each trial
-  # Of a worker's id; None where there are no workers.
-  worker_lives: Callable[[str], bool] | None = None
-  failures = 0  # in a row, in this process's life
-  broken = None  # what keeps the oracle from going on, a full disk for example
-  _retry_queue: list[str]  # keras-tuner's: ids of the trials to be taken up again
+  workdir: pathlib.Path
 
-  def populate_space(self, trial_id):
+  def populate_space(self, trial_id: str) -> dict[str, Any]:
+    """What keras-tuner proposes; first, but for Hyperband, the recipe itself.
+
+    A search then finds nothing worse than the recipe by its own measure.
+    """
     if not self.trials and not isinstance(self, keras_tuner.oracles.HyperbandOracle):
-      # First what one has: a search then finds nothing worse by its own measure.
       return {"status": "RUNNING", "values": {hp.name: hp.default for hp in self.get_space().space}}
     return super().populate_space(trial_id)
 
-  @keras_tuner.synchronized
-  def create_trial(self, tuner_id):
-    self.forget_lost_workers()
-    if self.failures >= MOST_FAILURES_IN_A_ROW or self.broken:
-      return self._stop(tuner_id)
-    full = self.max_trials and len(self.trials) >= self.max_trials
-    others = any(other != tuner_id for other in self.ongoing_trials)
-    if full and others and tuner_id not in self.ongoing_trials and not self._retry_queue:
-      # It may have to take over a trial whose worker gets lost.
-      return self._no_trial("IDLE")
-    with self._noting_errors():
-      return super().create_trial(tuner_id)
-    return self._stop(tuner_id)
+  def save(self) -> None:
+    trials = [trial.get_state() for trial in self.trials.values()]  # in the order of the draws
+    files.write_json(self.workdir / _STATE, {**self.get_state(), "trials": trials})
 
-  def _stop(self, tuner_id):
-    """Sends a process home; the chief ends when no process and no trial is left."""
-    self.tuner_ids.discard(tuner_id)
-    self.ongoing_trials.pop(tuner_id, None)
-    return self._no_trial("STOPPED")
-
-  def _no_trial(self, status):
-    hps = self.hyperparameters.copy()
-    return keras_tuner.engine.trial.Trial(hps, trial_id="none", status=status)
-
-  @contextlib.contextmanager
-  def _noting_errors(self):
-    """Keeps an error for the main thread: raised here, it would leave keras-tuner's lock held."""
-    try:
-      yield
-    except Exception as error:
-      self.broken = self.broken or error
-
-  @keras_tuner.synchronized
-  def end_trial(self, trial):
-    if trial.trial_id in self.end_order:
-      return  # by a worker that was thought lost
-    if trial.trial_id in self._retry_queue:  # the chief was started again meanwhile
-      self._retry_queue.remove(trial.trial_id)
-    with self._noting_errors():
-      super().end_trial(trial)
-      failed = self.trials[trial.trial_id].status == "FAILED"
-      self.failures = self.failures + 1 if failed else 0
-      if self.ended:
-        self.ended()
-
-  @keras_tuner.synchronized
-  def forget_lost_workers(self):
-    """Takes back the trials of workers that have ended without a word."""
-    if self.worker_lives is None:
+  def reload(self) -> None:
+    """Takes over what this process or another one saved last, if there is anything."""
+    path = self.workdir / _STATE
+    if not path.exists():
       return
-    with self._noting_errors():
-      for tuner_id in [t for t in self.tuner_ids if not self.worker_lives(t)]:
-        self.tuner_ids.remove(tuner_id)
-        trial = self.ongoing_trials.pop(tuner_id, None)
-        if trial:
-          print(
-              f"Worker {tuner_id} has ended in trial {trial.trial_id}, which is tried again.",
-              file=sys.stderr,
-              flush=True,
-          )
-          self._retry_queue.append(trial.trial_id)
-        self.save()
+    state = files.read_json(path)
+    trials = state.get("trials") or _trials_of_keras_tuner(path.parent, state["start_order"])
+    load = keras_tuner.engine.trial.Trial.from_state
+    self.trials = {trial["trial_id"]: load(trial) for trial in trials}
+    unfinished = {trial.trial_id: trial.trial_id for trial in self.unfinished()}
+    self.set_state({**state, "ongoing_trials": unfinished, "retry_queue": []})
 
-  @contextlib.contextmanager
-  def watching(self):
-    """Looks for lost workers while the chief waits, in a thread of its own."""
-    done = threading.Event()
+  def unfinished(self) -> list[keras_tuner.engine.trial.Trial]:
+    """The trials that were proposed and have not ended."""
+    return [trial for trial in self.trials.values() if trial.status == "RUNNING"]
 
-    def watch():
-      while not done.wait(_POLL_S):
-        self.forget_lost_workers()
+  def propose(self) -> keras_tuner.engine.trial.Trial | None:
+    """A new trial, which is saved; None if there is none now."""
+    trial = self.create_trial(f"trial {len(self.trials)}")
+    return trial if trial.status == "RUNNING" else None
 
-    thread = threading.Thread(target=watch, name="watch-workers", daemon=True)
-    thread.start()
-    try:
-      yield
-    finally:
-      done.set()
-      thread.join()
+  def end(self, trial_id: str, figures: dict[str, float] | None) -> None:
+    """Ends a trial, and saves it.
 
-  def running(self):
-    """Ids of the trials that some process works on."""
-    return {trial.trial_id for trial in self.ongoing_trials.values()}
+    Args:
+      trial_id: of a trial that `propose` returned, here or in another process.
+      figures: what was found; None if it failed.
+    """
+    trial = self.trials[trial_id]
+    if figures:
+      self.update_trial(trial_id, figures)
+    trial.status = "COMPLETED" if figures else "FAILED"
+    self.end_trial(trial)
 
-  def reason_of(self, trial_id, workdir):
-    """Why a trial failed."""
-    path = workdir / "trials" / trial_id / "failed.json"
-    return files.read_json(path)["reason"] if path.exists() else "of an unknown cause"
-
-  def save(self):
-    files.write_json(self._get_oracle_fname(), self.get_state())
-
-  def _save_trial(self, trial):
-    folder = pathlib.Path(self._get_trial_dir(trial.trial_id))
-    files.write_json(folder / "trial.json", trial.get_state())
-
-  def reload(self):
-    super().reload()  # which queues all trials that were being trained
-    state = files.read_json(self._get_oracle_fname())
-    for tuner_id, trial_id in state["ongoing_trials"].items():
-      running = self.trials[trial_id].status == "RUNNING"
-      if running and self.worker_lives and self.worker_lives(tuner_id):
-        self._retry_queue.remove(trial_id)  # the chief alone was started again
-        self.ongoing_trials[tuner_id] = self.trials[trial_id]
-        self.tuner_ids.add(tuner_id)
-    for trial_id in self.trials.keys() - set(self.start_order):  # never handed out
-      del self.trials[trial_id]
-      shutil.rmtree(self._get_trial_dir(trial_id))
-    over = [i for i in self._retry_queue if self.trials[i].status in ("COMPLETED", "FAILED")]
-    self.end_order += [i for i in over if i not in self.end_order]
-    self._retry_queue = [i for i in dict.fromkeys(self._retry_queue) if i not in over]
+  def failures_since(self, ended: int) -> int:
+    """How many trials failed in a row up to the last one, the first `ended` ones left out."""
+    count = 0
+    for trial_id in reversed(self.end_order[ended:]):
+      if self.trials[trial_id].status != "FAILED":
+        break
+      count += 1
+    return count
 
 
-class _Random(Durable, keras_tuner.oracles.RandomSearchOracle):
+class _Random(InOneFile, keras_tuner.oracles.RandomSearchOracle):
   """Random search."""
 
 
-class _Bayesian(Durable, keras_tuner.oracles.BayesianOptimizationOracle):
+class _Bayesian(InOneFile, keras_tuner.oracles.BayesianOptimizationOracle):
   """Bayesian optimisation."""
 
+  gpr: Any  # keras-tuner's model of the scores
 
-class _Hyperband(Durable, keras_tuner.oracles.HyperbandOracle):
+  def set_state(self, state: dict[str, Any]) -> None:
+    fitted = self.gpr  # by which it guesses the scores of trials that others are training
+    super().set_state(state)
+    self.gpr = fitted
+
+
+class _Hyperband(InOneFile, keras_tuner.oracles.HyperbandOracle):
   """Hyperband, of as many rounds as there are trials for."""
 
 
-_TUNERS = {"random": _Random, "bayesian": _Bayesian}
+def _trials_of_keras_tuner(folder: pathlib.Path, started: list[str]) -> list[dict[str, Any]]:
+  """The states of the trials of a search that was begun when each had a file of its own."""
+  return [files.read_json(folder / f"trial_{trial_id}" / "trial.json") for trial_id in started]
 
 
 def make(
@@ -169,16 +112,18 @@ def make(
     hyperparameters: keras_tuner.HyperParameters,
     objective: keras_tuner.Objective,
     *,
+    workdir: pathlib.Path,
     trials: int,
     epochs: int,
     seed: int,
-) -> Durable:
-  """An oracle that hands out up to `trials` trials.
+) -> InOneFile:
+  """An oracle that proposes up to `trials` trials, as it was saved in a search's folder.
 
   Args:
     tuner: "random", "bayesian" or "hyperband".
     hyperparameters: the space, with defaults, which are the first trial.
     objective: what it maximises.
+    workdir: of the search.
     trials: failed ones included.
     epochs: of a whole trial; Hyperband's short ones have fewer.
     seed: of what it draws.
@@ -188,10 +133,19 @@ def make(
       "hyperparameters": hyperparameters,
       "seed": seed + 1,  # keras-tuner takes 0 for none
       # Its own limit loses the trial at which it ends the search.
-      "max_consecutive_failed_trials": trials + 1,
+      "max_consecutive_failed_trials": sys.maxsize,
   }
+  oracle: InOneFile
   if tuner == "hyperband":
     oracle = _Hyperband(max_epochs=epochs, hyperband_iterations=trials, **shared)
-    oracle.max_trials = trials
-    return oracle
-  return _TUNERS[tuner](max_trials=trials, **shared)
+  else:
+    oracle = {"random": _Random, "bayesian": _Bayesian}[tuner](**shared)
+  oracle.max_trials = trials
+  oracle.workdir = workdir
+  oracle.verbose = 0
+  # Tells the oracle its folder; trials are trained without keras-tuner's tuners.
+  keras_tuner.engine.base_tuner.BaseTuner(
+      oracle, directory=str(workdir), project_name=pathlib.Path(_STATE).parent.name
+  )
+  oracle.reload()
+  return oracle

@@ -7,10 +7,15 @@ import os
 import re
 import signal
 import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from imae_tf.data import pipelines
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.errors import WorkerLostError
@@ -38,7 +43,7 @@ class Job:
     is_chief: whether this process writes what all share: files, and the terminal.
   """
 
-  def __init__(self, strategy=None):
+  def __init__(self, strategy: tf.distribute.Strategy | None = None):
     self.strategy = strategy or tf.distribute.get_strategy()
     resolver = self.strategy.cluster_resolver
     tasks = resolver.cluster_spec().as_dict() if resolver else {}
@@ -46,12 +51,12 @@ class Job:
     self.is_chief = self.num_workers == 1 or self.strategy.extended.should_checkpoint
     self._any = tf.function(lambda flag: self._sum_over_replicas([flag], first_alone=False)[0])
 
-  def say(self, text):
+  def say(self, text: str) -> None:
     """Prints a line, once for all workers."""
     if self.is_chief:
       print(text, flush=True)
 
-  def from_chief(self, arrays):
+  def from_chief(self, arrays: Sequence[np.ndarray | np.generic]) -> list[Any]:
     """The chief's NumPy arrays, on every worker; the others' give their shapes and dtypes.
 
     No worker needs to see the chief's files.
@@ -64,14 +69,14 @@ class Job:
     merged = tf.function(functools.partial(self._sum_over_replicas, own, True))()
     return [value.numpy() for value in merged]
 
-  def any(self, flag):
+  def any(self, flag: bool) -> bool:
     """Whether `flag` is true on any worker."""
     if self.num_workers == 1:
       return bool(flag)
     return bool(self._any(tf.constant(flag, tf.float32)) > 0)
 
-  def _sum_over_replicas(self, values, first_alone):
-    def of_replica(*values):
+  def _sum_over_replicas(self, values: Sequence[Any], first_alone: bool) -> list[tf.Tensor]:
+    def of_replica(*values: tf.Tensor) -> list[tf.Tensor]:
       context = tf.distribute.get_replica_context()
       first = tf.equal(context.replica_id_in_sync_group, 0)
       counts = first if first_alone else True  # the chief may have other replicas, too
@@ -81,7 +86,9 @@ class Job:
     sums = self.strategy.run(of_replica, args=tuple(map(tf.convert_to_tensor, values)))
     return [self.strategy.experimental_local_results(s)[0] for s in sums]
 
-  def train_batches(self, data, batch_size, **kwargs):
+  def train_batches(
+      self, data: pipelines.ImageData, batch_size: int, **kwargs: Any
+  ) -> tf.data.Dataset:
     """`ImageData.train_batches` of global batches, each replica getting its rows."""
     replicas = self.strategy.num_replicas_in_sync
     if replicas == 1:
@@ -94,7 +101,7 @@ class Job:
     bounds = np.linspace(0, batch_size, replicas + 1).astype(int).tolist()
     shares = [slice(*pair) for pair in zip(bounds, bounds[1:])]
 
-    def of_worker(context):
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
       own = replicas // context.num_input_pipelines
       first = own * context.input_pipeline_id
       return data.train_batches(batch_size, shares=shares[first : first + own], **kwargs)
@@ -102,7 +109,7 @@ class Job:
     return self.strategy.distribute_datasets_from_function(of_worker)
 
   @contextlib.contextmanager
-  def losing_workers(self):
+  def losing_workers(self) -> Iterator[None]:
     """Turns what TensorFlow raises when a worker is gone into a `WorkerLostError`."""
     try:
       yield
@@ -117,7 +124,7 @@ class Job:
       ) from error
 
 
-def open_job(strategy="auto"):
+def open_job(strategy: str = "auto") -> Job:
   """Opens the strategy by its name; first of all that a process does with TensorFlow.
 
   Args:
@@ -151,7 +158,7 @@ def open_job(strategy="auto"):
   return Job()
 
 
-def _multi_worker_job():
+def _multi_worker_job() -> Job:
   try:
     return Job(tf.distribute.MultiWorkerMirroredStrategy())
   except tf.errors.OpError as error:
@@ -161,7 +168,7 @@ def _multi_worker_job():
     ) from error
 
 
-def _workers_of_tf_config():
+def _workers_of_tf_config() -> list[str]:
   """The addresses of the processes that TF_CONFIG names; empty when it is not set."""
   text = os.environ.get("TF_CONFIG")
   if not text:
@@ -191,7 +198,7 @@ def _workers_of_tf_config():
 
 
 @contextlib.contextmanager
-def sigterm_noted():
+def sigterm_noted() -> Iterator[Callable[[], bool]]:
   """Yields a function that says whether SIGTERM came since; the process lives on.
 
   Platforms send it before they take a machine away. In another thread than the main one

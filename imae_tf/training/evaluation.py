@@ -8,6 +8,7 @@ import numpy as np
 
 from imae_tf._shared import files
 from imae_tf.data import loading
+from imae_tf.data import pipelines
 from imae_tf.metrics import clustering
 from imae_tf.metrics import disentanglement
 from imae_tf.metrics import measuring
@@ -72,15 +73,20 @@ def evaluate(
   return metrics
 
 
-def _disentanglement(data, split, codes, seed):
+def _disentanglement(
+    data: pipelines.ImageData, split: str, codes: dict[str, np.ndarray], seed: int
+) -> dict[str, Any]:
   """Scores against what the images were made from, where that is known."""
   factors = data.factors(split, limit=MAX_IMAGES)
   if factors is None or len(factors) < disentanglement.FEWEST:
     return {}
-  return disentanglement.scores(codes["y"], codes["z"], factors, data.factor_names, seed=seed)
+  names = data.factor_names or ()
+  return disentanglement.scores(codes["y"], codes["z"], factors, names, seed=seed)
 
 
-def _baselines(data, x, labels, config):
+def _baselines(
+    data: pipelines.ImageData, x: np.ndarray, labels: np.ndarray, config: dict[str, Any]
+) -> dict[str, float]:
   seed = config["seed"]
   train = data.sample("train", clustering.MAX_BASELINE_IMAGES, seed)
   return clustering.baselines(train, x, labels, config["num_categories"], seed=seed)

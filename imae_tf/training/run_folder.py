@@ -7,14 +7,11 @@ Files are written beside their place and renamed into it, so that a reader, or a
 is killed, never sees half of one.
 """
 
-import contextlib
 import csv
-import fcntl
 import json
 import pathlib
 import re
 import shlex
-from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
 from typing import TYPE_CHECKING
@@ -25,7 +22,6 @@ from imae_tf._shared import formats
 from imae_tf._shared import setting
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
-from imae_tf.errors import InUseError
 from imae_tf.metrics import definitions
 
 if TYPE_CHECKING:
@@ -50,63 +46,29 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
     InputError: the folder holds something else, a run of another configuration, or a
       damaged file.
   """
-  config = json.loads(json.dumps(config))  # tuples become lists, as in the file
-  path = pathlib.Path(workdir) / "config.json"
-  if not path.exists():
-    if path.parent.exists() and not path.parent.is_dir():
-      raise InputError(f"expected a folder, got the file {workdir}; give another --workdir.")
-    # The platform or a killed start may leave hidden files; anything else is not ours.
-    others = sorted(p.name for p in path.parent.glob("[!.]*")) if path.parent.is_dir() else []
-    if others:
-      raise InputError(
-          f"expected an empty folder or a run's folder, got {workdir} with {others[0]!r} and"
-          " no config.json; give another --workdir."
-      )
+  folder = pathlib.Path(workdir)
+  files.check_free(folder, "a run's folder", marker="config.json")
+  if not (folder / "config.json").exists():
     return
   old = read_config(workdir)
-  ours, theirs = _flat(old), _flat(config)
-  differing = [
-      f"{key} {ours.get(key)!r} -> {theirs.get(key)!r}"
-      for key in sorted((ours.keys() | theirs.keys()) - {"format", "epochs"})
-      if ours.get(key) != theirs.get(key)
-  ]
-  if differing or config["epochs"] < old["epochs"]:
-    if not differing:
-      differing = [f"epochs {old['epochs']} -> {config['epochs']}"]
+  differing = formats.differences(_flat(old), _flat(config), ignored=("format", "epochs"))
+  if not differing and config["epochs"] < old["epochs"]:
+    differing = [f"epochs {old['epochs']} -> {config['epochs']}"]
+  if differing:
     raise InputError(
         f"expected the configuration of the run in {workdir}, got {', '.join(differing)};"
         " only --epochs may grow: repeat the first command, or give another --workdir."
     )
   rows, saved = len(read_history(workdir)), max(checkpoints(workdir), default=0)
   if rows < saved:
-    path = path.with_name("history.csv")
+    path = folder / "history.csv"
     raise InputError(_damaged_history(path, f"{rows} rows after {saved} epochs"))
 
 
-def _flat(config):
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
   """The settings beside the rest, and no versions: a newer one may go on with a run."""
   rest = {name: v for name, v in config.items() if name not in ("settings", "versions")}
   return {**rest, **config.get("settings", {})}
-
-
-@contextlib.contextmanager
-def locked(workdir: str | pathlib.Path) -> Iterator[None]:
-  """Keeps other programs from training in the same folder; made if it is not there.
-
-  Raises:
-    InUseError: another process trains in it.
-  """
-  folder = pathlib.Path(workdir)
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / ".lock").open("w") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise InUseError(
-          f"expected a folder that no one trains in, got {workdir}, where another process"
-          " is at work; wait for it, or give another --workdir."
-      ) from None
-    yield  # the lock goes with the file, also when the process is killed
 
 
 def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
@@ -185,7 +147,7 @@ def load_keras(path: str | pathlib.Path) -> "HybridAutoencoder":
     ) from error
 
 
-def save_keras(model, path):
+def save_keras(model: "HybridAutoencoder", path: str | pathlib.Path) -> None:
   """`model.save`, atomically."""
   with files.replacing(path) as temporary:
     model.save(temporary)
@@ -204,7 +166,7 @@ class Checkpoint(NamedTuple):
   steps: int
   path: pathlib.Path
 
-  def log_sums(self):
+  def log_sums(self) -> dict[str, list[float]]:
     """{name: (sum, weight)} of the logs of an unfinished epoch; empty after a whole one."""
     return files.read_json(self.path.with_suffix(".json")) if self.steps else {}
 
@@ -215,7 +177,7 @@ def checkpoints(workdir: str | pathlib.Path) -> dict[int, pathlib.Path]:
   return dict(sorted(found.items()))
 
 
-def newest_checkpoint(workdir):
+def newest_checkpoint(workdir: str | pathlib.Path) -> Checkpoint | None:
   """The `Checkpoint` that a run goes on from, within an epoch or after one; None without."""
   whole = [(int(m.group(1)), 0, path) for m, path in _matching(workdir, _CHECKPOINT)]
   within = [
@@ -226,12 +188,16 @@ def newest_checkpoint(workdir):
   return Checkpoint(*max(whole + within)) if whole or within else None
 
 
-def _matching(workdir, pattern):
+def _matching(
+    workdir: str | pathlib.Path, pattern: re.Pattern[str]
+) -> list[tuple[re.Match[str], pathlib.Path]]:
   paths = list((pathlib.Path(workdir) / "checkpoints").glob("*"))
   return [(m, path) for path in paths if (m := pattern.fullmatch(path.name))]
 
 
-def save_checkpoint(model, workdir, epochs):
+def save_checkpoint(
+    model: "HybridAutoencoder", workdir: str | pathlib.Path, epochs: int
+) -> None:
   """Saves a model with its optimizer's state after `epochs` epochs; the last two are kept."""
   save_keras(model, pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}.keras")
   for path in list(checkpoints(workdir).values())[:-_KEPT_CHECKPOINTS]:
@@ -239,7 +205,13 @@ def save_checkpoint(model, workdir, epochs):
   _forget_partial_checkpoints(workdir, (epochs, 0))
 
 
-def save_partial_checkpoint(model, workdir, epochs, steps, log_sums):
+def save_partial_checkpoint(
+    model: "HybridAutoencoder",
+    workdir: str | pathlib.Path,
+    epochs: int,
+    steps: int,
+    log_sums: dict[str, list[float]],
+) -> None:
   """Saves a model within an epoch, with `Checkpoint.log_sums`; only the last one is kept."""
   path = pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}-step-{steps:06d}.keras"
   files.write_json(path.with_suffix(".json"), log_sums)  # first: a Keras file is never without it
@@ -247,7 +219,7 @@ def save_partial_checkpoint(model, workdir, epochs, steps, log_sums):
   _forget_partial_checkpoints(workdir, (epochs, steps))
 
 
-def _forget_partial_checkpoints(workdir, before):
+def _forget_partial_checkpoints(workdir: str | pathlib.Path, before: tuple[int, int]) -> None:
   """Removes those before (epochs, steps), also a .json whose model a kill prevented."""
   for match, path in _matching(workdir, _PARTIAL_CHECKPOINT):
     if (int(match.group(1)), int(match.group(2))) < before:
@@ -320,7 +292,7 @@ def command(config: dict[str, Any]) -> str:
   return shlex.join(["imae-train", *flags, "--workdir=WORKDIR"])
 
 
-def _damaged_history(path, what):
+def _damaged_history(path: pathlib.Path, what: str) -> str:
   return (
       f"expected one row of numbers for each epoch in {path}, got a damaged file ({what});"
       " restore it, or train again in another --workdir."

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -10,16 +9,16 @@ import pathlib
 import shutil
 import zlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
-from typing import NamedTuple
 from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from imae_tf import recipes
 from imae_tf._shared import files
+from imae_tf._shared import locks
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.errors import DivergenceError
@@ -27,10 +26,9 @@ from imae_tf.errors import InputError
 from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
 from imae_tf.reporting import event_file
-from imae_tf.training import callbacks
 from imae_tf.training import distribution
+from imae_tf.training import fitting
 from imae_tf.training import run_folder
-from imae_tf.training import tensorboard
 
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
@@ -49,26 +47,6 @@ class Run:
   holdout: int
   seed: int
   deterministic: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Session:
-  """What the functions below share while a run trains."""
-
-  run: Run
-  data: pipelines.ImageData
-  workdir: pathlib.Path
-  job: distribution.Job
-  stop_asked: Callable[[], bool]
-  progress: bool
-  watched: pipelines.Arrays | None
-
-  @functools.cached_property
-  def shown(self) -> np.ndarray | None:
-    """Training images for the pictures of TensorBoard; one of several workers has none."""
-    if self.job.num_workers > 1:
-      return None
-    return self.data.sample("train", tensorboard.IMAGES, self.run.seed)
 
 
 def train(
@@ -118,39 +96,43 @@ def train(
   config = config_of(run, data)
   workdir = pathlib.Path(workdir)
   with distribution.sigterm_noted() as stop_asked, job.losing_workers():
-    session = _Session(run, data, workdir, job, stop_asked, progress, watched)
+    session = fitting.Session(run, data, workdir, job, stop_asked, progress, watched)
     if job.is_chief:
       run_folder.check(workdir, config)
     _check_same_command(job, config, data)
-    done = _progress(job, workdir)
-    model = _model_after(session, workdir, run.seed, done)
+    done = fitting.progress(job, workdir)
+    model = fitting.model_after(session, workdir, run.seed, done)
     # Only now: a setting that builds no model, or a damaged file, changes nothing on disk.
     with _claimed(workdir, config) if job.is_chief else contextlib.nullcontext():
       return _train(session, model, done)
 
 
-def _train(session, model, done):
+def _train(
+    session: fitting.Session, model: "HybridAutoencoder", done: fitting.Done
+) -> "HybridAutoencoder":
   run, workdir, job = session.run, session.workdir, session.job
   if run.recipe.restarts > 1 and done.epochs < _start_epochs(run):
     model, done = _choose_start(session)
   elif done.epochs or done.steps:
     within = f" and {done.steps} steps of the next" if done.steps else ""
     job.say(f"Going on after epoch {done.epochs} of {run.recipe.epochs}{within} in {workdir}.")
-  _fit(session, model, run.seed, done, run.recipe.epochs, workdir, workdir / "tensorboard")
+  fitting.fit(session, model, run.seed, done, run.recipe.epochs, workdir, workdir / "tensorboard")
   if job.is_chief:
-    model = _in_float32(model, run, session.data)
+    model = fitting.in_float32(model, run, session.data)
     run_folder.save_keras(model, workdir / "model.keras")
   return model
 
 
 @contextlib.contextmanager
-def _claimed(workdir, config):
-  with run_folder.locked(workdir):
+def _claimed(workdir: pathlib.Path, config: dict[str, Any]) -> Iterator[None]:
+  with locks.locked(workdir):
     run_folder.start(workdir, config)
     yield
 
 
-def _check_same_command(job, config, data):
+def _check_same_command(
+    job: distribution.Job, config: dict[str, Any], data: pipelines.ImageData
+) -> None:
   """Workers with other flags or images would train another model, or wait for ever."""
   if job.num_workers == 1:
     return
@@ -174,8 +156,8 @@ def _check_same_command(job, config, data):
 # ---- short starts --------------------------------------------------------------------------
 
 
-def _choose_start(session):
-  """Trains short starts, makes the best the run's checkpoint; the model and its `_Done`."""
+def _choose_start(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done]:
+  """Trains short starts, makes the best the run's checkpoint; the model, and how far it is."""
   run, workdir, job = session.run, session.workdir, session.job
   starts = [workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
   # The chief's files, and its choice; the others only see which starts diverged.
@@ -194,8 +176,8 @@ def _choose_start(session):
   scores = scores_of(found)
   chosen = int(job.from_chief([np.int64(max(scores, key=scores.__getitem__))])[0])
   job.say(f"Start {chosen + 1} goes on: {_SCORES[run.recipe.restart_score](scores[chosen])}.")
-  done = _progress(job, starts[chosen])
-  model = _model_after(session, starts[chosen], run.seed, done)
+  done = fitting.progress(job, starts[chosen])
+  model = fitting.model_after(session, starts[chosen], run.seed, done)
   if job.is_chief:
     listed = [scores.get(index) for index in range(len(starts))]  # null: diverged
     files.write_json(
@@ -208,14 +190,18 @@ def _choose_start(session):
 
 
 # What ranks starts without labels, and how it is said.
-_SCORES = {
+_SCORES: dict[str, Callable[[float], str]] = {
     "neighbors": lambda score: f"neighbours share {score:.3f} nats of y",
     "agreement": lambda score: f"its NMI with the other starts is {score:.3f} on average",
 }
-_NO_RANKER = (lambda folder: None), (lambda found: dict.fromkeys(found, 0.0))
+_CategoriesOf = Callable[[pathlib.Path], np.ndarray | None]
+_ScoresOf = Callable[[dict[int, Any]], dict[int, float]]
+_NO_RANKER: tuple[_CategoriesOf, _ScoresOf] = (
+    lambda folder: None, lambda found: dict.fromkeys(found, 0.0)
+)
 
 
-def _start_ranker(session):
+def _start_ranker(session: fitting.Session) -> tuple[_CategoriesOf, _ScoresOf]:
   """Two functions: a start's folder to its categories of some images, and these to scores.
 
   Scores are `label_free.neighbor_information` or, with the recipe's restart_score "agreement",
@@ -227,11 +213,11 @@ def _start_ranker(session):
   else:
     x, neighbors = label_free.neighborhood(data, "train", run.seed)
 
-  def categories_of(folder):
-    model = run_folder.load_keras(run_folder.newest_checkpoint(folder).path)
+  def categories_of(folder: pathlib.Path) -> np.ndarray:
+    model = run_folder.load_keras(fitting.saved_in(folder).path)
     return model.encode(x)["y"].argmax(axis=1)
 
-  def scores_of(found):
+  def scores_of(found: dict[int, np.ndarray]) -> dict[int, float]:
     if neighbors is None:
       return dict(zip(found, label_free.agreement(list(found.values()))))
     return {i: label_free.neighbor_information(c, neighbors) for i, c in found.items()}
@@ -239,7 +225,7 @@ def _start_ranker(session):
   return categories_of, scores_of
 
 
-def _show_start(board, name):
+def _show_start(board: pathlib.Path, name: str) -> None:
   """Makes what TensorBoard shows of a start that of the run, as history.csv is the start's."""
   for path in event_file.paths(board):
     path.unlink()
@@ -247,163 +233,27 @@ def _show_start(board, name):
     shutil.copy(path, board)
 
 
-def _train_start(session, index, folder):
+def _train_start(session: fitting.Session, index: int, folder: pathlib.Path) -> None:
   """A start to its last epoch; one of a run that was shorter until now goes on."""
   run = session.run
   epochs = _start_epochs(run)
-  done = _progress(session.job, folder)
+  done = fitting.progress(session.job, folder)
   if done.epochs >= epochs:
     return
   session.job.say(f"Start {index + 1} of {run.recipe.restarts}, {epochs} epochs:")
   seed = _start_seed(run.seed, index)
-  model = _model_after(session, folder, seed, done)
+  model = fitting.model_after(session, folder, seed, done)
   board = session.workdir / "tensorboard" / folder.name
-  _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=True)
+  fitting.fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=True)
 
 
-def _start_epochs(run):
+def _start_epochs(run: Run) -> int:
   return min(run.recipe.restart_epochs, run.recipe.epochs)
 
 
-def _start_seed(seed, index):
+def _start_seed(seed: int, index: int) -> int:
   """Start 0 has the run's own seed, so that a run of one start is the same run."""
   return seed + 1000 * index
-
-
-# ---- models and their checkpoints ------------------------------------------------------------
-
-
-class _Done(NamedTuple):
-  """How far a folder's newest checkpoint is: finished epochs, and steps of the next."""
-
-  epochs: int
-  steps: int
-
-
-def _progress(job, folder):
-  saved = run_folder.newest_checkpoint(folder) if job.is_chief else None
-  done = [saved.epochs, saved.steps] if saved else [0, 0]
-  return _Done(*map(int, job.from_chief([np.array(done, np.int64)])[0]))
-
-
-def _model_after(session, folder, seed, done):
-  """The model of a folder's newest checkpoint, or a new one, in the job's strategy."""
-  job = session.job
-  with job.strategy.scope():
-    model = _new_model(session.run, session.data, seed)
-    model.optimizer.build(model.trainable_variables)
-  if done.epochs or done.steps:
-    saved = None
-    if job.is_chief:
-      saved = _state(run_folder.load_keras(run_folder.newest_checkpoint(folder).path))
-    _restore(model, job.from_chief(saved or _state(model)))
-  return model
-
-
-def _new_model(run, data, seed):
-  keras.utils.set_random_seed(seed)
-  return recipes.build(
-      run.recipe,
-      data.image_shape,
-      num_categories=run.num_categories,
-      latent_dim=run.latent_dim,
-      seed=seed,
-      steps_per_epoch=data.steps_per_epoch(run.recipe.batch_size),
-      method=run.method,
-  )
-
-
-def _state(model):
-  """All that a model goes on from, as arrays; the seed, for a start has its own."""
-  variables = [*model.weights, *model.optimizer.variables]
-  return [np.int64(model.seed), *(v.numpy() for v in variables)]
-
-
-def _restore(model, state):
-  seed, *values = state
-  model.seed = int(seed)
-  for variable, value in zip(
-      [*model.weights, *model.optimizer.variables], values, strict=True
-  ):
-    variable.assign(value)
-
-
-def _in_float32(model, run, data):
-  """The model as it is used: less precision serves the speed of training alone."""
-  if run.recipe.precision == "float32":
-    return model
-  recipe = dataclasses.replace(run.recipe, precision="float32")
-  full = _new_model(dataclasses.replace(run, recipe=recipe), data, model.seed)
-  full.optimizer.build(full.trainable_variables)
-  _restore(full, _state(model))
-  return full
-
-
-# ---- fitting -----------------------------------------------------------------------------------
-
-
-def _fit(session, model, seed, done, epochs, folder, board, last_epoch_alone=False):
-  """Fits from `done` to the end of epoch `epochs`, keeping its progress in `folder`."""
-  steps = session.data.steps_per_epoch(session.run.recipe.batch_size)
-  spans = [(done, epochs, steps)]
-  if done.steps:  # first the rest of the epoch
-    rest = (done, done.epochs + 1, steps - done.steps)
-    spans = [rest, (_Done(done.epochs + 1, 0), epochs, steps)]
-  for start, end, steps_per_epoch in spans:
-    if start.epochs < end:
-      keepers = [_keeper(session, model, start, folder, last_epoch_alone)]
-      if session.job.is_chief:
-        shown = [callbacks.Progress(epochs)] if session.progress else []
-        watch = [callbacks.Watch(*session.watched)] if session.watched else []
-        keepers = [*watch, *shown, _board(session, board, epochs), *keepers]
-      _fit_span(session, model, seed, start, end, steps_per_epoch, keepers)
-
-
-def _board(session, folder, epochs):
-  return tensorboard.Board(
-      folder,
-      session.shown,
-      watched=session.watched,
-      class_names=session.data.class_names,
-      epochs=epochs,
-  )
-
-
-def _fit_span(session, model, seed, start, end, steps_per_epoch, keepers):
-  model.fit(
-      session.job.train_batches(
-          session.data,
-          session.run.recipe.batch_size,
-          seed=seed,
-          initial_epoch=start.epochs,
-          initial_step=start.steps,
-      ),
-      steps_per_epoch=steps_per_epoch,
-      initial_epoch=start.epochs,
-      epochs=end,
-      shuffle=False,  # the data are shuffled already, by (seed, epoch)
-      verbose=0,
-      callbacks=[callbacks.StopOnNonFinite(), *keepers],
-  )
-
-
-def _keeper(session, model, start, folder, last_epoch_alone):
-  log_sums = None
-  if start.steps:
-    names = [metric.name for metric in model.metrics]
-    sums = np.zeros([len(names), 2])
-    if session.job.is_chief:
-      saved = run_folder.newest_checkpoint(folder).log_sums()
-      sums = np.array([saved[name] for name in names])
-    log_sums = dict(zip(names, session.job.from_chief([sums])[0].tolist()))
-  return callbacks.RunKeeper(
-      folder,
-      session.job,
-      first_step=start.steps,
-      log_sums=log_sums,
-      last_epoch_alone=last_epoch_alone,
-      stop_asked=session.stop_asked,
-  )
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Versions appear whole, one after the other, whoever else is publishing."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import pathlib
@@ -11,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 
+import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,8 +18,10 @@ from exports import images
 from exports import make_model
 from exports import names
 
+from imae_tf._shared import locks
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
 from imae_tf.export import publish
 from imae_tf.export import savedmodel
 
@@ -330,13 +332,9 @@ class TestLeftovers:
     living = tmp_path / f"{publish._prefix()}living"
     for folder in (dead, living):
       (folder / "model" / "variables").mkdir(parents=True)
-    lock = os.open(living, os.O_RDONLY)
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.locked(living):
       publish.publish("a", tmp_path)
       assert names(tmp_path) == [living.name, "1"]
-    finally:
-      os.close(lock)
     publish.publish("b", tmp_path)
     assert names(tmp_path) == ["1", "2"]
 
@@ -344,33 +342,30 @@ class TestLeftovers:
     def look(model, path, alignment):
       publish._remove_leftovers(tmp_path)
       assert path.exists()
-      lock = os.open(path.parent, os.O_RDONLY)
-      with pytest.raises(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      os.close(lock)
+      assert not locks.is_free(path.parent)
 
     monkeypatch.setattr(publish, "check", look)
     assert publish.publish("a", tmp_path).name == "1"
 
   def test_a_folder_taken_for_a_leftover_before_its_lock_is_replaced(self, tmp_path, monkeypatch):
-    flock, taken = fcntl.flock, []
+    locked, taken = locks.locked, []
 
-    def late(descriptor, operation):
+    def late(folder, *args):
       if not taken:  # another exporter was between our making of the folder and our lock
-        taken.extend(tmp_path.iterdir())
-        shutil.rmtree(taken[0])
-      flock(descriptor, operation)
+        taken.append(folder)
+        raise InUseError("by the other one")
+      return locked(folder, *args)
 
-    monkeypatch.setattr(publish.fcntl, "flock", late)
-    path, lock = publish._locked_folder(tmp_path)
-    os.close(lock)
-    assert path.is_dir() and path not in taken and names(tmp_path) == [path.name]
+    monkeypatch.setattr(publish.locks, "locked", late)
+    with contextlib.ExitStack() as held:
+      path = publish._locked_folder(tmp_path, held)
+      assert path.is_dir() and path not in taken and not locks.is_free(path)
 
   def test_without_locks_nothing_is_removed(self, stub_write, tmp_path, monkeypatch):
-    def unsupported(descriptor, operation):
+    def unsupported(lock):
       raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(publish.fcntl, "flock", unsupported)
+    monkeypatch.setattr(filelock.FileLock, "acquire", unsupported)
     leftover = tmp_path / f"{publish._prefix()}unknown"
     leftover.mkdir()
     assert publish.publish("a", tmp_path).name == "1"

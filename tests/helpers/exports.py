@@ -70,5 +70,5 @@ def assert_same_columns(columns, expected):
 
 
 def names(base):
-  """Everything in a base folder, hidden names included."""
-  return sorted(os.listdir(base))
+  """Everything in a base folder, hidden names included, but for the exporters' lock."""
+  return sorted(name for name in os.listdir(base) if name != ".lock")

@@ -1,128 +1,242 @@
-"""The oracle of a search: chief and workers, restarts, failures; no training."""
+"""A search as its processes share it: kills, failures, and who trains what. Nothing is trained."""
 
-import copy
-import dataclasses
-import itertools
+import contextlib
+import json
+import os
+import threading
+import time
 
 import pytest
+import searches
 
-from imae_tf import recipes
+from imae_tf._shared import locks
+from imae_tf.errors import DivergenceError
+from imae_tf.errors import InputError
+from imae_tf.errors import SearchError
 from imae_tf.search import driver
 from imae_tf.search import hypermodel
-from imae_tf.training import runs
+from imae_tf.search import trials as trial_runs
+
+_TIMEOUT = 60
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch):
-  for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT"):
-    monkeypatch.delenv(f"KERASTUNER_{name}", raising=False)
+def environment(monkeypatch):
+  for name in driver._OF_KERAS_TUNER:
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(driver, "_POLL_S", 0.01)
 
 
-def as_chief(monkeypatch):
-  for name, value in {"TUNER_ID": "chief", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "1"}.items():
-    monkeypatch.setenv(f"KERASTUNER_{name}", value)
+class Trained:
+  """In place of `runs.train`: notes which runs are trained, which may fail."""
+
+  def __init__(self):
+    self.folders = []
+    self.before = lambda run, folder: None
+
+  def __call__(self, run, folder, progress):
+    self.before(run, folder)
+    self.folders.append("/".join(folder.parts[-2:]))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.keras").write_text(str(run.recipe.epochs))
+    return run
 
 
-def opened(workdir, tuner="random", trials=8, lives=None):
-  """The oracle of the search in a folder, as its process opens it."""
-  recipe = dataclasses.replace(recipes.TUNED["digits"], restarts=1)
-  run = runs.Run(
-      dataset="digits", method="imae", recipe_name="tuned", recipe=recipe, num_categories=10,
-      latent_dim=10, holdout=0, seed=0, deterministic=True,
-  )
-  described = driver.Search(run, hypermodel.space(), tuner, executions_per_trial=1)
-  oracle = driver._oracle(described, trials)
-  oracle.worker_lives = lives
-  opened_tuner = driver._Tuner(oracle, described, None, workdir)
-  oracle.verbose = 0
-  opened_tuner.save()
-  return oracle
+@pytest.fixture
+def trained(monkeypatch):
+  """Trials without training: the score is a function of beta and the seed."""
+  def measure(run, images, neighbors):
+    names = ("mi_y", "mi_z", "total_correlation", "reconstruction", "conditional_entropy_y")
+    score = 2 - abs(run.recipe.beta - 3) / 20 + run.seed / 100
+    others = {"used_categories": 10, "active_units": 5}
+    return {hypermodel.OBJECTIVE: score, **dict.fromkeys(names, 1.0), **others}
+
+  trained = Trained()
+  monkeypatch.setattr(trial_runs.runs, "train", trained)
+  monkeypatch.setattr(trial_runs.hypermodel, "measure", measure)
+  monkeypatch.setattr(trial_runs.label_free, "neighborhood", lambda *args: (None, None))
+  return trained
 
 
-def end(oracle, trial, status="COMPLETED", score=1.0):
-  """As a worker ends a trial: with its own copy."""
-  trial = copy.copy(trial)
-  trial.status = status
-  if status == "COMPLETED":
-    oracle.update_trial(trial.trial_id, {hypermodel.OBJECTIVE: score})
-  oracle.end_trial(trial)
+def search(workdir, trials=3, tuner="random", **described):
+  return driver.search(searches.describe(tuner, **described), workdir, trials, "imae-tune")
 
 
-def test_a_chief_started_again_leaves_living_workers_their_trials(tmp_path, monkeypatch):
-  as_chief(monkeypatch)
-  oracle = opened(tmp_path, lives=lambda worker: True)
-  first, second = (oracle.create_trial(worker) for worker in ("worker-0", "worker-1"))
-  oracle = opened(tmp_path, lives=lambda worker: True)
-  end(oracle, second)
-  third = oracle.create_trial("worker-1")
-  assert third.trial_id not in (first.trial_id, second.trial_id)
-  end(oracle, first)
-  assert [oracle.trials[t.trial_id].status for t in (first, second)] == ["COMPLETED"] * 2
+def outcome(found):
+  """{id: (status, weights, score)}, which time does not change."""
+  return {row["id"]: (row["status"], row["weights"], row["score"]) for row in found["trials"]}
 
 
-def test_a_chief_started_again_takes_back_the_trials_of_lost_workers(tmp_path, monkeypatch):
-  as_chief(monkeypatch)
-  oracle = opened(tmp_path, lives=lambda worker: True)
-  lost, kept = (oracle.create_trial(worker) for worker in ("worker-0", "worker-1"))
-  oracle = opened(tmp_path, lives=lambda worker: worker == "worker-1")
-  assert oracle.create_trial("worker-2").trial_id == lost.trial_id
-  assert oracle.create_trial("worker-1").trial_id == kept.trial_id
+# ---- one process ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tuner", ["random", "bayesian"])
-def test_a_chief_goes_on_with_what_one_process_began(tmp_path, monkeypatch, tuner):
-  oracle = opened(tmp_path, tuner)
-  for i in range(4):
-    end(oracle, oracle.create_trial("tuner0"), score=float(i))
-  as_chief(monkeypatch)
-  oracle = opened(tmp_path, tuner, lives=lambda worker: True)
-  assert oracle.end_order == ["0", "1", "2", "3"]
-  assert oracle.create_trial("worker-0").trial_id == "4"
+def test_the_score_is_the_mean_over_seeds_and_the_best_run_is_linked(trained, tmp_path):
+  found = search(tmp_path, trials=4, executions_per_trial=3)
+  assert trained.folders == [f"{i}/run-{j}" for i in range(4) for j in range(3)]
+  for row in found["trials"]:
+    score = 2 - abs(row["weights"]["beta"] - 3) / 20
+    assert row["score"] == pytest.approx(score + 0.01) and row["score_std"] == pytest.approx(0.01)
+  best = max(found["trials"], key=lambda row: row["score"])
+  assert found["best"] == best["id"]
+  assert os.readlink(tmp_path / "best") == f"trials/{best['id']}/run-2"
+  assert json.loads((tmp_path / "trials.json").read_text()) == json.loads(json.dumps(found))
+
+
+def test_a_kill_at_any_write_loses_and_repeats_nothing(trained, tmp_path, monkeypatch):
+  class Killed(BaseException):
+    pass
+
+  expected, replace = outcome(search(tmp_path / "unbroken")), os.replace
+  for moment in range(1000):
+    written = []
+
+    def killed_then(source, target):
+      if len(written) == moment:
+        raise Killed
+      written.append(target)
+      replace(source, target)
+
+    workdir = tmp_path / str(moment)
+    trained.folders.clear()
+    monkeypatch.setattr(os, "replace", killed_then)
+    try:
+      search(workdir)
+      break
+    except Killed:
+      monkeypatch.setattr(os, "replace", replace)
+    measured = {"/".join(path.parts[-3:-1]) for path in workdir.glob("trials/*/*/figures.json")}
+    before = list(trained.folders)
+    assert outcome(search(workdir)) == expected
+    assert not measured & set(trained.folders[len(before) :]), "trained again"
+  assert moment > 15  # so many writes has a search
+
+
+def test_more_trials_are_added(trained, tmp_path):
+  first = outcome(search(tmp_path))
+  trained.folders.clear()
+  assert outcome(search(tmp_path, trials=5)).items() > first.items()
+  assert trained.folders == ["3/run-0", "4/run-0"]
+  with pytest.raises(InputError, match="--trials alone may differ, and grow; got trials 5 -> 4"):
+    search(tmp_path, trials=4)
+
+
+def test_hyperbands_longer_trials_go_on_with_shorter_ones_runs(trained, tmp_path):
+  copied = {}
+
+  def before(run, folder):
+    if folder.exists():
+      assert not (folder / "figures.json").exists()
+      copied[folder.parent.name] = int((folder / "model.keras").read_text()), run.recipe.epochs
+
+  trained.before = before
+  found = search(tmp_path, trials=14, tuner="hyperband", epochs=9)
+  assert copied and set(copied.values()) <= {(1, 3), (3, 9)}
+  assert {row["status"] for row in found["trials"]} == {"COMPLETED"}
+  assert {row["epochs"] for row in found["trials"]} >= {1, 3}
+
+
+# ---- trials that fail ---------------------------------------------------------------------------
+
+
+def failing(*numbers):
+  def before(run, folder):
+    if int(folder.parent.name) in numbers:
+      raise DivergenceError(f"loss = nan\nin {folder.parent.name}.")
+
+  return before
+
+
+def test_a_failed_trial_says_why_and_is_not_tried_again(trained, tmp_path):
+  trained.before = failing(0, 1, 3, 4)
+  found = search(tmp_path, trials=6)
+  assert {row["id"]: row["reason"] for row in found["trials"]} == {
+      str(i): f"loss = nan in {i}." if i in (0, 1, 3, 4) else None for i in range(6)
+  }
+  assert found["best"] in ("2", "5")
+  trained.folders.clear()
+  assert outcome(search(tmp_path, trials=6)) == outcome(found) and not trained.folders
+
+
+def test_failures_in_a_row_end_the_search_until_it_is_started_again(trained, tmp_path):
+  trained.before = failing(1, 2, 3)
+  with pytest.raises(SearchError, match="got 3 failed ones in a row; the last: loss = nan in 3. M"):
+    search(tmp_path, trials=8)
+  assert len(json.loads((tmp_path / "trials.json").read_text())["trials"]) == 4
+  found = search(tmp_path, trials=8)  # the cause is mended
+  assert [row["status"] for row in found["trials"]].count("COMPLETED") == 5
+
+
+def test_a_full_disk_is_no_fault_of_the_trial(trained, tmp_path):
+  def before(run, folder):
+    raise OSError(28, "No space left on device")
+
+  trained.before = before
+  with pytest.raises(OSError, match="No space"):
+    search(tmp_path)
+  trained.before = lambda run, folder: None
+  assert {row["status"] for row in search(tmp_path)["trials"]} == {"COMPLETED"}
+  assert trained.folders == [f"{i}/run-0" for i in range(3)]
+
+
+# ---- several processes --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def elsewhere(workdir, **arguments):
+  """A search in the same folder at the same time; yields where its result will be."""
+  result = []
+  thread = threading.Thread(target=lambda: result.append(search(workdir, **arguments)))
+  thread.start()
+  yield result
+  thread.join(_TIMEOUT)
+  assert result, "it hangs, or has failed"
 
 
 @pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband"])
-def test_no_trial_is_drawn_twice(tmp_path, tuner):
-  oracle = opened(tmp_path, tuner, trials=6)
-  drawn = []
-  for i in itertools.count():
-    trial = oracle.create_trial("tuner0")
-    if trial.status == "STOPPED":
-      break
-    drawn.append(trial)
-    end(oracle, trial, score=float(i))
-  assert sorted(t.trial_id for t in drawn) == [str(i) for i in range(6)]
-  values = [tuple(sorted(t.hyperparameters.values.items())) for t in drawn]
-  assert len(set(values)) == 6
-  if tuner != "hyperband":
-    recipe = recipes.TUNED["digits"]
-    first = drawn[0].hyperparameters.values
-    assert first == {name: getattr(recipe, name) for name in hypermodel.space()}
+def test_processes_share_the_trials(trained, tmp_path, tuner):
+  threads = set()
+
+  def before(run, folder):
+    threads.add(threading.current_thread().name)
+    time.sleep(0.05)
+
+  trained.before = before
+  with elsewhere(tmp_path, trials=8, tuner=tuner, epochs=9) as other:
+    found = search(tmp_path, trials=8, tuner=tuner, epochs=9)
+  assert sorted(trained.folders) == [f"{i}/run-0" for i in range(8)]
+  assert len(threads) == 2
+  assert outcome(found) == outcome(other[0]) and len(found["trials"]) == 8
 
 
-def test_failures_in_a_row_stop_all_workers(tmp_path, monkeypatch):
-  as_chief(monkeypatch)
-  oracle = opened(tmp_path, lives=lambda worker: True)
-  for status in ("FAILED", "FAILED", "COMPLETED", "FAILED", "FAILED"):
-    end(oracle, oracle.create_trial("worker-0"), status)
-  assert oracle.create_trial("worker-0").status == "RUNNING"
-  end(oracle, oracle.ongoing_trials["worker-0"], "FAILED")
-  assert [oracle.create_trial(worker).status for worker in ("worker-0", "worker-1")] == [
-      "STOPPED", "STOPPED"
-  ]
-  assert not oracle.tuner_ids and not oracle.ongoing_trials  # so that the chief ends
-  again = opened(tmp_path, lives=lambda worker: True)  # the cause is mended
-  assert again.create_trial("worker-0").status == "RUNNING"
+def test_a_trial_at_work_is_waited_for_and_taken_over_when_its_process_ends(
+    trained, tmp_path, capfd
+):
+  driver._start(searches.describe(), tmp_path, 2)
+  lost = driver._oracle(searches.describe(), tmp_path, 2).propose()
+  with contextlib.ExitStack() as held:
+    held.enter_context(locks.locked(locks.place(tmp_path, lost.trial_id)))
+    with elsewhere(tmp_path, trials=2) as result:
+      said, until = "", time.monotonic() + _TIMEOUT
+      while "Waiting" not in said and time.monotonic() < until:
+        time.sleep(0.01)
+        said += capfd.readouterr().err
+      rows = json.loads((tmp_path / "trials.json").read_text())["trials"]
+      assert [row["status"] for row in rows] == ["RUNNING", "COMPLETED"]
+      assert trained.folders == ["1/run-0"] and "other processes' trials: 0." in said
+      held.close()
+  assert trained.folders == ["1/run-0", "0/run-0"]
+  assert result[0]["trials"][0]["weights"] == lost.hyperparameters.values
 
 
-def test_a_full_disk_ends_the_search_and_leaves_no_lock_held(tmp_path, monkeypatch):
-  as_chief(monkeypatch)
-  oracle = opened(tmp_path, lives=lambda worker: True)
+def test_more_trials_of_another_process_are_everyones(trained, tmp_path):
+  trained.before = lambda run, folder: driver._start(searches.describe(), tmp_path, 5)
+  found = search(tmp_path, trials=2)
+  assert len(found["trials"]) == found["trials_asked"] == 5
 
-  def no_space():
-    raise OSError(28, "No space left on device")
 
-  oracle.ended = no_space
-  end(oracle, oracle.create_trial("worker-0"))
-  assert isinstance(oracle.broken, OSError)
-  assert oracle.create_trial("worker-0").status == "STOPPED"
-  assert not oracle.tuner_ids and not oracle.ongoing_trials
+@pytest.mark.parametrize("name", driver._OF_KERAS_TUNER)
+def test_keras_tuners_chief_and_workers_are_refused(tmp_path, monkeypatch, name):
+  monkeypatch.setenv(name, "chief")
+  with pytest.raises(InputError, match=f"got {name}; unset them: processes share a search"):
+    search(tmp_path / "search")
+  assert not (tmp_path / "search").exists()

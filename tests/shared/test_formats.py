@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import searches
 
 from imae_tf._shared import formats
 from imae_tf.errors import InputError
@@ -44,6 +45,14 @@ def test_its_own_format_passes():
   formats.check("a.json", {"format": 1}, 1)
 
 
+def test_differences_are_told_by_name_as_json_has_them():
+  old = {"beta": 5.0, "seed": 0, "units": [8, 4], "trials": 3, "gone": "x"}
+  new = {"beta": 7.0, "seed": 0, "units": (8, 4), "trials": 4, "new": None}
+  expected = ["beta 5.0 -> 7.0", "gone 'x' -> None"]
+  assert formats.differences(old, new, ignored=["trials"]) == expected
+  assert formats.differences(old, old) == []
+
+
 @other_formats
 def test_of_a_run(tmp_path, content, message):
   (tmp_path / "config.json").write_text(json.dumps(content))
@@ -57,7 +66,7 @@ def test_of_a_search(tmp_path, content, message):
   path = tmp_path / "search.json"
   path.write_text(json.dumps(content))
   with pytest.raises(InputError) as error:
-    driver._same_search(path, {"format": driver.FORMAT_VERSION, "trials": 3})
+    driver._start(searches.describe(), tmp_path, trials=3)
   assert str(path) in str(error.value) and message in str(error.value)
 
 

@@ -1,12 +1,9 @@
-"""The folder of a run: atomic files, who may use it, and what a damaged file says."""
-
-import stat
+"""The folder of a run: whose it is, and what a damaged file says."""
 
 import keras
 import numpy as np
 import pytest
 
-from imae_tf._shared import files
 from imae_tf.errors import InputError
 from imae_tf.training import run_folder
 
@@ -19,39 +16,6 @@ ROWS = [{"epoch": 1, "loss": 2.5, "mi_y": 1e-7}, {"epoch": 2, "loss": -0.1, "mi_
 
 def names(folder):
   return sorted(path.name for path in folder.iterdir())
-
-
-# ---- atomic writing ---------------------------------------------------------------------------
-
-
-def test_replacing_writes_whole_files_that_others_may_read(tmp_path):
-  path = tmp_path / "new" / "file.txt"
-  with files.replacing(path) as temporary:
-    temporary.write_text("whole")
-    assert temporary.parent == path.parent and temporary.suffix == ".txt"
-    assert not path.exists()
-  assert path.read_text() == "whole"
-  assert stat.S_IMODE(path.stat().st_mode) == 0o644
-
-
-def test_replacing_keeps_the_old_file_when_writing_fails(tmp_path):
-  path = tmp_path / "file.txt"
-  path.write_text("old")
-  with pytest.raises(OSError, match="full"), files.replacing(path) as temporary:
-    temporary.write_text("ne")
-    raise OSError("disk full")
-  assert path.read_text() == "old"
-  assert names(tmp_path) == ["file.txt"]
-
-
-def test_json_round_trip(tmp_path):
-  files.write_json(tmp_path / "a.json", {"b": [1, None], "a": 0.1})
-  assert files.read_json(tmp_path / "a.json") == {"a": 0.1, "b": [1, None]}
-  with pytest.raises(InputError, match="got no such file"):
-    files.read_json(tmp_path / "b.json")
-  (tmp_path / "a.json").write_bytes(b"\xff\xfe{")
-  with pytest.raises(InputError, match="expected JSON in .*a.json"):
-    files.read_json(tmp_path / "a.json")
 
 
 # ---- claiming a folder ----------------------------------------------------------------------
@@ -275,15 +239,6 @@ def test_summary_with_and_without_labels():
   ]
   unlabelled = run_folder.summary({**metrics, "accuracy": None, "baselines": None}, "runs/a")
   assert unlabelled.splitlines() == lines[1:]
-
-
-def test_a_second_training_in_the_folder_is_refused(tmp_path):
-  with run_folder.locked(tmp_path / "run"):
-    with pytest.raises(InputError, match="another process is at work; wait for it"):
-      with run_folder.locked(tmp_path / "run"):
-        pass
-  with run_folder.locked(tmp_path / "run"):
-    pass
 
 
 def test_an_unreadable_file_is_not_called_damaged(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from imae_tf.data import loading
 from imae_tf.reporting import html
 from imae_tf.reporting import plots
 from imae_tf.training import distribution
+from imae_tf.training import fitting
 from imae_tf.training import run_folder
 from imae_tf.training import runs
 from imae_tf.training import tensorboard
@@ -127,7 +128,7 @@ def test_the_board_of_a_run_is_that_of_the_start_that_went_on(tmp_path, images):
 
 
 def test_the_board_changes_no_weight(tmp_path, images, watched, monkeypatch):
-  monkeypatch.setattr(runs, "_board", lambda *args: keras.callbacks.Callback())
+  monkeypatch.setattr(fitting, "_board", lambda *args: keras.callbacks.Callback())
   plain = runs.train(make_run(images), tmp_path / "run")
   shown, _ = run_folder.load_model(watched)
   for ours, theirs in zip(plain.get_weights(), shown.get_weights(), strict=True):
@@ -137,7 +138,7 @@ def test_the_board_changes_no_weight(tmp_path, images, watched, monkeypatch):
 def test_one_of_several_workers_looks_at_no_images(images):
   job = distribution.Job()
   job.num_workers = 2
-  session = runs._Session(
+  session = fitting.Session(
       make_run(images), loading.load(str(images)), None, job, lambda: False, False, None
   )
   assert session.shown is None

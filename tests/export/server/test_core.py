@@ -266,16 +266,6 @@ class TestVersions:
     assert failure(server.predict, "encode", {"x": exports.images(1)}, 9).code == "NOT_FOUND"
     assert failure(server.status, 9).code == "NOT_FOUND"
 
-  def test_a_limit_of_two_serves_the_newest_two(self, serve, base, models, references):
-    publish(models[1], base, 2)
-    publish(models[0], base, 3)
-    server = serve(version_limit=2)
-    assert [status[:2] for status in server.status()] == [(3, "AVAILABLE"), (2, "AVAILABLE")]
-    x = exports.images(2)
-    for number, model in ((2, 1), (3, 0)):
-      answer = server.predict("encode", {"x": x}, version=number).result(_TIMEOUT)
-      exports.assert_same_arrays(answer, references[model]("encode", x=x))
-
   def test_swaps_under_load_drop_nothing(self, serve, base, models, references):
     server = serve(poll_s=0.02)
     x = exports.images(3)

@@ -1,0 +1,150 @@
+"""A trial: runs with the same weights in a folder of their own, trained and looked at."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import statistics
+import time
+from typing import Any
+
+import keras
+
+from imae_tf._shared import files
+from imae_tf._shared import program
+from imae_tf.data import pipelines
+from imae_tf.errors import first_line
+from imae_tf.errors import ImaeError
+from imae_tf.errors import InUseError
+from imae_tf.errors import Preempted
+from imae_tf.metrics import label_free
+from imae_tf.search import hypermodel
+from imae_tf.training import runs
+
+# What ends the search: no fault of the weights.
+_NOT_OF_THE_TRIAL = (InUseError, OSError, Preempted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """What `search.json` says: everything that decides the trials.
+
+  Attributes:
+    run: the `runs.Run` of which every trial is a variant; its seed is that of run-0.
+    space: as `hypermodel.space` returns it.
+    tuner: "random", "bayesian" or "hyperband".
+    executions_per_trial: runs of a trial, with seeds in a row; their mean is its score.
+  """
+
+  run: runs.Run
+  space: hypermodel.Space
+  tuner: str
+  executions_per_trial: int
+
+  @property
+  def split(self) -> str:
+    """The images on which trials are looked at; never the test images."""
+    return "holdout" if self.run.holdout else "train"
+
+
+class Trainer:
+  """Trains trials of a search.
+
+  Args:
+    search: `Search`.
+    data: its images.
+    workdir: its folder.
+  """
+
+  def __init__(self, search: Search, data: pipelines.ImageData, workdir: pathlib.Path):
+    self._search = search
+    self._data = data
+    self._workdir = workdir
+    self._looked_at: tuple[Any, Any] | None = None  # images and their neighbours
+
+  def train(self, trial_id: str, values: dict[str, Any]) -> dict[str, float] | None:
+    """Trains the runs of a trial, or goes on with them.
+
+    Args:
+      trial_id: of its folder.
+      values: {name of `hypermodel.SPACE`: value}, and keras-tuner's own names.
+
+    Returns:
+      The mean of what `hypermodel.measure` finds in its runs; None if it failed, for the reason
+      in its failed.json.
+    """
+    folder = self._workdir / "trials" / trial_id
+    weights = ", ".join(f"{name} {_short(values[name])}" for name in self._search.space)
+    program.say(f"Trial {trial_id}: {weights}")
+    try:
+      seeds = range(self._search.executions_per_trial)
+      figures = mean([self._execute(values, folder / f"run-{i}", i) for i in seeds])
+    except _NOT_OF_THE_TRIAL:
+      raise
+    except Exception as error:
+      reason = _reason(error)
+      files.write_json(folder / "failed.json", {"reason": reason})
+      program.say(f"Trial {trial_id} failed: {reason}")
+      return None
+    score = figures[hypermodel.OBJECTIVE]
+    program.say(f"Trial {trial_id}: {hypermodel.OBJECTIVE} {score:.4f} nats")
+    return figures
+
+  def _execute(self, values: dict[str, Any], folder: pathlib.Path, index: int) -> dict[str, float]:
+    """One run of a trial: its figures, those on disk if it was finished before."""
+    path = folder / "figures.json"
+    if path.exists():
+      return files.read_json(path)["figures"]
+    started = time.monotonic()
+    run = self._variant(values, index)
+    if values.get("tuner/trial_id"):  # Hyperband: the same run, given more epochs
+      _copy_run(self._workdir / "trials" / values["tuner/trial_id"] / folder.name, folder)
+    keras.backend.clear_session()
+    model = runs.train(run, folder, progress=False)
+    if self._looked_at is None:
+      self._looked_at = label_free.neighborhood(
+          self._data, self._search.split, self._search.run.seed
+      )
+    figures = hypermodel.measure(model, *self._looked_at)
+    seconds = time.monotonic() - started
+    files.write_json(path, {"figures": figures, "epochs": run.recipe.epochs, "seconds": seconds})
+    return figures
+
+  def _variant(self, values: dict[str, Any], index: int) -> runs.Run:
+    run = self._search.run
+    recipe, num_categories, latent_dim = hypermodel.chosen(
+        values, run.recipe, run.num_categories, run.latent_dim
+    )
+    return dataclasses.replace(
+        run,
+        recipe=dataclasses.replace(recipe, epochs=values.get("tuner/epochs", recipe.epochs)),
+        num_categories=num_categories,
+        latent_dim=latent_dim,
+        seed=run.seed + index,
+    )
+
+
+def mean(rows: list[dict[str, float]]) -> dict[str, float]:
+  """{name: mean} of the figures of runs."""
+  return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
+
+
+def _copy_run(source: pathlib.Path, folder: pathlib.Path) -> None:
+  """A copy of a run's folder, whole or not at all."""
+  if folder.exists():
+    return
+  temporary = folder.with_name(f".tmp-{folder.name}")
+  shutil.rmtree(temporary, ignore_errors=True)
+  shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("figures.json", ".lock"))
+  os.replace(temporary, folder)
+
+
+def _reason(error: Exception) -> str:
+  text = str(error) if isinstance(error, ImaeError) else (
+      f"{type(error).__name__}: {first_line(error)}"
+  )
+  return " ".join(text.split())
+
+
+def _short(value: Any) -> str:
+  return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,222 @@
+"""A model fitted in steps that a kill does not lose: new, or from its newest checkpoint on."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from imae_tf import recipes
+from imae_tf.data import pipelines
+from imae_tf.training import callbacks
+from imae_tf.training import distribution
+from imae_tf.training import run_folder
+from imae_tf.training import tensorboard
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
+  from imae_tf.training import runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+  """What the parts of a training share while a run trains.
+
+  Attributes:
+    run: `runs.Run`.
+    data: its images.
+    workdir: its folder.
+    job: the processes that train it.
+    stop_asked: says whether SIGTERM came.
+    progress: show it.
+    watched: (x, labels) of `callbacks.Watch`, or None.
+  """
+
+  run: "runs.Run"
+  data: pipelines.ImageData
+  workdir: pathlib.Path
+  job: distribution.Job
+  stop_asked: Callable[[], bool]
+  progress: bool
+  watched: pipelines.Arrays | None
+
+  @functools.cached_property
+  def shown(self) -> np.ndarray | None:
+    """Training images for the pictures of TensorBoard; one of several workers has none."""
+    if self.job.num_workers > 1:
+      return None
+    return self.data.sample("train", tensorboard.IMAGES, self.run.seed)
+
+
+class Done(NamedTuple):
+  """How far a folder's newest checkpoint is: finished epochs, and steps of the next."""
+
+  epochs: int
+  steps: int
+
+
+def progress(job: distribution.Job, folder: pathlib.Path) -> Done:
+  """How far a folder is; it is the chief's that counts."""
+  saved = run_folder.newest_checkpoint(folder) if job.is_chief else None
+  done = [saved.epochs, saved.steps] if saved else [0, 0]
+  return Done(*map(int, job.from_chief([np.array(done, np.int64)])[0]))
+
+
+def saved_in(folder: pathlib.Path) -> run_folder.Checkpoint:
+  """The newest checkpoint of a folder that has one."""
+  saved = run_folder.newest_checkpoint(folder)
+  assert saved is not None
+  return saved
+
+
+def model_after(
+    session: Session, folder: pathlib.Path, seed: int, done: Done
+) -> "HybridAutoencoder":
+  """The model of a folder's newest checkpoint, or a new one, in the job's strategy."""
+  job = session.job
+  with job.strategy.scope():
+    model = _new_model(session.run, session.data, seed)
+    model.optimizer.build(model.trainable_variables)
+  if done.epochs or done.steps:
+    saved = None
+    if job.is_chief:
+      saved = _state(run_folder.load_keras(saved_in(folder).path))
+    _restore(model, job.from_chief(saved or _state(model)))
+  return model
+
+
+def _new_model(run: "runs.Run", data: pipelines.ImageData, seed: int) -> "HybridAutoencoder":
+  keras.utils.set_random_seed(seed)
+  return recipes.build(
+      run.recipe,
+      data.image_shape,
+      num_categories=run.num_categories,
+      latent_dim=run.latent_dim,
+      seed=seed,
+      steps_per_epoch=data.steps_per_epoch(run.recipe.batch_size),
+      method=run.method,
+  )
+
+
+def _state(model: "HybridAutoencoder") -> list[np.ndarray | np.generic]:
+  """All that a model goes on from, as arrays; the seed, for a start has its own."""
+  variables = [*model.weights, *model.optimizer.variables]
+  return [np.int64(model.seed), *(v.numpy() for v in variables)]
+
+
+def _restore(model: "HybridAutoencoder", state: Sequence[Any]) -> None:
+  seed, *values = state
+  model.seed = int(seed)
+  for variable, value in zip(
+      [*model.weights, *model.optimizer.variables], values, strict=True
+  ):
+    variable.assign(value)
+
+
+def in_float32(
+    model: "HybridAutoencoder", run: "runs.Run", data: pipelines.ImageData
+) -> "HybridAutoencoder":
+  """The model as it is used: less precision serves the speed of training alone."""
+  if run.recipe.precision == "float32":
+    return model
+  recipe = dataclasses.replace(run.recipe, precision="float32")
+  full = _new_model(dataclasses.replace(run, recipe=recipe), data, model.seed)
+  full.optimizer.build(full.trainable_variables)
+  _restore(full, _state(model))
+  return full
+
+
+# ---- fitting -----------------------------------------------------------------------------------
+
+
+def fit(
+    session: Session,
+    model: "HybridAutoencoder",
+    seed: int,
+    done: Done,
+    epochs: int,
+    folder: pathlib.Path,
+    board: pathlib.Path,
+    last_epoch_alone: bool = False,
+) -> None:
+  """Fits from `done` to the end of epoch `epochs`, keeping its progress in `folder`."""
+  steps = session.data.steps_per_epoch(session.run.recipe.batch_size)
+  spans = [(done, epochs, steps)]
+  if done.steps:  # first the rest of the epoch
+    rest = (done, done.epochs + 1, steps - done.steps)
+    spans = [rest, (Done(done.epochs + 1, 0), epochs, steps)]
+  for start, end, steps_per_epoch in spans:
+    if start.epochs < end:
+      keepers = [_keeper(session, model, start, folder, last_epoch_alone)]
+      if session.job.is_chief:
+        shown = [callbacks.Progress(epochs)] if session.progress else []
+        watch = [callbacks.Watch(*session.watched)] if session.watched else []
+        keepers = [*watch, *shown, _board(session, board, epochs), *keepers]
+      _fit_span(session, model, seed, start, end, steps_per_epoch, keepers)
+
+
+def _board(session: Session, folder: pathlib.Path, epochs: int) -> tensorboard.Board:
+  return tensorboard.Board(
+      folder,
+      session.shown,
+      watched=session.watched,
+      class_names=session.data.class_names,
+      epochs=epochs,
+  )
+
+
+def _fit_span(
+    session: Session,
+    model: "HybridAutoencoder",
+    seed: int,
+    start: Done,
+    end: int,
+    steps_per_epoch: int,
+    keepers: list[keras.callbacks.Callback],
+) -> None:
+  model.fit(
+      session.job.train_batches(
+          session.data,
+          session.run.recipe.batch_size,
+          seed=seed,
+          initial_epoch=start.epochs,
+          initial_step=start.steps,
+      ),
+      steps_per_epoch=steps_per_epoch,
+      initial_epoch=start.epochs,
+      epochs=end,
+      shuffle=False,  # the data are shuffled already, by (seed, epoch)
+      verbose=0,
+      callbacks=[callbacks.StopOnNonFinite(), *keepers],
+  )
+
+
+def _keeper(
+    session: Session,
+    model: "HybridAutoencoder",
+    start: Done,
+    folder: pathlib.Path,
+    last_epoch_alone: bool,
+) -> callbacks.RunKeeper:
+  log_sums = None
+  if start.steps:
+    names = [metric.name for metric in model.metrics]
+    sums = np.zeros([len(names), 2])
+    if session.job.is_chief:
+      saved = saved_in(folder).log_sums()
+      sums = np.array([saved[name] for name in names])
+    log_sums = dict(zip(names, session.job.from_chief([sums])[0].tolist()))
+  return callbacks.RunKeeper(
+      folder,
+      session.job,
+      first_step=start.steps,
+      log_sums=log_sums,
+      last_epoch_alone=last_epoch_alone,
+      stop_asked=session.stop_asked,
+  )
