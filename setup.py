@@ -93,6 +93,7 @@ setuptools.setup(
     package_data={
         "imae_tf": ["py.typed"],
         "imae_tf.example": ["example.keras"],
+        "imae_tf.reporting": ["templates/*"],
         "imae_tf.export": ["tf_serving/*"],
         "imae_tf.export.server": ["page.html"],
     },
