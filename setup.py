@@ -10,14 +10,45 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "imae_tf/__init__.py").read_text(), re.MULTILINE
 ).group(1)
 
-# What imae-serve and the client need beyond TensorFlow.
-SERVING = [
-    "grpcio>=1.85,<2",  # 1.70 inflates a compressed message whole before it refuses it
-    "httpx>=0.28,<1",
-    "starlette>=1.0,<2",
-    "tensorflow-serving-api>=2.19,<2.22",
-    "uvicorn>=0.40,<1",
+# What training and encoding need. docs/installing.md says which versions were tried.
+CORE = [
+    "absl-py>=2.1,<3",
+    "filelock>=3.13,<5",
+    "keras>=3.15,<3.16",
+    "numpy>=1.26,<3",
+    "pillow>=10.3,<14",
+    # Starts are ranked by it, so that training needs it, not reports alone.
+    "scikit-learn>=1.5,<2",
+    "scipy>=1.13,<2",
+    # tensorflow-probability imports distutils, which Python 3.12 leaves to setuptools.
+    "setuptools>=68",
+    # Curves and pictures are written with it, and TensorFlow 2.21 no longer brings it.
+    "tensorboard>=2.20,<2.22",
+    "tensorflow>=2.21,<2.22",
+    # tfp.distributions needs tf_keras, which only the [tf] extra brings.
+    "tensorflow-probability[tf]>=0.25,<0.26",
+    "tqdm>=4.66,<5",
 ]
+
+# The extras of programs. imae_tf/_shared/extras.py says which one is missing.
+EXTRAS = {
+    "data": [
+        "tensorflow-datasets>=4.9.10,<4.10",
+        # tensorflow-datasets imports it to look up a builder, and does not declare it.
+        "importlib_resources>=6.0",
+    ],
+    "report": ["Jinja2>=3.1,<4", "matplotlib>=3.9,<4"],
+    "search": ["keras-tuner>=1.4.8,<1.5"],
+    "serving": [
+        "grpcio>=1.85,<2",  # 1.70 inflates a compressed message whole before it refuses it
+        "httpx>=0.28,<1",
+        "protobuf>=5",
+        "starlette>=1.0,<2",
+        "tensorflow-serving-api>=2.19,<2.22",
+        "uvicorn>=0.40,<1",
+    ],
+}
+ALL = [requirement for extra in EXTRAS.values() for requirement in extra]
 
 setuptools.setup(
     name="imae_tf",
@@ -28,7 +59,26 @@ setuptools.setup(
     ),
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    author="The authors of imae_tf",
     license="Apache-2.0",
+    keywords=[
+        "unsupervised learning", "representation learning", "clustering", "disentanglement",
+        "variational autoencoder", "mutual information", "Keras", "TensorFlow",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11,<3.14",
     package_dir={
         "imae_tf": "imae_tf",
@@ -43,46 +93,26 @@ setuptools.setup(
     package_data={
         "imae_tf": ["py.typed"],
         "imae_tf.example": ["example.keras"],
+        "imae_tf.reporting": ["templates/*"],
         "imae_tf.export": ["tf_serving/*"],
         "imae_tf.export.server": ["page.html"],
     },
-    install_requires=[
-        "absl-py>=2.1,<3",
-        "filelock>=3.20,<5",
-        "keras>=3.15,<3.16",
-        "keras-tuner>=1.4.8,<1.5",
-        "matplotlib>=3.9,<4",
-        "numpy>=1.26,<3",
-        "pillow>=10.3,<14",
-        "scikit-learn>=1.5,<2",
-        "scipy>=1.13,<2",
-        "tensorflow>=2.21,<2.22",
-        "tensorflow-datasets>=4.9.10,<4.10",
-        # tfp.distributions needs tf_keras, which only the [tf] extra brings.
-        "tensorflow-probability[tf]>=0.25,<0.26",
-        # tensorflow-probability imports distutils, which Python 3.12 leaves to setuptools.
-        "setuptools>=68",
-        # tensorflow-datasets imports it to look up a builder, and does not declare it.
-        "importlib_resources>=6.0",
-        "tqdm>=4.66,<5",
-        # keras-tuner fails every trial in silence without it; TensorFlow no longer brings it.
-        "tensorboard>=2.20,<2.22",
-    ],
+    install_requires=CORE,
     extras_require={
-        "serving": SERVING,
+        **EXTRAS,
+        "all": ALL,
+        "benchmarks": [*ALL, "torch>=2.6"],  # the baseline of step.py; the CPU wheel will do
+        # sphinx-build -W -n --keep-going docs BUILD
+        "docs": [*ALL, "furo>=2025.9", "myst-parser>=5.0,<6", "sphinx>=9.0,<10"],
         "test": [
+            *ALL,
             "hypothesis>=6.100,<7",
             "mypy>=2.0,<3",
             "pytest>=8.2,<10",
             "pytest-xdist>=3.8,<4",
             "PyYAML>=6,<7",
             "ruff>=0.14,<1",
-            *SERVING,
         ],
-        # sphinx-build -W -n --keep-going docs BUILD
-        "docs": ["furo>=2025.9", "myst-parser>=5.0,<6", "sphinx>=9.0,<10", *SERVING],
-        # The baseline of benchmarks/step.py; the CPU wheel will do.
-        "benchmarks": ["torch>=2.6"],
     },
     entry_points={
         "console_scripts": [

@@ -21,6 +21,10 @@ class InUseError(InputError):
   """Another process is at work in the folder."""
 
 
+class MissingExtraError(ImaeError, ImportError):
+  """A library of an extra is not installed: the message has the command that brings it."""
+
+
 class DivergenceError(ImaeError, RuntimeError):
   """A term of the loss is no longer finite: the message names the term and the step."""
 

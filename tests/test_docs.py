@@ -19,9 +19,11 @@ DOCS = ROOT / "docs"
 pytestmark = pytest.mark.skipif(
     not DOCS.exists(), reason="the site lies in a checkout, which this is not"
 )
-PAGES = sorted(DOCS.rglob("*.md")) + [ROOT / "README.md"]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = sorted(DOCS.rglob("*.md")) + TOP
 ROOMS = [ROOT / folder for folder in ("imae_tf", "trainers", "export")]
-FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+SKIPPED = re.compile(r"^```.*?^```|<!--.*?-->", re.MULTILINE | re.DOTALL)
+INCLUDED = re.compile(r"^```\{include\} (\S+)\n(?!:start)", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +40,18 @@ def generated():
 
 def anchors(page):
   """The ids that MyST and GitHub give to a page's headings."""
-  headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+  text = page.read_text()
+  for whole in INCLUDED.findall(text):
+    text += (page.parent / whole).read_text()
+  headings = re.findall(r"^#+ (.+)$", SKIPPED.sub("", text), re.MULTILINE)
   return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_resolve(page):
-  text = FENCED.sub("", page.read_text())
-  for target in re.findall(r"\]\(([^)\s]+)\)", text):
+  text = SKIPPED.sub("", page.read_text())
+  for target in re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)", text):
+    target = "".join(target)
     if not re.match(r"https?://", target):
       path, _, anchor = target.partition("#")
       linked = (page.parent / path).resolve() if path else page
@@ -63,7 +69,7 @@ def test_every_page_is_in_the_table_of_contents():
 
 
 def test_commands_are_console_scripts(generated):
-  named = {name for page in DOCS.rglob("*.md")
+  named = {name for page in PAGES
            for name in re.findall(r"(?:^|[\s`])(imae-[a-z]+)\b(?!\.)", page.read_text())}
   assert named and named <= generated.programs().keys()
 
@@ -72,7 +78,7 @@ def test_flags_of_commands_exist(generated):
   """Each flag that a page gives to a program is one of that program's."""
   told = {name: generated._help(name, module) for name, module in generated.programs().items()}
   checked = 0
-  for page in [*DOCS.rglob("*.md"), ROOT / "README.md"]:
+  for page in PAGES:
     text = page.read_text().replace("\\\n", " ")
     for name, arguments in re.findall(r"\b(imae-[a-z]+)((?: +--[^\s`]+)+)", text):
       for flag in re.findall(r"--(?:no)?([a-z_]+)", re.sub(r"=\S+", "", arguments)):
@@ -84,7 +90,7 @@ def test_flags_of_commands_exist(generated):
 
 
 def test_the_changelog_begins_with_this_version():
-  versions = re.findall(r"^## (?:\[)?([\w.]+)", (DOCS / "changelog.md").read_text(), re.MULTILINE)
+  versions = re.findall(r"^## (?:\[)?([\w.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
   assert versions[0] == imae_tf.__version__
 
 

@@ -37,8 +37,16 @@ def test_commands_are_console_scripts():
 
 
 def test_links_resolve():
-  for target in re.findall(r"\]\(([^)#]+)\)", README.read_text()):
+  text = README.read_text()
+  for target in re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text):
     assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_two_commands_install_all_that_they_need():
+  """.ci/run reads these lines; test_extras.py knows what the extras bring."""
+  first, second = re.findall(r"^python3 -m venv .*$", README.read_text(), re.MULTILINE)
+  assert "'.[report]'" in first and first.endswith("imae-quickstart")
+  assert "'.[test]'" in second and second.endswith("pytest")
 
 
 def test_seeds_trained_elsewhere_join_those_of_the_same_settings(collect, monkeypatch):

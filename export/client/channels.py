@@ -14,6 +14,7 @@ import urllib.parse
 
 import numpy as np
 
+from imae_tf._shared import extras
 from imae_tf.errors import first_line
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
@@ -105,19 +106,12 @@ def open_channel(endpoint, model_name, timeout_s, blocking, headers=None):
 
   Raises:
     InputError: another kind of endpoint, or an environment that cannot be used.
-    ImaeError: the libraries are not installed.
+    MissingExtraError: the libraries are not installed.
   """
   parts = _parsed(endpoint)
   kind = RestChannel if parts.scheme.startswith("http") else GrpcChannel
-  try:
+  with extras.needed("serving", f"ask {endpoint}"):
     return kind(endpoint.rstrip("/"), model_name, timeout_s, blocking, headers or {})
-  except ImportError as error:
-    if (error.name or "").partition(".")[0] not in ("httpx", "grpc", "google"):
-      raise
-    raise ImaeError(
-        f"expected the serving extra, which {endpoint} needs, got no {error.name}; run"
-        " pip install 'imae_tf[serving]'."
-    ) from error
 
 
 class RestChannel:

@@ -14,7 +14,6 @@ Example:
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import ipaddress
 import math
 import os
@@ -24,6 +23,7 @@ import sys
 
 from absl import flags
 
+from imae_tf._shared import extras
 from imae_tf._shared import program
 from imae_tf.errors import InputError
 
@@ -87,7 +87,7 @@ _POLL_SECONDS = _define_number(
 def main() -> None:
   os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its messages would hide ours
   # Imported here: --help and a mistyped path should not wait for TensorFlow.
-  _check_extra()
+  extras.check("serving", "serve a model")
   program.import_tensorflow()
   import tensorflow as tf
 
@@ -221,14 +221,6 @@ def _taken(flag, host, port, why):
       f"expected a free address for --{flag}, got {host}:{port} ({why}); give another --{flag},"
       " 0 for any free one, or another --host."
   )
-
-
-def _check_extra():
-  for name in ("grpc", "starlette", "tensorflow_serving", "uvicorn"):
-    if importlib.util.find_spec(name) is None:
-      raise InputError(
-          f"expected the serving extra, got no {name}; pip install 'imae_tf[serving]'."
-      )
 
 
 def cli() -> None:

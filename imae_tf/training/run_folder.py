@@ -8,7 +8,6 @@ is killed, never sees half of one.
 """
 
 import csv
-import json
 import pathlib
 import re
 import shlex

@@ -463,6 +463,6 @@ def test_without_the_serving_extra(tmp_path, missing):
   )
   assert result.returncode == 1
   assert result.stderr == (
-      f"imae-serve: error: expected the serving extra, got no {missing}; pip install"
+      f"imae-serve: error: expected {missing} to serve a model, got none; run pip install"
       " 'imae_tf[serving]'.\n"
   )

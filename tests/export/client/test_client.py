@@ -367,5 +367,6 @@ class TestImports:
   def test_the_extra_is_named(self, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     scheme = {"httpx": "http", "grpc": "grpc"}[module]
-    with pytest.raises(ImaeError, match=rf"got no {module}; run pip install 'imae_tf\[serving\]'"):
+    told = rf"expected {module} to ask .*, got none; run pip install 'imae_tf\[serving\]'"
+    with pytest.raises(ImaeError, match=told):
       channels.open_channel(f"{scheme}://127.0.0.1:1", "imae", 1.0, blocking=True)
