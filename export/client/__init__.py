@@ -260,12 +260,12 @@ class AsyncClient:
     starts = range(0, max(rows, 1), size)
     return [{name: v[start : start + size] for name, v in inputs.items()} for start in starts]
 
-  async def _row_bytes(self, inputs):
+  async def _row_bytes(self, columns):
     """Bytes that a row takes in a request, at most."""
-    if "image_bytes" in inputs:
-      sizes = await self._of_files(inputs.size, inputs["image_bytes"])
+    if "image_bytes" in columns:
+      sizes = await self._of_files(inputs.size, columns["image_bytes"])
       return max([1, *sizes]) * self._channel.bytes_per_byte
-    numbers = sum(math.prod(value.shape[1:]) for value in inputs.values())
+    numbers = sum(math.prod(value.shape[1:]) for value in columns.values())
     return max(1, numbers) * self._channel.bytes_per_number
 
   async def _loaded(self, value):

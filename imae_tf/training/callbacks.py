@@ -13,7 +13,7 @@ import tqdm
 
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import Preempted
-from imae_tf.metrics import measuring
+from imae_tf.metrics import clustering
 from imae_tf.training import run_folder
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ class Watch(keras.callbacks.Callback):
     logs["seconds"] = time.monotonic() - self._started
     if self._labels is not None:
       categories = self.model.encode(self._x)["y"].argmax(axis=1)
-      logs["accuracy"] = measuring.clustering_accuracy(self._labels, categories)
-      logs["nmi"] = measuring.nmi(self._labels, categories)
-      logs["mi_y_label"] = measuring.mi_y_label(self._labels, categories)
+      logs["accuracy"] = clustering.clustering_accuracy(self._labels, categories)
+      logs["nmi"] = clustering.nmi(self._labels, categories)
+      logs["mi_y_label"] = clustering.mi_y_label(self._labels, categories)
 
 
 class RunKeeper(keras.callbacks.Callback):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from imae_tf.metrics import measuring
+from imae_tf.metrics import clustering
 from imae_tf.reporting import event_file
 
 # TensorBoard makes a section of what is before the slash.
@@ -147,9 +147,9 @@ class Board(keras.callbacks.Callback):
     k2, names = self.model.num_categories, self._class_names
     categories = self.model.encode(x)["y"].argmax(axis=1)
     return plots.confusion(
-        measuring.confusion_matrix(labels, categories, k2),
+        clustering.confusion_matrix(labels, categories, k2),
         [str(label if names is None else names[label]) for label in np.unique(labels)],
-        measuring.column_order(labels, categories, k2),
+        clustering.column_order(labels, categories, k2),
     )
 
 
