@@ -6,6 +6,10 @@ order is found on the same images encoded by both.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.optimize
@@ -16,6 +20,11 @@ from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
 from imae_tf.export import codes as codes_lib
 from imae_tf.export import versions
+
+if TYPE_CHECKING:
+  import os
+
+  from imae_tf.models import HybridAutoencoder
 
 _BATCH = 512
 
@@ -34,9 +43,9 @@ class Alignment:
   categories: tuple[int, ...]
   dimensions: tuple[int, ...]
   signs: tuple[int, ...]
-  record: dict = dataclasses.field(default_factory=dict)
+  record: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-  def served(self, codes):
+  def served(self, codes: Mapping[str, Any]) -> dict[str, tf.Tensor]:
     """The model's {"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]} as tensors to serve."""
     return {
         "y": tf.gather(codes["y"], self.categories, axis=1),
@@ -44,14 +53,14 @@ class Alignment:
         "z_scale": tf.gather(codes["z_scale"], self.dimensions, axis=1),
     }
 
-  def of_model(self, y, z):
+  def of_model(self, y: tf.Tensor, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The inverse: served y [N, K2] and z [N, K1] as the model's, (y, z)."""
     y = tf.gather(y, np.argsort(self.categories), axis=1)
     return y, tf.gather(z * self._signs(z.dtype), np.argsort(self.dimensions), axis=1)
 
-  def figures(self, metrics):
+  def figures(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """A metrics.json in the served order: its lists of one figure for each dimension."""
-    def served(value):
+    def served(value: Any) -> Any:
       if isinstance(value, dict):
         return {name: served(inner) for name, inner in value.items()}
       return [value[k] for k in self.dimensions]
@@ -61,11 +70,16 @@ class Alignment:
         for name, value in metrics.items()
     }
 
-  def _signs(self, dtype):
+  def _signs(self, dtype: tf.DType) -> tf.Tensor:
     return tf.constant(self.signs, dtype)
 
 
-def to_version(model, base, number, images):
+def to_version(
+    model: "HybridAutoencoder",
+    base: "str | os.PathLike[str]",
+    number: int,
+    images: Mapping[str, np.ndarray],
+) -> Alignment:
   """Aligns a model with a published version.
 
   Args:
@@ -121,7 +135,7 @@ def to_version(model, base, number, images):
   )
 
 
-def match_categories(reference, y):
+def match_categories(reference: np.ndarray, y: np.ndarray) -> np.ndarray:
   """The permutation of the columns of y under which most images agree with a reference.
 
   Args:
@@ -129,8 +143,9 @@ def match_categories(reference, y):
     y: [N, K2] probabilities of the same images.
 
   Returns:
-    [K2] integers, column i of the reference being column `result[i]` of y. Among equals, as
-    the order of empty categories, it is the one of the largest common probability.
+    [K2] integers: column i of the reference is column `result[i]` of y. Where several
+    permutations are equal, as for empty categories, it is the one of the largest common
+    probability.
   """
   counts = sk_metrics.confusion_matrix(
       reference.argmax(axis=1), y.argmax(axis=1), labels=range(y.shape[1])
@@ -140,7 +155,9 @@ def match_categories(reference, y):
   return scipy.optimize.linear_sum_assignment(counts + common, maximize=True)[1]
 
 
-def match_dimensions(reference, z):
+def match_dimensions(
+    reference: np.ndarray, z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   """The permutation of the columns of z of the largest sum of absolute correlations.
 
   Args:
@@ -148,21 +165,21 @@ def match_dimensions(reference, z):
     z: [N, K1] means of the same images.
 
   Returns:
-    ([K1] integers, dimension k of the reference being `result[k]` of z; [K1] correlations
-    of the pairs, 0 where one of them is constant).
+    ([K1] integers: dimension k of the reference is `result[k]` of z; [K1] correlations of the
+    pairs, 0 where one of them is constant).
   """
   products = _standardised(reference).T @ _standardised(z)
   rows, columns = scipy.optimize.linear_sum_assignment(np.abs(products), maximize=True)
   return columns, products[rows, columns]
 
 
-def agreement(reference, y):
+def agreement(reference: np.ndarray, y: np.ndarray) -> float:
   """The share of images whose most probable categories are the same in both, [N, K2]."""
   return float(np.mean(reference.argmax(axis=1) == y.argmax(axis=1)))
 
 
-def summary(record):
-  """A line for the person at the keyboard, of an `Alignment.record`."""
+def summary(record: Mapping[str, Any]) -> str:
+  """What an `Alignment.record` says, as a line for the person at the keyboard."""
   others = [split for split in record["agreement"] if split != record["decided_on"]]
   split = (others or [record["decided_on"]])[0]
   found = record["agreement"][split]
@@ -175,7 +192,9 @@ def summary(record):
   )
 
 
-def _check_same_sizes(model, encoder, number):
+def _check_same_sizes(
+    model: "HybridAutoencoder", encoder: codes_lib.Encoder, number: int
+) -> None:
   if encoder.image_shape != model.image_shape:
     raise InputError(
         f"expected a version of images of shape {list(model.image_shape)} as --align_to, got"
@@ -194,11 +213,13 @@ def _check_same_sizes(model, encoder, number):
       )
 
 
-def _batches(x):
+def _batches(x: np.ndarray) -> Iterator[np.ndarray]:
   return (x[start : start + _BATCH] for start in range(0, len(x), _BATCH))
 
 
-def _agreements(reference, y, categories):
+def _agreements(
+    reference: np.ndarray, y: np.ndarray, categories: np.ndarray
+) -> dict[str, Any]:
   best = match_categories(reference, y)
   return {
       "n": len(y),
@@ -208,7 +229,7 @@ def _agreements(reference, y, categories):
   }
 
 
-def _standardised(z):
+def _standardised(z: np.ndarray) -> np.ndarray:
   """Columns of mean 0 and length 1; of 0 where they are constant."""
   z = z.astype("float64") - z.mean(axis=0, dtype="float64")
   length = np.linalg.norm(z, axis=0)

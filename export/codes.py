@@ -4,7 +4,12 @@ Nothing here imports Keras, TensorFlow Probability or the model's code, and the 
 even TensorFlow.
 """
 
+import os
 import pathlib
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tqdm
@@ -30,7 +35,7 @@ class Encoder:
     InputError: it cannot be loaded, is no SavedModel of `imae-export`, or of another format.
   """
 
-  def __init__(self, path):
+  def __init__(self, path: str | os.PathLike[str]) -> None:
     import tensorflow as tf
 
     descriptions.check(path)
@@ -52,7 +57,7 @@ class Encoder:
       )
     self.image_shape = tuple(inputs["x"].shape[1:])
 
-  def __call__(self, images):
+  def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
     """Images [B, H, W, C] in [0, 1] to {"y": [B, K2], "z": [B, K1], "z_scale": [B, K1]}."""
     if images.shape[1:] != self.image_shape:
       raise InputError(
@@ -64,7 +69,9 @@ class Encoder:
     return {name: value.numpy() for name, value in codes.items()}
 
 
-def encode_batches(encoder, batches, n):
+def encode_batches(
+    encoder: Callable[[Any], dict[str, np.ndarray]], batches: Iterable[Any], n: int
+) -> dict[str, np.ndarray]:
   """The codes of all batches, joined; a progress bar counts n images on a terminal.
 
   Args:
@@ -84,7 +91,7 @@ def encode_batches(encoder, batches, n):
   return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def check_output(path):
+def check_output(path: str | os.PathLike[str]) -> None:
   """Raises an InputError unless `path` can become a file of codes."""
   path = pathlib.Path(path).expanduser()
   if path.suffix not in SUFFIXES:
@@ -99,7 +106,7 @@ def check_output(path):
     raise InputError(f"expected a file as --output, got the folder {path}; rename it.")
 
 
-def write(path, codes):
+def write(path: str | os.PathLike[str], codes: Mapping[str, Any]) -> None:
   """Writes codes as `.npz` (arrays y, z, z_scale) or `.csv`, whole or not at all.
 
   The columns of the CSV are y, the most probable category; p0, p1, ..., the probabilities;
@@ -124,13 +131,13 @@ def write(path, codes):
     ) from error
 
 
-def last_line(error):
+def last_line(error: BaseException) -> str:
   """The last line of an exception's message, where TensorFlow says what happened."""
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
   return lines[-1][:300] if lines else type(error).__name__
 
 
-def _write_csv(path, y, z, z_scale):
+def _write_csv(path: pathlib.Path, y: np.ndarray, z: np.ndarray, z_scale: np.ndarray) -> None:
   columns = {"y": 1, "p": y.shape[1], "z": z.shape[1], "z_scale": z.shape[1]}
   names = [
       name if name == "y" else f"{name}{k}" for name, size in columns.items() for k in range(size)

@@ -1,7 +1,9 @@
 """imae.json, in which a SavedModel says what it is; loaders ignore its folder."""
 
 import json
+import os
 import pathlib
+from typing import Any
 
 from imae_tf._shared import formats
 from imae_tf.errors import InputError
@@ -10,7 +12,7 @@ PATH = "assets.extra/imae.json"
 FORMAT_VERSION = 1
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
   """The imae.json of the SavedModel in `path`, a dict: `savedmodel.describe`.
 
   Raises:
@@ -23,8 +25,8 @@ def read(path):
   return content
 
 
-def check(path):
-  """Checks the format of a SavedModel, of one that has an imae.json which can be read.
+def check(path: str | os.PathLike[str]) -> None:
+  """Checks the format of a SavedModel, if it has an imae.json that can be read.
 
   Raises:
     InputError: it is of another format.

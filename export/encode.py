@@ -6,6 +6,8 @@ file or a data set. The codes go to a .npz file (arrays y, z, z_scale) or to a .
 
 import mimetypes
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -66,7 +68,7 @@ def main() -> None:
 
 def _encode_here():
   """(number of images, the SavedModel's name) once the codes are written."""
-  path = versions.find(_SAVED_MODEL.value)
+  path = versions.find(str(_SAVED_MODEL.value))
   # Imported here: --help and a mistyped path should not wait for TensorFlow.
   program.import_tensorflow()
   encoder = codes.Encoder(path)
@@ -82,6 +84,7 @@ def _encode_there(endpoint):
   where = endpoint, _MODEL_NAME.value
   with clients.Client(*where, retries=2) as client:  # a mistyped one is told at once
     version = client.served_version()
+  encode: Callable[[Any], dict[str, np.ndarray]]
   with clients.Client(*where, version) as client:  # all batches by one version
     if _INPUT.value.endswith(".npy"):
       encode, (n, batches) = client.encode, _array_batches(_INPUT.value)

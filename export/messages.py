@@ -4,12 +4,17 @@ The published classes of TF Serving's messages come with tensorflow-serving-api,
 TensorFlow and may be there as well or not at all: neither clashes with a private pool.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from google.protobuf import descriptor_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf import message_factory
 
 
-def classes(package, fields):
+def classes(
+    package: str, fields: Mapping[str, Mapping[str, tuple[int, str]]]
+) -> dict[str, Any]:
   """{name: class} of messages.
 
   Args:

@@ -14,6 +14,12 @@ import pathlib
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -28,15 +34,27 @@ from imae_tf.export import savedmodel
 from imae_tf.export import versions
 from imae_tf.export import warmup
 
+if TYPE_CHECKING:
+  from imae_tf.export.align import Alignment
+  from imae_tf.models import HybridAutoencoder
+
+Run = Callable[[str, Mapping[str, Any]], dict[str, Any]]  # a signature's name and its inputs
+
 _CHECKED_IMAGES = 8
-_LOCK_S = 10.0  # others need milliseconds; who holds it for longer has called us under it
+_LOCK_S = 10.0  # others need milliseconds: whoever holds it longer has called us under it
 _TOLERANCE = 1e-5
 # Graphs of half precision are rounded elsewhere than their layers called one by one; so are
 # matrix products on a GPU, which may be of half precision whatever their type.
 _HALF_PRECISION_TOLERANCE = 2e-2
 
 
-def publish(model, base, keep=None, alignment=None, **about):
+def publish(
+    model: "HybridAutoencoder",
+    base: str | os.PathLike[str],
+    keep: int | None = None,
+    alignment: "Alignment | None" = None,
+    **about: Any,
+) -> pathlib.Path:
   """Writes, checks and publishes a SavedModel; nothing is published if any of it fails.
 
   Several exporters may publish into one base folder at the same time: each gets an integer
@@ -58,14 +76,16 @@ def publish(model, base, keep=None, alignment=None, **about):
     ImaeError: the base folder is unwritable or full, or the written SavedModel does not
       give the codes of `model.encode` or fails at a warm-up request.
   """
-  def write(path):
+  def write(path: pathlib.Path) -> None:
     savedmodel.write(model, path, alignment=alignment, **about)
     check(model, path, alignment)
 
   return _publish(write, base, keep)
 
 
-def rollback(base, number, keep=None):
+def rollback(
+    base: str | os.PathLike[str], number: int, keep: int | None = None
+) -> pathlib.Path:
   """Publishes an old version again, as the next integer: a server takes the largest.
 
   It is copied, so that the old one can be pruned, and the copy is loaded and compared.
@@ -86,7 +106,7 @@ def rollback(base, number, keep=None):
   image_shape = codes.Encoder(old).image_shape
   images = _some_images(image_shape)
 
-  def write(path):
+  def write(path: pathlib.Path) -> None:
     shutil.copytree(old, path)
     _check_copy(path, old)
     # Not to the bit: a GPU may choose another algorithm in another session.
@@ -95,7 +115,7 @@ def rollback(base, number, keep=None):
   return _publish(write, base, keep)
 
 
-def _check_copy(path, old):
+def _check_copy(path: pathlib.Path, old: pathlib.Path) -> None:
   for file in (file for file in old.rglob("*") if file.is_file()):
     if not filecmp.cmp(file, path / file.relative_to(old), shallow=False):
       raise ImaeError(
@@ -103,7 +123,11 @@ def _check_copy(path, old):
       )
 
 
-def check(model, path, alignment=None):
+def check(
+    model: "HybridAutoencoder",
+    path: str | os.PathLike[str],
+    alignment: "Alignment | None" = None,
+) -> None:
   """Loads a SavedModel as a server does, compares its codes with the model's, warms it up.
 
   Raises:
@@ -115,7 +139,9 @@ def check(model, path, alignment=None):
   _check_codes(path, expected, images, _tolerance(model))
 
 
-def _publish(write, base, keep):
+def _publish(
+    write: Callable[[pathlib.Path], None], base: str | os.PathLike[str], keep: int | None
+) -> pathlib.Path:
   """Publishes what `write(path)` writes and checks."""
   if keep is not None and keep < 1:
     raise InputError(f"expected a keep of 1 version or more, got {keep}; leave it out to keep all.")
@@ -145,17 +171,22 @@ def _publish(write, base, keep):
   return base / str(number)
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
   if isinstance(error, shutil.Error):  # of copytree: [(source, target, reason), ...]
     return error.args[0][0][2]
   return codes.last_line(error)
 
 
-def _some_images(image_shape):
+def _some_images(image_shape: Sequence[int]) -> np.ndarray:
   return np.random.default_rng(0).random((_CHECKED_IMAGES, *image_shape), "float32")
 
 
-def _check_codes(path, expected, images, tolerance):
+def _check_codes(
+    path: str | os.PathLike[str],
+    expected: Mapping[str, np.ndarray],
+    images: np.ndarray,
+    tolerance: float,
+) -> None:
   requests = warmup.read(path)
   with _session(path) as run:
     served = run("serving_default", {"x": images})
@@ -170,7 +201,7 @@ def _check_codes(path, expected, images, tolerance):
       _check_warmup(run, signature, inputs)
 
 
-def _check_warmup(run, signature, inputs):
+def _check_warmup(run: Run, signature: str, inputs: Mapping[str, np.ndarray]) -> None:
   try:
     outputs = run(signature, inputs)
   except tf.errors.InvalidArgumentError as error:
@@ -186,19 +217,19 @@ def _check_warmup(run, signature, inputs):
     )
 
 
-def _serve(path, images):
+def _serve(path: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
   """The codes of `serving_default` through the session loader."""
   with _session(path) as run:
     return run("serving_default", {"x": images})
 
 
 @contextlib.contextmanager
-def _session(path):
+def _session(path: str | os.PathLike[str]) -> Iterator[Run]:
   """A SavedModel in the session loader, TF Serving's: a function (signature, inputs)."""
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(path)).signature_def
 
-    def run(name, inputs):
+    def run(name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
       signature = signatures[name]
       outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
       fed = {signature.inputs[name].name: value for name, value in inputs.items()}
@@ -207,14 +238,14 @@ def _session(path):
     yield run
 
 
-def _tolerance(model):
+def _tolerance(model: "HybridAutoencoder") -> float:
   full = all(layer.compute_dtype == "float32" for layer in model.encoder.layers)
   on_gpu = bool(tf.config.list_logical_devices("GPU"))
   return _TOLERANCE if full and not on_gpu else _HALF_PRECISION_TOLERANCE
 
 
 @contextlib.contextmanager
-def _staging(base):
+def _staging(base: pathlib.Path) -> Iterator[pathlib.Path]:
   """A hidden folder in `base`, removed in the end with what is still in it.
 
   Its owner holds a lock on it, which goes with the process: a folder that another can lock
@@ -234,7 +265,7 @@ def _staging(base):
     yield path
 
 
-def _locked_folder(base, held):
+def _locked_folder(base: pathlib.Path, held: contextlib.ExitStack) -> pathlib.Path:
   """A new hidden folder, whose lock is then in `held`."""
   while True:
     path = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(), dir=base))
@@ -247,7 +278,7 @@ def _locked_folder(base, held):
       return path
 
 
-def _remove_leftovers(base):
+def _remove_leftovers(base: pathlib.Path) -> None:
   """Removes the hidden folders of exporters that were killed on this machine."""
   for path in base.glob(f"{_prefix()}*"):
     with contextlib.suppress(InUseError, OSError):  # OSError: on a file system without locks
@@ -256,8 +287,8 @@ def _remove_leftovers(base):
 
 
 @functools.cache
-def _prefix():
-  """Of the hidden folders of this machine since it started: no one else's locks show here."""
+def _prefix() -> str:
+  """How the hidden folders of this machine begin, since it started: it sees its own locks alone."""
   try:
     machine = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
   except OSError:  # not Linux
@@ -265,14 +296,14 @@ def _prefix():
   return f".tmp-{machine}-"
 
 
-def _flush(path):
+def _flush(path: pathlib.Path) -> None:
   """Waits until files and folders are on the disk: a power cut may not undo what is public."""
   for folder, _, files in os.walk(path):
     for name in [*files, "."]:
       _sync(os.path.join(folder, name))
 
 
-def _sync(path):
+def _sync(path: str | os.PathLike[str]) -> None:
   descriptor = os.open(path, os.O_RDONLY)
   try:
     os.fsync(descriptor)
@@ -281,7 +312,7 @@ def _sync(path):
 
 
 @contextlib.contextmanager
-def _alone(base):
+def _alone(base: pathlib.Path) -> Iterator[None]:
   """Keeps other exporters from taking or removing versions; without locks nothing does."""
   with contextlib.ExitStack() as held:
     with contextlib.suppress(InUseError, OSError):
@@ -289,7 +320,7 @@ def _alone(base):
     yield
 
 
-def _rename_to_next(path, base):
+def _rename_to_next(path: pathlib.Path, base: pathlib.Path) -> int:
   """Renames a finished folder to the next free integer, whoever else is doing so."""
   number = max(versions.numbered(base), default=0) + 1
   while True:
@@ -302,7 +333,7 @@ def _rename_to_next(path, base):
       number += 1
 
 
-def _prune(base, number, keep):
+def _prune(base: pathlib.Path, number: int, keep: int) -> None:
   """Leaves `keep` versions up to `number`, and those that others published since."""
   older = [path for n, path in versions.versions(base).items() if n < number]
   for path in older[: max(0, len(older) + 1 - keep)]:

@@ -6,10 +6,18 @@ INVALID_ARGUMENT and a sentence.
 """
 
 import json
+import os
 import pathlib
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 import imae_tf
 from imae_tf.export import card
@@ -17,7 +25,12 @@ from imae_tf.export import descriptions
 from imae_tf.export import typical
 from imae_tf.export import warmup
 
+if TYPE_CHECKING:
+  from imae_tf.export.align import Alignment
+  from imae_tf.models import HybridAutoencoder
+
 DESCRIPTION = descriptions.PATH
+Signatures = dict[str, tuple[Callable[..., dict[str, Tensor]], list[tf.TensorSpec]]]
 
 _DECODABLE_CHANNELS = (1, 3, 4)
 # How the files begin. Of a PNG with its first chunk, for libpng would accept others before it.
@@ -27,8 +40,14 @@ _ROW_SUM_TOLERANCE = 1e-3  # of probabilities that a JSON client has rounded
 
 
 def write(
-    model, path, dataset=None, evaluation=None, alignment=None, images=None, config=None
-):
+    model: "HybridAutoencoder",
+    path: str | os.PathLike[str],
+    dataset: str | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    alignment: "Alignment | None" = None,
+    images: np.ndarray | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> None:
   """Writes a SavedModel with four signatures; `serving_default` is `encode`.
 
       encode              x                         -> y, z, z_scale
@@ -74,7 +93,9 @@ def write(
   card.write(path, description, config, None if images is None else len(images))
 
 
-def served_codes(model, images, alignment=None):
+def served_codes(
+    model: "HybridAutoencoder", images: np.ndarray, alignment: "Alignment | None" = None
+) -> dict[str, np.ndarray]:
   """What the SavedModel is to answer: the NumPy codes of images, aligned."""
   codes = model.encode(images)
   if alignment is not None:
@@ -82,7 +103,12 @@ def served_codes(model, images, alignment=None):
   return codes
 
 
-def describe(model, dataset=None, evaluation=None, alignment=None):
+def describe(
+    model: "HybridAutoencoder",
+    dataset: str | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    alignment: "Alignment | None" = None,
+) -> dict[str, Any]:
   """What imae.json holds: method, data, K1, K2, images, versions and figures, as a dict.
 
   Figures of one dimension each are in the order that is served.
@@ -105,7 +131,9 @@ def describe(model, dataset=None, evaluation=None, alignment=None):
   }
 
 
-def _signatures(model, alignment):
+def _signatures(
+    model: "HybridAutoencoder", alignment: "Alignment | None"
+) -> Signatures:
   """{name: (function, input specs)}; the first is also `serving_default`."""
   shape = model.image_shape
   spec_x = tf.TensorSpec((None, *shape), tf.float32, name="x")
@@ -113,25 +141,25 @@ def _signatures(model, alignment):
   spec_z = tf.TensorSpec((None, model.latent_dim), tf.float32, name="z")
   spec_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
-  def codes_of(x):
+  def codes_of(x: Tensor) -> dict[str, Tensor]:
     codes = model(x)
     return codes if alignment is None else alignment.served(codes)
 
-  def encode(x):
+  def encode(x: Tensor) -> dict[str, Tensor]:
     return codes_of(_checked_images(x, shape))
 
-  def decode(y, z):
+  def decode(y: Tensor, z: Tensor) -> dict[str, Tensor]:
     y, z = _checked_codes(y, z, spec_y.shape[1], spec_z.shape[1])
     return _images(model, *((y, z) if alignment is None else alignment.of_model(y, z)))
 
-  def reconstruct(x):
+  def reconstruct(x: Tensor) -> dict[str, Tensor]:
     codes = model(_checked_images(x, shape))
     return _images(model, codes["y"], codes["z"])
 
-  def encode_image_bytes(image_bytes):
+  def encode_image_bytes(image_bytes: Tensor) -> dict[str, Tensor]:
     return codes_of(_decoded_images(image_bytes, shape))
 
-  signatures = {
+  signatures: Signatures = {
       "encode": (encode, [spec_x]),
       "decode": (decode, [spec_y, spec_z]),
       "reconstruct": (reconstruct, [spec_x]),
@@ -141,12 +169,12 @@ def _signatures(model, alignment):
   return signatures
 
 
-def _images(model, y, z):
+def _images(model: "HybridAutoencoder", y: Tensor, z: Tensor) -> dict[str, Tensor]:
   logits = model.decoder(tf.concat([y, z], axis=1), training=False)
   return {"x": tf.sigmoid(tf.cast(logits, tf.float32))}
 
 
-def _checked_images(x, image_shape):
+def _checked_images(x: Tensor, image_shape: Sequence[int]) -> Tensor:
   x = _checked_shape(x, image_shape, "images x", "resize them or add the channel axis")
   low, high = tf.reduce_min(x), tf.reduce_max(x)
   in_range = tf.reduce_all((x >= 0.0) & (x <= 1.0))  # false for NaN, too
@@ -158,7 +186,9 @@ def _checked_images(x, image_shape):
   return _asserted(x, in_range, message)
 
 
-def _checked_codes(y, z, num_categories, latent_dim):
+def _checked_codes(
+    y: Tensor, z: Tensor, num_categories: int, latent_dim: int
+) -> tuple[Tensor, Tensor]:
   mend = "send the y and z of encode"
   y = _checked_shape(y, (num_categories,), "probabilities y", mend)
   z = _checked_shape(z, (latent_dim,), "codes z", mend)
@@ -179,11 +209,11 @@ def _checked_codes(y, z, num_categories, latent_dim):
   return y, z
 
 
-def _decoded_images(image_bytes, image_shape):
+def _decoded_images(image_bytes: Tensor, image_shape: Sequence[int]) -> Tensor:
   """PNG or JPEG strings [N] to images [N, H, W, C] in [0, 1]."""
   image_bytes = _checked_shape(image_bytes, (), "image_bytes", "send one string per image")
 
-  def decode(content):
+  def decode(content: Tensor) -> Tensor:
     content, is_png = _checked_file(content, image_shape[:2])
     pixels = tf.cond(
         is_png,
@@ -197,7 +227,7 @@ def _decoded_images(image_bytes, image_shape):
   return tf.map_fn(decode, image_bytes, fn_output_signature=spec)
 
 
-def _of_png(content, channels):
+def _of_png(content: Tensor, channels: int) -> Tensor:
   """Pixels [H, W, C] in [0, 255], transparent ones on white, as a folder of images has them."""
   pixels = tf.cast(tf.io.decode_png(content, channels=4), tf.float32)
   if channels == 4:
@@ -207,16 +237,16 @@ def _of_png(content, channels):
   return colours if channels == 3 else tf.reduce_sum(colours * _LUMA, axis=-1, keepdims=True)
 
 
-def _of_jpeg(content, channels):
+def _of_jpeg(content: Tensor, channels: int) -> Tensor:
   pixels = tf.cast(tf.io.decode_jpeg(content, channels=min(channels, 3)), tf.float32)
   opacity = tf.fill([*tf.unstack(tf.shape(pixels)[:2]), max(channels - 3, 0)], 255.0)
   return tf.concat([pixels, opacity], axis=-1)
 
 
-def _checked_file(content, size):
+def _checked_file(content: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
   """The content and whether it is a PNG, once its header tells of a file of the size.
 
-  Some kilobytes can claim, and decode to, gigabytes: nothing is decoded before.
+  Nothing is decoded before, because some kilobytes can claim, and decode to, gigabytes.
   """
   header = tf.strings.substr(content, 0, 24)
   is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG) & (
@@ -229,7 +259,7 @@ def _checked_file(content, size):
   )
   content = _asserted(content, is_png | is_jpeg, message)
 
-  def of_png():
+  def of_png() -> Tensor:
     width_and_height = tf.strings.substr(header, 16, 8)
     return tf.io.decode_raw(width_and_height, tf.int32, little_endian=False)[::-1]
 
@@ -240,7 +270,7 @@ def _checked_file(content, size):
   return _asserted(content, tf.reduce_all(tf.equal(claimed, size)), message), is_png
 
 
-def _checked_shape(tensor, row_shape, what, mend):
+def _checked_shape(tensor: Tensor, row_shape: Sequence[int], what: str, mend: str) -> Tensor:
   """Asserts the shape [N, *row_shape] of a fed tensor when the graph runs."""
   # A signature's shape is believed, not checked, and a check of it is folded away. A
   # placeholder with the tensor as its default forgets the shape.
@@ -262,6 +292,6 @@ def _checked_shape(tensor, row_shape, what, mend):
   return tensor
 
 
-def _asserted(tensor, condition, message):
+def _asserted(tensor: Tensor, condition: Tensor, message: str | Tensor) -> Tensor:
   with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
     return tf.identity(tensor)

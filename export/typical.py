@@ -1,5 +1,6 @@
 """The images that a model is surest of, category by category, for people to look at."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -9,7 +10,7 @@ IMAGES = "assets.extra/typical_images.npz"
 _EACH = 8
 
 
-def write(path, y, images):
+def write(path: str | os.PathLike[str], y: np.ndarray, images: np.ndarray) -> None:
   """Writes the most probable images of each category beside a SavedModel.
 
   The file has `images`, uint8 [K2, n, H, W, C], the most probable first, and `counts`, int64
@@ -29,7 +30,7 @@ def write(path, y, images):
   np.savez_compressed(path, images=found, counts=np.array([len(c) for c in chosen], np.int64))
 
 
-def _most_probable(y, category):
+def _most_probable(y: np.ndarray, category: int) -> np.ndarray:
   """Indices of the images whose most probable category this is, the surest first."""
   members = np.flatnonzero(y.argmax(axis=1) == category)
   return members[np.argsort(-y[members, category], kind="stable")][:_EACH]

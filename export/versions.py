@@ -5,8 +5,10 @@ import pathlib
 
 from imae_tf.errors import InputError
 
+Path = str | os.PathLike[str]
 
-def base_folder(path):
+
+def base_folder(path: Path) -> pathlib.Path:
   """The path of a base folder, `~` expanded.
 
   Raises:
@@ -25,19 +27,19 @@ def base_folder(path):
   return pathlib.Path(path).expanduser()
 
 
-def numbered(base):
-  """Everything in `base` that an integer names, files too: {integer: path}, ascending."""
+def numbered(base: Path) -> dict[int, pathlib.Path]:
+  """All in `base` whose name is an integer, files too: {integer: path}, ascending."""
   paths = [path for path in pathlib.Path(base).iterdir() if _is_integer(path.name)]
   return {int(path.name): path for path in sorted(paths, key=lambda path: int(path.name))}
 
 
-def versions(base):
+def versions(base: Path) -> dict[int, pathlib.Path]:
   """The version folders in `base`: {integer: path}, ascending."""
-  # os.path, for which a folder that cannot be looked at is none; pathlib raises.
+  # os.path.isdir says no of a folder that cannot be looked at, where pathlib raises.
   return {number: path for number, path in numbered(base).items() if os.path.isdir(path)}
 
 
-def get(base, number):
+def get(base: Path, number: int) -> pathlib.Path:
   """The folder of version `number` in `base`.
 
   Raises:
@@ -51,7 +53,7 @@ def get(base, number):
   return found[number]
 
 
-def find(path):
+def find(path: Path) -> pathlib.Path:
   """The SavedModel that `path` names: itself, or the newest version in it.
 
   Raises:
@@ -74,5 +76,5 @@ def find(path):
   return found[max(found)]
 
 
-def _is_integer(name):
+def _is_integer(name: str) -> bool:
   return name.isascii() and name.isdigit() and int(name) < 2**63  # the server's are 64 bits

@@ -7,7 +7,12 @@ and `model.proto`. A server loads a version only if every request of the file su
 """
 
 import functools
+import os
 import pathlib
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +33,13 @@ _FIELDS = {
 }
 
 
-def write(path, signatures, image_shape, num_categories, latent_dim):
+def write(
+    path: str | os.PathLike[str],
+    signatures: Iterable[str],
+    image_shape: Sequence[int],
+    num_categories: int,
+    latent_dim: int,
+) -> None:
   """Writes the requests of a SavedModel, two for each signature; the images are noise.
 
   Args:
@@ -47,7 +58,7 @@ def write(path, signatures, image_shape, num_categories, latent_dim):
         writer.write(_record(name, inputs))
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> list[tuple[str, dict[str, np.ndarray]]]:
   """[(signature, {input: array})] of a SavedModel's requests; empty without the file."""
   path = pathlib.Path(path) / REQUESTS
   if not path.exists():
@@ -60,7 +71,9 @@ def read(path):
   return requests
 
 
-def _inputs(signature, rows, image_shape, num_categories, latent_dim):
+def _inputs(
+    signature: str, rows: int, image_shape: Sequence[int], num_categories: int, latent_dim: int
+) -> dict[str, np.ndarray]:
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (rows, *image_shape), np.uint8)
   if signature == "encode_image_bytes":
@@ -72,7 +85,7 @@ def _inputs(signature, rows, image_shape, num_categories, latent_dim):
   return {"x": pixels.astype("float32") / 255}
 
 
-def _record(signature, inputs):
+def _record(signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
   log = _messages()["PredictionLog"]()
   request = log.predict_log.request
   request.model_spec.name = "imae"  # whatever it will be served as: servers do not compare it
@@ -82,10 +95,10 @@ def _record(signature, inputs):
   return log.SerializeToString(deterministic=True)
 
 
-def _array(serialized):
+def _array(serialized: bytes) -> np.ndarray:
   return tf.make_ndarray(tensor_pb2.TensorProto.FromString(serialized))
 
 
 @functools.cache
-def _messages():
+def _messages() -> dict[str, Any]:
   return messages.classes("imae_tf.warmup", _FIELDS)

@@ -6,6 +6,7 @@ features to (mean, log-scale, logits). A decoder maps the concatenation (y, z),
 """
 
 import math
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import keras
@@ -108,14 +109,14 @@ def conv(
   return encoder, keras.Model(code, logits, name="decoder")
 
 
-def _check_image_shape(image_shape):
+def _check_image_shape(image_shape: Sequence[int]) -> None:
   if len(image_shape) != 3 or min(image_shape) < 1:
     raise InputError(
         f"expected image_shape as (height, width, channels), got {image_shape!r}; correct it."
     )
 
 
-def _initializer(weight_scale):
+def _initializer(weight_scale: float | None) -> Callable[[], keras.initializers.Initializer]:
   if weight_scale is None:
     return keras.initializers.GlorotUniform
   return lambda: keras.initializers.VarianceScaling(

@@ -28,95 +28,182 @@ Reference: "Information Maximization Auto-Encoding", equations (3)-(12), Figure 
 """
 
 import math
+from collections.abc import Callable
+from collections.abc import Mapping
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 from imae_tf import estimators
+from imae_tf.estimators import LogMarginals
+
+Terms = Mapping[str, Tensor]  # {name: [B]}, in nats
 
 
-def bernoulli_reconstruction(x, logits):
+def bernoulli_reconstruction(x: Tensor, logits: Tensor) -> Tensor:
   """-log q(x|y,z) = -sum_d [x_d log s(l_d) + (1 - x_d) log(1 - s(l_d))], pixels in [0, 1].
 
   x, logits: [B, H, W, C]. The Bernoulli cross-entropy; for grey pixels its floor is not 0
   but the pixels' own entropy (`metrics.reconstruction_floor`).
+
+  >>> x = tf.fill([1, 2, 2, 1], 0.5)
+  >>> print(bernoulli_reconstruction(x, tf.zeros_like(x)).numpy().round(4))  # 4 ln 2
+  [2.7726]
   """
   nats = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
   return tf.reduce_sum(nats, axis=[1, 2, 3])
 
 
-def gaussian_reconstruction(x, logits):
+def gaussian_reconstruction(x: Tensor, logits: Tensor) -> Tensor:
   """-log q(x|y,z) = -sum_d log N(x_d; s(l_d), 1), for real-valued pixels in [0, 1].
 
   x, logits: [B, H, W, C]. Its floor is (D/2) log 2 pi for D pixels and channels.
+
+  >>> x = tf.fill([1, 2, 2, 1], 0.5)
+  >>> print(gaussian_reconstruction(x, tf.zeros_like(x)).numpy().round(4))  # 2 ln 2 pi
+  [3.6758]
   """
   log_density = estimators.log_normal(x, tf.sigmoid(logits), tf.zeros([]))
   return -tf.reduce_sum(log_density, axis=[1, 2, 3])
 
 
-def entropy_y(log_y, log_p_y):
-  """H(y) = -E_x sum_y p(y|x) log p(y), the category balance of eq (7); at most log K2."""
+def entropy_y(log_y: Tensor, log_p_y: Tensor) -> Tensor:
+  """H(y) = -E_x sum_y p(y|x) log p(y), the category balance of eq (7); at most log K2.
+
+  >>> log_y, log_p_y = tf.math.log([[0.9, 0.1], [0.1, 0.9]]), tf.math.log([0.5, 0.5])
+  >>> print(entropy_y(log_y, log_p_y).numpy().round(4))  # ln 2
+  [0.6931 0.6931]
+  """
   return -tf.reduce_sum(tf.exp(log_y) * log_p_y, axis=1)
 
 
-def conditional_entropy_y(log_y):
-  """H(y|x) = -E_x sum_y p(y|x) log p(y|x), the category separation of eq (7)."""
+def conditional_entropy_y(log_y: Tensor) -> Tensor:
+  """H(y|x) = -E_x sum_y p(y|x) log p(y|x), the category separation of eq (7).
+
+  >>> print(conditional_entropy_y(tf.math.log([[0.25, 0.25, 0.25, 0.25]])).numpy().round(4))
+  [1.3863]
+  """
   return -tf.reduce_sum(tf.exp(log_y) * log_y, axis=1)
 
 
-def mutual_information_y(log_y, log_p_y):
-  """I(x;y) = H(y) - H(y|x), eq (7)."""
+def mutual_information_y(log_y: Tensor, log_p_y: Tensor) -> Tensor:
+  """I(x;y) = H(y) - H(y|x), eq (7).
+
+  >>> certain = tf.nn.log_softmax([[99.0, 0.0], [0.0, 99.0]])
+  >>> print(mutual_information_y(certain, tf.math.log([0.5, 0.5])).numpy().round(4))  # ln 2
+  [0.6931 0.6931]
+  """
   return entropy_y(log_y, log_p_y) - conditional_entropy_y(log_y)
 
 
-def kl_y(log_y, log_p_y):
-  """KL(p(y) || r(y)) = log K2 - H(y), r uniform: term 3 of Figure 1."""
+def kl_y(log_y: Tensor, log_p_y: Tensor) -> Tensor:
+  """KL(p(y) || r(y)) = log K2 - H(y), r uniform: term 3 of Figure 1.
+
+  >>> one_category = tf.nn.log_softmax([[99.0, 0.0]])
+  >>> print(kl_y(one_category, one_category).numpy().round(4))  # ln 2
+  [0.6931]
+  """
   return math.log(log_y.shape[1]) - entropy_y(log_y, log_p_y)
 
 
-def mutual_information_z(log_z_given_x, log_p_z):
-  """I(x;z_k) = E log p(z_k|x) / p(z_k), per dimension: [B, K1]."""
+def mutual_information_z(log_z_given_x: Tensor, log_p_z: Tensor) -> Tensor:
+  """I(x;z_k) = E log p(z_k|x) / p(z_k), per dimension: [B, K1].
+
+  >>> print(mutual_information_z(tf.constant([[-1.0, -2.0]]), tf.constant([[-1.5, -2.0]])).numpy())
+  [[0.5 0. ]]
+  """
   return log_z_given_x - log_p_z
 
 
-def kl_z(z, log_p_z):
-  """sum_k KL(p(z_k) || N(0, 1)) = -L(z), eq (6)."""
+def kl_z(z: Tensor, log_p_z: Tensor) -> Tensor:
+  """sum_k KL(p(z_k) || N(0, 1)) = -L(z), eq (6).
+
+  >>> z = tf.ones([1, 2])
+  >>> log_p_z = estimators.log_normal(z, 1.0, 0.0)  # of a code that is N(1, 1)
+  >>> print(kl_z(z, log_p_z).numpy().round(4))  # 1/2 a dimension
+  [1.]
+  """
   log_prior = estimators.log_normal(z, tf.zeros([]), tf.zeros([]))
   return tf.reduce_sum(log_p_z - log_prior, axis=1)
 
 
-def kl_z_given_x(mean, log_scale):
-  """KL(p(z|x) || N(0, I)) in closed form; its mean is 4 + 5 of Figure 1."""
+def kl_z_given_x(mean: Tensor, log_scale: Tensor) -> Tensor:
+  """KL(p(z|x) || N(0, I)) in closed form; its mean is 4 + 5 of Figure 1.
+
+  >>> print(kl_z_given_x(tf.constant([[1.0, 2.0]]), tf.zeros([1, 2])).numpy())  # (1 + 4) / 2
+  [2.5]
+  """
   variance = tf.exp(2.0 * log_scale)
   return tf.reduce_sum(0.5 * (tf.square(mean) + variance - 1.0) - log_scale, axis=1)
 
 
-def kl_z_joint(z, marginals):
-  """KL(p(z) || N(0, I)), the dimensions together: term 5 of Figure 1."""
+def kl_z_joint(z: Tensor, marginals: LogMarginals) -> Tensor:
+  """KL(p(z) || N(0, I)), the dimensions together: term 5 of Figure 1.
+
+  >>> z, log_y = tf.ones([1, 2]), tf.math.log([[0.5, 0.5]])
+  >>> marginals = estimators.log_marginals(z, tf.ones([1, 2]), tf.zeros([1, 2]), log_y)
+  >>> print(kl_z_joint(z, marginals).numpy().round(4))  # 1/2 a dimension, as in `kl_z`
+  [1.]
+  """
   log_p_z = tf.reduce_logsumexp(marginals.yz, axis=1)
   log_prior = estimators.log_normal(z, tf.zeros([]), tf.zeros([]))
   return log_p_z - tf.reduce_sum(log_prior, axis=1)
 
 
-def total_correlation(log_y, marginals):
-  """TC(y,z) = KL(p(y,z) || p(y) prod_k p(z_k)), eq (3), with y summed exactly."""
+def total_correlation(log_y: Tensor, marginals: LogMarginals) -> Tensor:
+  """TC(y,z) = KL(p(y,z) || p(y) prod_k p(z_k)), eq (3), with y summed exactly.
+
+  >>> mean = tf.constant([[-9.0, -9.0], [9.0, 9.0]])  # two images; z_2 repeats z_1
+  >>> log_y = tf.math.log([[0.5, 0.5], [0.5, 0.5]])
+  >>> marginals = estimators.log_marginals(mean, mean, tf.zeros([2, 2]), log_y)
+  >>> print(total_correlation(log_y, marginals).numpy().round(4))  # ln 2
+  [0.6931 0.6931]
+  """
   log_ratio = marginals.yz - marginals.y  # log p(z|y): [B, K2]
   return tf.reduce_sum(tf.exp(log_y) * log_ratio, axis=1) - tf.reduce_sum(marginals.z, axis=1)
 
 
-def joint_mutual_information(log_y, log_z_given_x, marginals):
-  """I(x;y,z) = E log p(y,z|x) / p(y,z), the left side of the identity (3)."""
+def joint_mutual_information(
+    log_y: Tensor, log_z_given_x: Tensor, marginals: LogMarginals
+) -> Tensor:
+  """I(x;y,z) = E log p(y,z|x) / p(y,z), the left side of the identity (3).
+
+  >>> mean, log_scale = tf.constant([[-9.0], [9.0]]), tf.zeros([2, 1])  # two images
+  >>> log_y = tf.math.log([[0.5, 0.5], [0.5, 0.5]])
+  >>> marginals = estimators.log_marginals(mean, mean, log_scale, log_y)
+  >>> log_z_given_x = estimators.log_normal(mean, mean, log_scale)
+  >>> print(joint_mutual_information(log_y, log_z_given_x, marginals).numpy().round(4))  # ln 2
+  [0.6931 0.6931]
+  """
   log_ratio = log_y - marginals.yz
   return tf.reduce_sum(tf.exp(log_y) * log_ratio, axis=1) + tf.reduce_sum(log_z_given_x, axis=1)
 
 
-def mutual_information_of_all_z(log_z_given_x, marginals):
-  """I(x;z), the dimensions together, from samples alone: with j = i at most log N."""
+def mutual_information_of_all_z(log_z_given_x: Tensor, marginals: LogMarginals) -> Tensor:
+  """I(x;z), the dimensions together, from samples alone: with j = i at most log N.
+
+  >>> mean, log_scale = tf.constant([[-9.0], [9.0]]), tf.zeros([2, 1])  # two images
+  >>> marginals = estimators.log_marginals(mean, mean, log_scale, tf.zeros([2, 1]))
+  >>> log_z_given_x = estimators.log_normal(mean, mean, log_scale)
+  >>> print(mutual_information_of_all_z(log_z_given_x, marginals).numpy().round(4))  # ln 2
+  [0.6931 0.6931]
+  """
   log_p_z = tf.reduce_logsumexp(marginals.yz, axis=1)
   return tf.reduce_sum(log_z_given_x, axis=1) - log_p_z
 
 
-def information_terms(z, mean, log_scale, log_y, marginals):
-  """The terms of the code that the objectives weigh or a log names: {name: [B]}, in nats."""
+def information_terms(
+    z: Tensor, mean: Tensor, log_scale: Tensor, log_y: Tensor, marginals: LogMarginals
+) -> dict[str, Tensor]:
+  """The terms of the code that the objectives weigh or a log names: {name: [B]}, in nats.
+
+  >>> mean, log_scale = tf.constant([[-9.0, -9.0], [9.0, 9.0]]), tf.zeros([2, 2])
+  >>> log_y = tf.math.log([[0.5, 0.5], [0.5, 0.5]])
+  >>> marginals = estimators.log_marginals(mean, mean, log_scale, log_y)
+  >>> terms = information_terms(mean, mean, log_scale, log_y, marginals)
+  >>> print(terms["mi_z"].numpy().round(4), terms["total_correlation"].numpy().round(4))
+  [1.3863 1.3863] [0.6931 0.6931]
+  """
   log_z_given_x = estimators.log_normal(z, mean, log_scale)
   kl_joint = kl_z_joint(z, marginals)
   return {
@@ -133,7 +220,15 @@ def information_terms(z, mean, log_scale, log_y, marginals):
   }
 
 
-def imae(terms, *, beta, gamma, lam, beta_y=None, entropy_weight=1.0):
+def imae(
+    terms: Terms,
+    *,
+    beta: float,
+    gamma: float,
+    lam: float,
+    beta_y: float | None = None,
+    entropy_weight: float = 1.0,
+) -> Tensor:
   """The negative of eq (11), to be minimised; [B], in nats.
 
       beta L(z) + beta_y L_D(y) - gamma TC(y,z) + E log q(x|y,z)
@@ -150,6 +245,11 @@ def imae(terms, *, beta, gamma, lam, beta_y=None, entropy_weight=1.0):
     lam: weight of the VAT cross-entropy inside L_D(y).
     beta_y: weight of L_D(y).
     entropy_weight: how often H(y) counts.
+
+  >>> terms = {"reconstruction_loss": 10.0, "kl_z": 1.0, "total_correlation": 0.5}
+  >>> terms |= {"entropy_y": 2.0, "conditional_entropy_y": 0.5}
+  >>> imae(terms, beta=2.0, gamma=4.0, lam=0.0)  # 10 + 2 * 1 - 2 (2 - 0.5) + 4 * 0.5
+  11.0
   """
   beta_y = beta if beta_y is None else beta_y
   log_q = -terms["reconstruction_loss"]
@@ -160,7 +260,7 @@ def imae(terms, *, beta, gamma, lam, beta_y=None, entropy_weight=1.0):
   return -(beta * l_z + beta_y * l_y - gamma * terms["total_correlation"] + log_q)
 
 
-def beta_vae(terms, *, beta, lam):
+def beta_vae(terms: Terms, *, beta: float, lam: float) -> Tensor:
   """The negative of 1 - beta (2+3) - beta (4+5) - beta lam VAT; [B], in nats.
 
   With beta = 1 and lam = 0 it is the negative ELBO, that of the VAE.
@@ -171,13 +271,18 @@ def beta_vae(terms, *, beta, lam):
     beta: weight of the code's divergence from the prior, and of VAT.
     lam: weight of the VAT cross-entropy inside it.
 
+  >>> terms = {"reconstruction_loss": 10.0, "mi_y": 1.0, "mi_z_joint": 2.0}
+  >>> terms |= {"kl_y": 0.5, "kl_z_joint": 0.5}
+  >>> beta_vae(terms, beta=2.0, lam=0.0)  # 10 + 2 (1.5 + 2.5)
+  18.0
+
   Reference: Higgins et al., "beta-VAE", 2017.
   """
   kl_y, kl_z = _kl_given_x(terms)
   return terms["reconstruction_loss"] + beta * (kl_y + kl_z + _vat(terms, lam))
 
 
-def info_vae(terms, *, beta, alpha, lam):
+def info_vae(terms: Terms, *, beta: float, alpha: float, lam: float) -> Tensor:
   """The negative of 1 - (1 - alpha)(2+4) - beta (3+5) - beta lam VAT; [B], in nats.
 
   alpha = 1 is the paper's InfoVAE and WAE's objective with the KL divergence as penalty;
@@ -188,6 +293,11 @@ def info_vae(terms, *, beta, alpha, lam):
     beta: weight of KL(p(y)||r(y)) and of KL(p(z)||r(z)), jointly over dimensions, and of VAT.
     alpha: how much of the informations is not penalised.
     lam: weight of the VAT cross-entropy inside beta.
+
+  >>> terms = {"reconstruction_loss": 10.0, "mi_y": 1.0, "mi_z_joint": 2.0}
+  >>> terms |= {"kl_y": 0.5, "kl_z_joint": 0.5}
+  >>> info_vae(terms, beta=2.0, alpha=1.0, lam=0.0)  # 10 + 2 (0.5 + 0.5)
+  12.0
 
   References: Zhao et al., "InfoVAE", 2017, arXiv:1706.02262; Tolstikhin et al.,
     "Wasserstein Auto-Encoders", 2018, arXiv:1711.01558.
@@ -201,7 +311,15 @@ def info_vae(terms, *, beta, alpha, lam):
   )
 
 
-def joint_vae(terms, *, beta, capacity_y, capacity_z, lam, mean=tf.reduce_mean):
+def joint_vae(
+    terms: Terms,
+    *,
+    beta: float,
+    capacity_y: float | Tensor,
+    capacity_z: float | Tensor,
+    lam: float,
+    mean: Callable[[Tensor], Tensor] = tf.reduce_mean,
+) -> Tensor:
   """The negative of 1 - beta |2+3 - C_y| - beta |4+5 - C_z| - beta lam VAT; [B], in nats.
 
   The absolute values are of the means over the batch, written per image so that the mean of
@@ -215,6 +333,12 @@ def joint_vae(terms, *, beta, capacity_y, capacity_z, lam, mean=tf.reduce_mean):
     lam: weight of the VAT cross-entropy inside beta.
     mean: of a term [B] over the (global) batch.
 
+  >>> terms = {"reconstruction_loss": 10.0, "mi_y": 1.0, "mi_z_joint": 2.0}
+  >>> terms |= {"kl_y": 0.5, "kl_z_joint": 0.5}
+  >>> loss = joint_vae(terms, beta=2.0, capacity_y=1.0, capacity_z=3.0, lam=0.0)
+  >>> print(loss.numpy())  # 10 + 2 (|1.5 - 1| + |2.5 - 3|)
+  12.0
+
   Reference: Dupont, "Learning Disentangled Joint Continuous and Discrete Representations",
     2018, arXiv:1804.00104.
   """
@@ -224,7 +348,7 @@ def joint_vae(terms, *, beta, capacity_y, capacity_z, lam, mean=tf.reduce_mean):
   return terms["reconstruction_loss"] + beta * (off_y + off_z + _vat(terms, lam))
 
 
-def beta_tcvae(terms, *, beta, lam):
+def beta_tcvae(terms: Terms, *, beta: float, lam: float) -> Tensor:
   """The negative of 1 - I(x;y,z) - beta TC(y,z) - 3 - sum_k KL(p(z_k)||r(z_k)) - lam VAT; [B].
 
   I(x;y,z) is I(x;y) + sum_k I(x;z_k) - TC(y,z), eq (3). With beta = 1 it is the VAE's.
@@ -233,6 +357,11 @@ def beta_tcvae(terms, *, beta, lam):
     terms: as in `beta_vae`.
     beta: weight of the total correlation.
     lam: weight of the VAT cross-entropy.
+
+  >>> terms = {"reconstruction_loss": 10.0, "mi_y": 1.0, "mi_z": 2.0, "total_correlation": 0.5}
+  >>> terms |= {"kl_y": 0.5, "kl_z": 1.0}
+  >>> beta_tcvae(terms, beta=2.0, lam=0.0)  # 10 + (1 + 2 - 0.5) + 2 * 0.5 + 0.5 + 1
+  15.0
 
   Reference: Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018,
     arXiv:1802.04942, here on the hybrid code (y, z).
@@ -249,10 +378,10 @@ def beta_tcvae(terms, *, beta, lam):
   )
 
 
-def _kl_given_x(terms):
+def _kl_given_x(terms: Terms) -> tuple[Tensor, Tensor]:
   """(2+3, 4+5): the divergences of p(y|x) and of p(z|x) from the prior."""
   return terms["mi_y"] + terms["kl_y"], terms["mi_z_joint"] + terms["kl_z_joint"]
 
 
-def _vat(terms, lam):
+def _vat(terms: Terms, lam: float) -> Tensor | float:
   return lam * terms["vat_loss"] if lam else 0.0

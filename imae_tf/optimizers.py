@@ -12,7 +12,9 @@ class Adam(keras.optimizers.Adam):
   of MNIST; TensorFlow's own takes a third of their time.
   """
 
-  def update_step(self, gradient, variable, learning_rate):
+  def update_step(
+      self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+  ) -> None:
     if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
       super().update_step(gradient, variable, learning_rate)
       return

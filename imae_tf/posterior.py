@@ -1,13 +1,14 @@
 """The hybrid posterior p(y,z|x) = p(y|x) prod_k N(z_k; mu_k(x), sigma_k(x)^2)."""
 
-import typing
+from typing import Any
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 
-class Posterior(typing.NamedTuple):
+class Posterior(NamedTuple):
   """TFP distributions of a batch of B codes.
 
   Attributes:
@@ -55,8 +56,8 @@ class HybridPosterior(keras.layers.Layer):
       latent_dim: int,
       max_log_scale: float = 3.0,
       logits_initializer: str | keras.initializers.Initializer = "glorot_uniform",
-      **kwargs,
-  ):
+      **kwargs: Any,
+  ) -> None:
     kwargs["dtype"] = "float32"  # sums of B x B log densities need it under mixed precision
     super().__init__(**kwargs)
     self.num_categories = num_categories
@@ -71,21 +72,23 @@ class HybridPosterior(keras.layers.Layer):
         name="y",
     )
 
-  def build(self, input_shape):
+  def build(self, input_shape: tuple[int | None, ...]) -> None:
     self.z_dense.build(input_shape)
     self.y_dense.build(input_shape)
     self.built = True
 
-  def call(self, features):
+  def call(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
     mean, raw = keras.ops.split(self.z_dense(features), 2, axis=-1)
     log_scale = self.max_log_scale * keras.ops.tanh(raw / self.max_log_scale)
     return {"mean": mean, "log_scale": log_scale, "logits": self.y_dense(features)}
 
-  def compute_output_shape(self, input_shape):
+  def compute_output_shape(
+      self, input_shape: tuple[int | None, ...]
+  ) -> dict[str, tuple[int | None, int]]:
     z, y = (input_shape[0], self.latent_dim), (input_shape[0], self.num_categories)
     return {"mean": z, "log_scale": z, "logits": y}
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {
         **super().get_config(),
         "num_categories": self.num_categories,

@@ -9,10 +9,19 @@ through both arguments the pull to a constant p(y|x) wins and y collapses to one
 `log_p_y` below is any function from images [B, H, W, C] to log p(y|x) [B, K2].
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
+from tensorflow import Tensor
 
 
-def direction(log_p_y, x, target_log_y, noise, xi):
+def direction(
+    log_p_y: Callable[[Tensor], Tensor],
+    x: Tensor,
+    target_log_y: Tensor,
+    noise: Tensor,
+    xi: float,
+) -> Tensor:
   """The unit direction in which p(y|x + r) leaves the target fastest.
 
   One power iteration: the gradient, at r = xi d for a random unit direction d, of the
@@ -27,6 +36,11 @@ def direction(log_p_y, x, target_log_y, noise, xi):
 
   Returns:
     [B, H, W, C], unit length per image, detached.
+
+  >>> log_p_y = lambda x: tf.nn.log_softmax(tf.reshape(x, [-1, 2]))  # two pixels as logits
+  >>> x, noise = tf.constant([[[[0.0, 0.0]]]]), tf.constant([[[[1.0, 0.0]]]])
+  >>> print(direction(log_p_y, x, log_p_y(x), noise, xi=0.1).numpy().round(4))  # -+1 / sqrt(2)
+  [[[[ 0.7071 -0.7071]]]]
   """
   start = xi * _unit(noise)
   with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -35,19 +49,31 @@ def direction(log_p_y, x, target_log_y, noise, xi):
   return tf.stop_gradient(_unit(tape.gradient(divergence, start)))
 
 
-def cross_entropy(target_log_y, log_y, detach=True):
+def cross_entropy(target_log_y: Tensor, log_y: Tensor, detach: bool = True) -> Tensor:
   """H(p, q) = -sum_y p(y) log q(y); [B], in nats.
 
   Args:
     target_log_y: [B, K2], log p.
     log_y: [B, K2], log q.
     detach: keep the gradient from the target p.
+
+  >>> print(cross_entropy(tf.math.log([[0.5, 0.5]]), tf.math.log([[0.25, 0.75]])).numpy().round(4))
+  [0.837]
   """
   target = tf.exp(target_log_y)
   return -tf.reduce_sum((tf.stop_gradient(target) if detach else target) * log_y, axis=1)
 
 
-def loss(log_p_y, x, target_log_y, noise, *, radius, xi, detach=True):
+def loss(
+    log_p_y: Callable[[Tensor], Tensor],
+    x: Tensor,
+    target_log_y: Tensor,
+    noise: Tensor,
+    *,
+    radius: float | Tensor,
+    xi: float,
+    detach: bool = True,
+) -> Tensor:
   """max_{|r| <= radius} H(p(y|x), p(y|x+r)) of each image, eq (12); [B], in nats.
 
   Args:
@@ -58,13 +84,21 @@ def loss(log_p_y, x, target_log_y, noise, *, radius, xi, detach=True):
     radius: eps, the Euclidean length of r in pixel units: a number, or [B].
     xi: see `direction`.
     detach: keep the gradient from the target.
+
+  >>> log_p_y = lambda x: tf.nn.log_softmax(tf.reshape(x, [-1, 2]))  # two pixels as logits
+  >>> x, noise = tf.constant([[[[0.0, 0.0]]]]), tf.constant([[[[1.0, 0.0]]]])
+  >>> worst = loss(log_p_y, x, log_p_y(x), noise, radius=2**0.5, xi=0.1)
+  >>> print(worst.numpy().round(4))  # at the logits (1, -1): -(ln s(2) + ln s(-2)) / 2
+  [1.1269]
   """
   radius = tf.reshape(radius, [-1, 1, 1, 1])
   r = radius * direction(log_p_y, x, target_log_y, noise, xi)
   return cross_entropy(target_log_y, log_p_y(x + r), detach)
 
 
-def neighbor_radius(x, fraction, *, others=None, first_row=0):
+def neighbor_radius(
+    x: Tensor, fraction: float, *, others: Tensor | None = None, first_row: int | Tensor = 0
+) -> Tensor:
   """A radius per image, [B]: `fraction` x distance to its nearest other in the batch.
 
   Dense regions get a small radius and sparse ones a large one. IMSAT (Hu et al. 2017,
@@ -77,6 +111,10 @@ def neighbor_radius(x, fraction, *, others=None, first_row=0):
     fraction: of the distance.
     others: [N, H, W, C], the images among which the nearest is sought; None for x.
     first_row: row of the first image of x among the others.
+
+  >>> x = tf.reshape(tf.constant([[0.0, 0.0], [3.0, 4.0], [3.0, 5.0]]), [3, 1, 2, 1])
+  >>> print(neighbor_radius(x, 0.2).numpy().round(4))  # 0.2 x (5, 1, 1)
+  [1.  0.2 0.2]
   """
   images = _flat(x)
   others = images if others is None else _flat(others)
@@ -88,15 +126,15 @@ def neighbor_radius(x, fraction, *, others=None, first_row=0):
   return fraction * tf.sqrt(tf.where(nearest < tf.float32.max, nearest, 0.0))  # 0: alone
 
 
-def _flat(x):
+def _flat(x: Tensor) -> Tensor:
   return tf.reshape(x, [tf.shape(x)[0], x.shape[1:].num_elements()])
 
 
-def _squared_norms(rows):
+def _squared_norms(rows: Tensor) -> Tensor:
   return tf.reduce_sum(tf.square(rows), axis=1)
 
 
-def _unit(x):
+def _unit(x: Tensor) -> Tensor:
   """Scales each row of [B, ...] to unit Euclidean length; a zero row stays zero."""
   axes = list(range(1, len(x.shape)))
   # Gradients of a confident p(y|x) can be as small as 1e-30: scale before squaring.

@@ -11,7 +11,7 @@ import pytest
 import imae_tf
 from imae_tf import example
 from imae_tf.data import loading
-from imae_tf.metrics import measuring
+from imae_tf.metrics import clustering
 
 ROOT = pathlib.Path(__file__).parent.parent
 CODES = pathlib.Path(__file__).parent / "golden" / "example_codes.npz"
@@ -39,7 +39,7 @@ def test_its_figures_are_those_of_its_docstring(model, test_split):
   x, labels = test_split
   codes = model.encode(x)
   text = " ".join(example.load_example.__doc__.split())
-  accuracy = measuring.clustering_accuracy(labels, codes["y"].argmax(axis=1))
+  accuracy = clustering.clustering_accuracy(labels, codes["y"].argmax(axis=1))
   assert accuracy >= 0.9
   assert f"{accuracy:.3f}" == re.search(r"accuracy ([\d.]+) \(", text).group(1)
   y = codes["y"].astype("float64")

@@ -18,7 +18,7 @@ import pytest
 from imae_tf._shared import files
 from imae_tf.errors import InputError
 from imae_tf.export import descriptions
-from imae_tf.metrics import measuring
+from imae_tf.metrics import clustering
 from imae_tf.training import evaluation
 from imae_tf.training import run_folder
 from imae_tf.training import runs
@@ -154,6 +154,6 @@ def test_accuracy_of_the_golden_run_is_that_of_its_codes(golden, digits):
   """The figures above are of these codes: by scikit-learn's own digits, not by our pipeline."""
   model, _ = run_folder.load_model(golden / "run")
   x, labels = (part[-360:] for part in digits)
-  found = measuring.clustering_accuracy(labels, model.encode(x)["y"].argmax(axis=1))
+  found = clustering.clustering_accuracy(labels, model.encode(x)["y"].argmax(axis=1))
   stored = files.read_json(golden / "run/metrics.json")["accuracy"]
   assert found == pytest.approx(stored, abs=1 / 360 + 1e-9)

@@ -6,29 +6,36 @@
       codes = client.encode(images)                  # {"y", "z", "z_scale"}
       images = client.decode(codes["y"], codes["z"])
 
-Every request is a pure function of its inputs, so what failed for want of a server is sent
-again. Importing this needs neither TensorFlow nor Keras.
+Every request is a pure function of its inputs, so a request that failed because no server
+answered is sent again. Importing this needs neither TensorFlow nor Keras.
 """
 
 import asyncio
+import functools
 import math
 import pathlib
 import random
 import time
+from collections.abc import Awaitable
+from collections.abc import Callable
+from collections.abc import Coroutine
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from imae_tf.errors import InputError
 from imae_tf.export.client import channels
 from imae_tf.export.client import inputs
-from imae_tf.export.client.channels import ClientError
-from imae_tf.export.client.channels import DeadlineError
-from imae_tf.export.client.channels import NotFoundError
-from imae_tf.export.client.channels import RefusedError
-from imae_tf.export.client.channels import ReplyError
-from imae_tf.export.client.channels import UnavailableError
+from imae_tf.export.client.failures import ClientError
+from imae_tf.export.client.failures import DeadlineError
+from imae_tf.export.client.failures import NotFoundError
+from imae_tf.export.client.failures import RefusedError
+from imae_tf.export.client.failures import ReplyError
+from imae_tf.export.client.failures import UnavailableError
 
 __all__ = [
     "AsyncClient", "Client", "ClientError", "DeadlineError", "NotFoundError", "RefusedError",
@@ -39,12 +46,16 @@ _CHUNK_BYTES = 3 * 2**20  # of a request; servers in Python refuse 4 MiB by defa
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _MOVES = 3  # new versions that may replace the one in use during one call
 
+Arrays = dict[str, np.ndarray]
+Columns = Mapping[str, Any]  # {name of an input: its rows: an array, or a list of inputs.File}
+_T = TypeVar("_T")
+
 
 class AsyncClient:
-  """Asks a server for the codes of images, awaited; for use within one event loop.
+  """Asks a server for the codes of images; its methods are awaited, within one event loop.
 
-  An array of many rows goes in chunks, several of them at a time, all to one version:
-  categories may mean something else in the next one.
+  An array of many rows goes in chunks, several of them at a time. All go to one version,
+  because categories may mean something else in the next one.
 
   Args:
     endpoint: `http://host:port`, `https://...`, `grpc://host:port` or `grpcs://...`.
@@ -81,7 +92,7 @@ class AsyncClient:
       chunk_size: int = 64,
       concurrency: int = 8,
       headers: Mapping[str, str] | None = None,
-  ):
+  ) -> None:
     self.endpoint = endpoint.strip() if isinstance(endpoint, str) else endpoint
     self.model_name, self.version = inputs.name(model_name), inputs.version(version)
     self._retries = inputs.integer("retries", retries, 0)
@@ -155,15 +166,15 @@ class AsyncClient:
     self._closed = True
     await channels.awaited(self._channel.close())
 
-  async def __aenter__(self):
+  async def __aenter__(self) -> "AsyncClient":
     return self
 
-  async def __aexit__(self, *error):
+  async def __aexit__(self, *error: object) -> None:
     await self.aclose()
 
-  async def _predict(self, signature, inputs):
+  async def _predict(self, signature: str, columns: Columns) -> Arrays:
     try:
-      return await self._in_chunks(signature, inputs)
+      return await self._in_chunks(signature, columns)
     except RefusedError as error:
       digits = isinstance(self.version, str) and self.version.isdecimal()
       if not digits or "label" not in str(error):
@@ -171,33 +182,35 @@ class AsyncClient:
       message = f"{error}; a str is a label: give version as the integer {self.version}."
       raise RefusedError(message, error.code) from error
 
-  async def _in_chunks(self, signature, inputs):
-    chunks = await self._chunks(inputs)
+  async def _in_chunks(self, signature: str, columns: Columns) -> Arrays:
+    chunks = await self._chunks(columns)
     if len(chunks) == 1:
       return await self._ask(signature, chunks[0], self.version)
-    for move in range(_MOVES):
+    moves = 0
+    while True:
       version = await self._pinned()
       try:
         parts = await self._all([
-            lambda chunk=chunk: self._ask(signature, chunk, version) for chunk in chunks
+            functools.partial(self._ask, signature, chunk, version) for chunk in chunks
         ])
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
       except NotFoundError:
-        if self.version == version or move == _MOVES - 1:
+        moves += 1
+        if self.version == version or moves == _MOVES:
           raise  # else a newer version has taken its place: all rows go to that one
 
-  async def _pinned(self):
-    """The version, an integer, for all chunks of a call, in whose middle a label may move."""
+  async def _pinned(self) -> int:
+    """One version for all chunks of a call, because a label may move in its middle."""
     if self.version is None:
       return await self.served_version()
     if isinstance(self.version, int):
       return self.version
-    return await self._repeated(lambda: self._channel.version_of(self.version))
+    return await self._repeated(functools.partial(self._channel.version_of, self.version))
 
-  async def _ask(self, signature, chunk, version):
-    async def request():  # rows are read and converted when it is their turn
-      inputs = {name: await self._loaded(value) for name, value in chunk.items()}
-      return await self._channel.predict(signature, inputs, version)
+  async def _ask(self, signature: str, chunk: Columns, version: int | str | None) -> Arrays:
+    async def request() -> Arrays:  # rows are read and converted when it is their turn
+      rows = {name: await self._loaded(value) for name, value in chunk.items()}
+      return await self._channel.predict(signature, rows, version)
 
     try:
       outputs = await self._repeated(request)
@@ -215,16 +228,19 @@ class AsyncClient:
       )
     return outputs
 
-  async def _blame(self, files, version, error):
+  async def _blame(
+      self, files: Sequence[inputs.File], version: int | str | None, error: RefusedError
+  ) -> None:
     """Raises the refusal of one of the files; the server does not say which one it was."""
     if len(files) == 1:
       raise RefusedError(f"{files[0].name}: {error}", error.code) from error
     for file in files:
       await self._ask("encode_image_bytes", {"image_bytes": [file]}, version)
 
-  async def _repeated(self, request):
-    """The result of `request()`, awaited; repeated while there is no server, or no room."""
-    for attempt in range(self._retries + 1):
+  async def _repeated(self, request: Callable[[], Awaitable[_T]]) -> _T:
+    """The result of `request()`, which is sent again while there is no server, or no room."""
+    attempt = 0
+    while True:
       try:
         return await self._while_open(request)
       except UnavailableError:
@@ -233,8 +249,9 @@ class AsyncClient:
       # Of random length, lest many clients return in step to a server that comes back.
       longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempt, 99))
       await self._pause(random.uniform(longest / 2, longest))
+      attempt += 1
 
-  async def _while_open(self, request):
+  async def _while_open(self, request: Callable[[], Awaitable[_T]]) -> _T:
     if not self._closed:
       try:
         return await self._gated(request)
@@ -243,7 +260,7 @@ class AsyncClient:
           raise
     raise InputError("expected an open client, got one that was closed; make another one.")
 
-  async def _newest(self):
+  async def _newest(self) -> int:
     versions = await self._channel.available_versions()
     if not versions:
       raise UnavailableError(
@@ -253,39 +270,41 @@ class AsyncClient:
       )
     return max(versions)
 
-  async def _chunks(self, inputs):
+  async def _chunks(self, columns: Columns) -> list[Columns]:
     """[{name: some rows}], in order; one of no rows if there are none."""
-    rows = len(next(iter(inputs.values())))
-    size = min(self._chunk_size, max(1, int(_CHUNK_BYTES / await self._row_bytes(inputs))))
+    rows = len(next(iter(columns.values())))
+    size = min(self._chunk_size, max(1, int(_CHUNK_BYTES / await self._row_bytes(columns))))
     starts = range(0, max(rows, 1), size)
-    return [{name: v[start : start + size] for name, v in inputs.items()} for start in starts]
+    return [{name: v[start : start + size] for name, v in columns.items()} for start in starts]
 
-  async def _row_bytes(self, inputs):
+  async def _row_bytes(self, columns: Columns) -> float:
     """Bytes that a row takes in a request, at most."""
-    if "image_bytes" in inputs:
-      sizes = await self._of_files(inputs.size, inputs["image_bytes"])
+    if "image_bytes" in columns:
+      sizes = await self._of_files(inputs.size, columns["image_bytes"])
       return max([1, *sizes]) * self._channel.bytes_per_byte
-    numbers = sum(math.prod(value.shape[1:]) for value in inputs.values())
+    numbers = sum(math.prod(value.shape[1:]) for value in columns.values())
     return max(1, numbers) * self._channel.bytes_per_number
 
-  async def _loaded(self, value):
+  async def _loaded(self, value: Any) -> channels.Rows:
     """Rows to send: float32, or the bytes of files."""
     if isinstance(value, np.ndarray):
       return inputs.float32(value)
     return await self._of_files(inputs.content, value)
 
-  async def _of_files(self, function, files):
+  async def _of_files(
+      self, function: Callable[[inputs.File], _T], files: Sequence[inputs.File]
+  ) -> list[_T]:
     """[function(file)], in a thread where the disk would keep an event loop waiting."""
     waits = not self._blocking and any(isinstance(f.source, pathlib.Path) for f in files)
     if waits:
       return await asyncio.to_thread(lambda: list(map(function, files)))
     return list(map(function, files))
 
-  async def _gated(self, request):
+  async def _gated(self, request: Callable[[], Awaitable[_T]]) -> _T:
     async with self._gate:
       return await request()
 
-  async def _all(self, requests):
+  async def _all(self, requests: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:
     tasks = [asyncio.ensure_future(request()) for request in requests]
     try:
       return await asyncio.gather(*tasks)
@@ -294,7 +313,7 @@ class AsyncClient:
         task.cancel()
       await asyncio.gather(*tasks, return_exceptions=True)
 
-  async def _pause(self, seconds):
+  async def _pause(self, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
@@ -303,13 +322,13 @@ class _BlockingClient(AsyncClient):
 
   _blocking = True
 
-  async def _gated(self, request):
+  async def _gated(self, request: Callable[[], Awaitable[_T]]) -> _T:
     return await request()
 
-  async def _all(self, requests):
+  async def _all(self, requests: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:
     return [await request() for request in requests]
 
-  async def _pause(self, seconds):
+  async def _pause(self, seconds: float) -> None:
     time.sleep(seconds)
 
 
@@ -329,7 +348,7 @@ class Client:
       retries: int = 8,
       chunk_size: int = 64,
       headers: Mapping[str, str] | None = None,
-  ):
+  ) -> None:
     self._client = _BlockingClient(
         endpoint, model_name, version, timeout_s=timeout_s, retries=retries,
         chunk_size=chunk_size, headers=headers,
@@ -361,14 +380,14 @@ class Client:
     """Closes the connections."""
     _ended(self._client.aclose())
 
-  def __enter__(self):
+  def __enter__(self) -> "Client":
     return self
 
-  def __exit__(self, *error):
+  def __exit__(self, *error: object) -> None:
     self.close()
 
 
-def _ended(coroutine):
+def _ended(coroutine: Coroutine[Any, Any, _T]) -> _T:
   """The result of a coroutine that never waits for an event loop."""
   try:
     coroutine.send(None)

@@ -1,7 +1,7 @@
 """One request to a server and its answer, over REST or gRPC, blocking or awaited.
 
-Each channel has the coroutine functions `predict` and `available_versions`. Those of a blocking
-channel never wait for an event loop: they are finished when they are first run.
+A channel has the coroutine functions `predict`, `available_versions` and `version_of`. Those of
+a blocking channel never wait for an event loop: they are finished when they are first run.
 """
 
 import asyncio
@@ -11,13 +11,27 @@ import inspect
 import ipaddress
 import json
 import urllib.parse
+from collections.abc import Awaitable
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 
 from imae_tf._shared import extras
 from imae_tf.errors import first_line
-from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
+from imae_tf.export.client.failures import failure
+from imae_tf.export.client.failures import reading
+
+if TYPE_CHECKING:
+  import httpx
+
+Rows = np.ndarray | Sequence[bytes]
+_T = TypeVar("_T")
 
 _OUTPUTS = {"decode": ("x",), "reconstruct": ("x",)}  # every other one gives codes
 _CODES = ("y", "z", "z_scale")
@@ -28,7 +42,7 @@ _CODES_OF_STATUS = {
     413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_CONNECT_S = 5.0  # for a connection over REST, at most: who does not answer then is not there
+_CONNECT_S = 5.0  # for a connection over REST: a server that takes longer is not there
 _LARGE = 2**16  # bytes of JSON that would keep an event loop waiting
 _ENVIRONMENT = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
 _NO_LIMIT = -1
@@ -41,67 +55,13 @@ _GRPC_OPTIONS = [
 ]
 
 
-class ClientError(ImaeError, RuntimeError):
-  """A request that failed.
-
-  Attributes:
-    code: canonical name of gRPC's, such as "INVALID_ARGUMENT", whatever the protocol.
-  """
-
-  def __init__(self, message, code):
-    super().__init__(message)
-    self.code = code
-
-  def __reduce__(self):  # the default one, from `args`, would leave the code out
-    return type(self), (*self.args, self.code)
-
-
-class RefusedError(ClientError, ValueError):
-  """The server answered that the request is wrong: the same one will be refused again."""
-
-
-class NotFoundError(RefusedError):
-  """The server does not know the model or the version."""
-
-
-class UnavailableError(ClientError, ConnectionError):
-  """No server, or one that has no time: the same request may succeed later."""
-
-
-class DeadlineError(ClientError, TimeoutError):
-  """The answer did not come in time."""
-
-
-class ReplyError(ClientError):
-  """The answer is not one of an IMAE SavedModel behind TF Serving's protocol."""
-
-
-_KINDS = {
-    "INVALID_ARGUMENT": RefusedError, "FAILED_PRECONDITION": RefusedError,
-    "OUT_OF_RANGE": RefusedError, "NOT_FOUND": NotFoundError,
-    "UNAUTHENTICATED": RefusedError, "PERMISSION_DENIED": RefusedError,
-    "UNAVAILABLE": UnavailableError, "RESOURCE_EXHAUSTED": UnavailableError,
-    "ABORTED": UnavailableError,
-    "CANCELLED": UnavailableError,  # by the server: who cancels a call here gets no answer
-    "DEADLINE_EXCEEDED": DeadlineError,
-}
-_EXPECTED = {  # by code, or else by kind
-    "UNAUTHENTICATED": "expected a request that {} accepts, got {}: {}; correct the headers.",
-    "PERMISSION_DENIED": "expected a request that {} accepts, got {}: {}; correct the headers.",
-    "RESOURCE_EXHAUSTED": "expected a server with free capacity at {}, got {}: {}; try again"
-    " later.",
-    RefusedError: "expected a request that {} accepts, got {}: {}",
-    NotFoundError: "expected a model that {} serves, got {}: {}; correct the model's name or"
-    " version, or start again where a newer version has taken its place.",
-    UnavailableError: "expected a server that answers at {}, got {}: {}; try again later, or"
-    " correct the endpoint.",
-    DeadlineError: "expected an answer of {} in time, got {}: {}; raise timeout_s, send less at"
-    " once with chunk_size, or check the endpoint.",
-    ClientError: "expected an answer of {}, got {}: {}; the server's log has more.",
-}
-
-
-def open_channel(endpoint, model_name, timeout_s, blocking, headers=None):
+def open_channel(
+    endpoint: str,
+    model_name: str,
+    timeout_s: float,
+    blocking: bool,
+    headers: Mapping[str, str] | None = None,
+) -> "RestChannel | GrpcChannel":
   """The channel to `http://host:port`, `https://`, `grpc://` or `grpcs://`.
 
   Raises:
@@ -109,7 +69,9 @@ def open_channel(endpoint, model_name, timeout_s, blocking, headers=None):
     MissingExtraError: the libraries are not installed.
   """
   parts = _parsed(endpoint)
-  kind = RestChannel if parts.scheme.startswith("http") else GrpcChannel
+  kind: type[RestChannel] | type[GrpcChannel] = GrpcChannel
+  if parts.scheme.startswith("http"):
+    kind = RestChannel
   with extras.needed("serving", f"ask {endpoint}"):
     return kind(endpoint.rstrip("/"), model_name, timeout_s, blocking, headers or {})
 
@@ -120,12 +82,19 @@ class RestChannel:
   bytes_per_number = 22  # a float32 in JSON, at most
   bytes_per_byte = 4 / 3  # base64
 
-  def __init__(self, endpoint, model_name, timeout_s, blocking, headers):
+  def __init__(
+      self,
+      endpoint: str,
+      model_name: str,
+      timeout_s: float,
+      blocking: bool,
+      headers: Mapping[str, str],
+  ) -> None:
     import httpx
 
     self._httpx, self._blocking = httpx, blocking
     self._endpoint, self._timeout_s = endpoint, timeout_s
-    # Threads that make or read JSON leave an event loop one turn in as many as they are.
+    # Of N threads that make or read JSON an event loop gets one turn in N: so there is one.
     self._one_at_a_time = asyncio.Semaphore(1)
     self._path = f"/v1/models/{urllib.parse.quote(model_name, safe='')}"
     try:
@@ -140,7 +109,9 @@ class RestChannel:
           f" correct {_ENVIRONMENT} in the environment."
       ) from error
 
-  async def predict(self, signature, inputs, version):
+  async def predict(
+      self, signature: str, inputs: Mapping[str, Rows], version: int | str | None
+  ) -> dict[str, np.ndarray]:
     """{name: float32 array} of {name: float32 array, or list of bytes}.
 
     Args:
@@ -158,27 +129,27 @@ class RestChannel:
     body = await self._apart(size, _predict_body, signature, inputs)
     headers = {"Content-Type": "application/json"}
     response = await self._exchange("POST", f"{path}:predict", content=body, headers=headers)
-    with _reading(self._endpoint):
+    with reading(self._endpoint):
       return await self._apart(len(response.content), self._outputs, signature, response)
 
-  async def available_versions(self):
+  async def available_versions(self) -> list[int]:
     """The versions that answer, [integer]."""
     reply = await self._json("GET", self._path)
-    with _reading(self._endpoint):
+    with reading(self._endpoint):
       statuses = reply["model_version_status"]
       return [int(status["version"]) for status in statuses if status["state"] == "AVAILABLE"]
 
-  async def version_of(self, label):
+  async def version_of(self, label: str) -> int:
     """The version, an integer, that a label stands for now."""
     reply = await self._json("GET", f"{self._path}{_version_path(label)}/metadata")
-    with _reading(self._endpoint):
+    with reading(self._endpoint):
       return int(reply["model_spec"]["version"])
 
-  def close(self):
+  def close(self) -> Awaitable[None] | None:
     """Closes the connections; what it returns is for `awaited`."""
     return self._http.close() if self._blocking else self._http.aclose()
 
-  def _open(self, headers):
+  def _open(self, headers: Mapping[str, str]) -> Any:
     kind = self._httpx.Client if self._blocking else self._httpx.AsyncClient
     return kind(
         base_url=self._endpoint,
@@ -188,55 +159,58 @@ class RestChannel:
         verify=self._httpx.create_ssl_context(),  # by the environment's certificates, always
     )
 
-  async def _json(self, method, path):
+  async def _json(self, method: str, path: str) -> Any:
     response = await self._exchange(method, path)
-    with _reading(self._endpoint):
+    with reading(self._endpoint):
       return response.json()
 
-  async def _exchange(self, method, path, **kwargs):
+  async def _exchange(self, method: str, path: str, **kwargs: Any) -> "httpx.Response":
     try:
       response = await self._answered(method, path, kwargs)
     except (self._httpx.ConnectTimeout, self._httpx.PoolTimeout) as error:
-      raise _failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
+      raise failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
     except (self._httpx.TimeoutException, TimeoutError) as error:
-      raise _failure("DEADLINE_EXCEEDED", self._endpoint, _late(self._timeout_s)) from error
+      raise failure("DEADLINE_EXCEEDED", self._endpoint, _late(self._timeout_s)) from error
     except self._httpx.TransportError as error:
-      raise _failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
+      raise failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
     except self._httpx.RequestError as error:  # such as a body that is not the gzip it claims
-      raise _failure("INTERNAL", self._endpoint, first_line(error)) from error
+      raise failure("INTERNAL", self._endpoint, first_line(error)) from error
     if response.is_success:
       return response
     status = f"HTTP {response.status_code}"
     if response.has_redirect_location:
       message = f"a redirect to {response.headers['Location']}; correct the endpoint"
-      raise _failure("FAILED_PRECONDITION", self._endpoint, message, status)
+      raise failure("FAILED_PRECONDITION", self._endpoint, message, status)
     code = _CODES_OF_STATUS.get(response.status_code, "UNKNOWN")
-    raise _failure(code, self._endpoint, _sentence(response), status)
+    raise failure(code, self._endpoint, _sentence(response), status)
 
-  async def _answered(self, method, path, kwargs):
+  async def _answered(
+      self, method: str, path: str, kwargs: Mapping[str, Any]
+  ) -> "httpx.Response":
     if self._blocking:
       return self._http.request(method, path, **kwargs)
     async with asyncio.timeout(self._timeout_s):  # httpx's own ends with each byte that comes
       return await self._http.request(method, path, **kwargs)
 
-  async def _apart(self, size, function, *arguments):
-    """`function(*arguments)`, in a thread where that would keep an event loop waiting."""
+  async def _apart(self, size: float, function: Callable[..., _T], *arguments: Any) -> _T:
+    """`function(*arguments)`; in a thread, if it would keep an event loop waiting."""
     if self._blocking or size < _LARGE:
       return function(*arguments)
     async with self._one_at_a_time:
       return await asyncio.to_thread(function, *arguments)
 
-  def _outputs(self, signature, response):
-    # A function of Python's for each number lets other threads run meanwhile.
-    number = float if self._blocking else lambda text: float(text)
+  def _outputs(self, signature: str, response: "httpx.Response") -> dict[str, np.ndarray]:
+    # A function in Python, called for each number, lets other threads run meanwhile.
+    number: Callable[[str], float] = float if self._blocking else lambda text: float(text)
     return _float_arrays(signature, response.json(parse_float=number)["outputs"])
 
-  def _no_rows(self, reply, signature):
-    with _reading(self._endpoint):
+  def _no_rows(self, reply: Any, signature: str) -> dict[str, np.ndarray]:
+    """The outputs for no rows, whose widths the metadata tell."""
+    with reading(self._endpoint):
       signatures = reply["metadata"]["signature_def"]["signature_def"]
       if signature not in signatures:
         message = f"no signature {signature!r}, but {', '.join(sorted(signatures))}"
-        raise _failure("INVALID_ARGUMENT", self._endpoint, message)
+        raise failure("INVALID_ARGUMENT", self._endpoint, message)
       outputs = signatures[signature]["outputs"]
       sizes = {
           name: [int(dim["size"]) for dim in tensor["tensor_shape"]["dim"][1:]]
@@ -252,7 +226,14 @@ class GrpcChannel:
   bytes_per_number = 4
   bytes_per_byte = 1
 
-  def __init__(self, endpoint, model_name, timeout_s, blocking, headers):
+  def __init__(
+      self,
+      endpoint: str,
+      model_name: str,
+      timeout_s: float,
+      blocking: bool,
+      headers: Mapping[str, str],
+  ) -> None:
     import grpc
 
     from imae_tf.export.client import wire
@@ -263,32 +244,34 @@ class GrpcChannel:
     # An asynchronous one belongs to the event loop that is to come.
     self._channel = self._open() if blocking else None
 
-  async def predict(self, signature, inputs, version):
+  async def predict(
+      self, signature: str, inputs: Mapping[str, Rows], version: int | str | None
+  ) -> dict[str, np.ndarray]:
     """As `RestChannel.predict`."""
     request = self._wire.predict_request(self._model_name, version, signature, inputs)
     reply = await self._exchange(self._wire.PREDICT, request)
-    with _reading(self._endpoint):
+    with reading(self._endpoint):
       return _float_arrays(signature, self._wire.predict_outputs(reply))
 
-  async def available_versions(self):
+  async def available_versions(self) -> list[int]:
     """As `RestChannel.available_versions`."""
     request = self._wire.status_request(self._model_name)
     reply = await self._exchange(self._wire.GET_MODEL_STATUS, request)
-    with _reading(self._endpoint):
+    with reading(self._endpoint):
       return self._wire.available_versions(reply)
 
-  async def version_of(self, label):
+  async def version_of(self, label: str) -> int:
     """As `RestChannel.version_of`."""
     request = self._wire.metadata_request(self._model_name, label)
     reply = await self._exchange(self._wire.GET_MODEL_METADATA, request)
-    with _reading(self._endpoint):
+    with reading(self._endpoint):
       return self._wire.answering_version(reply)
 
-  def close(self):
+  def close(self) -> Awaitable[None] | None:
     """As `RestChannel.close`."""
     return self._channel.close() if self._channel else None
 
-  async def _exchange(self, method, request):
+  async def _exchange(self, method: str, request: bytes) -> bytes:
     if self._channel is None:
       self._channel = self._open()
     try:
@@ -298,15 +281,15 @@ class GrpcChannel:
       task = asyncio.current_task()
       if task is None or task.cancelling():
         raise
-      raise _failure("CANCELLED", self._endpoint, "a closed connection") from None
+      raise failure("CANCELLED", self._endpoint, "a closed connection") from None
     except self._grpc.RpcError as error:
       code = error.code().name
       details = _late(self._timeout_s) if code == "DEADLINE_EXCEEDED" else error.details()
       if code == "RESOURCE_EXHAUSTED" and "larger than max" in (details or ""):
         code, details = "INVALID_ARGUMENT", f"{details}; lower chunk_size"
-      raise _failure(code, self._endpoint, first_line(details or "no reason")) from error
+      raise failure(code, self._endpoint, first_line(details or "no reason")) from error
 
-  def _open(self):
+  def _open(self) -> Any:
     parts = _parsed(self._endpoint)
     module = self._grpc if self._blocking else self._grpc.aio
     options = [
@@ -320,30 +303,12 @@ class GrpcChannel:
     return module.insecure_channel(parts.netloc, options=options)
 
 
-async def awaited(value):
-  """What a blocking function returned, or what an asynchronous one is going to."""
+async def awaited(value: Any) -> Any:
+  """What a blocking function returned, or what an asynchronous one is going to return."""
   return await value if inspect.isawaitable(value) else value
 
 
-@contextlib.contextmanager
-def _reading(endpoint):
-  """Makes a `ReplyError` of what goes wrong while a reply is read."""
-  try:
-    yield
-  except ClientError:
-    raise
-  except (
-      ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError
-  ) as error:
-    raise ReplyError(
-        "expected the answer of an IMAE model behind TF Serving's protocol from"
-        f" {endpoint}, got another one ({type(error).__name__}: {first_line(error)}); check"
-        " the endpoint and the model's name.",
-        "INTERNAL",
-    ) from error
-
-
-def _parsed(endpoint):
+def _parsed(endpoint: str) -> urllib.parse.SplitResult:
   if not isinstance(endpoint, str) or not endpoint.isprintable() or " " in endpoint:
     raise _bad_endpoint(endpoint)
   if "@" in endpoint:  # which messages would show
@@ -368,21 +333,21 @@ def _parsed(endpoint):
   return parts
 
 
-def _bad_endpoint(endpoint):
+def _bad_endpoint(endpoint: str) -> InputError:
   return InputError(
       f"expected an endpoint such as http://127.0.0.1:8501 or grpc://127.0.0.1:8500, got"
       f" {endpoint!r}; correct it."
   )
 
 
-def _is_loopback(endpoint):
-  host = _parsed(endpoint).hostname
+def _is_loopback(endpoint: str) -> bool:
+  host = str(_parsed(endpoint).hostname)
   with contextlib.suppress(ValueError):
     return ipaddress.ip_address(host).is_loopback
   return host == "localhost"
 
 
-def _version_path(version):
+def _version_path(version: int | str | None) -> str:
   if version is None:
     return ""
   if isinstance(version, str):
@@ -390,7 +355,7 @@ def _version_path(version):
   return f"/versions/{version}"
 
 
-def _predict_body(signature, inputs):
+def _predict_body(signature: str, inputs: Mapping[str, Rows]) -> str:
   """The JSON of a request, row by row: no other thread runs within a call of json.dumps."""
   columns = [
       f"{json.dumps(name)}: [{', '.join(json.dumps(_json_value(row)) for row in rows)}]"
@@ -399,19 +364,19 @@ def _predict_body(signature, inputs):
   return f'{{"signature_name": {json.dumps(signature)}, "inputs": {{{", ".join(columns)}}}}}'
 
 
-def _json_size(rows):
+def _json_size(rows: Rows) -> float:
   if isinstance(rows, np.ndarray):
     return rows.size * RestChannel.bytes_per_number
   return sum(map(len, rows)) * RestChannel.bytes_per_byte
 
 
-def _json_value(row):
+def _json_value(row: np.ndarray | bytes) -> Any:
   if isinstance(row, np.ndarray):
     return row.tolist()
   return {"b64": base64.b64encode(row).decode()}
 
 
-def _float_arrays(signature, outputs):
+def _float_arrays(signature: str, outputs: Any) -> dict[str, np.ndarray]:
   """The outputs that a signature has, as float32 arrays."""
   names = _OUTPUTS.get(signature, _CODES)
   if len(names) == 1 and not isinstance(outputs, dict):  # REST leaves a single name out
@@ -421,17 +386,11 @@ def _float_arrays(signature, outputs):
   return {name: np.asarray(outputs[name], np.float32) for name in names}
 
 
-def _failure(code, endpoint, message, status=None):
-  kind = _KINDS.get(code, ClientError)
-  expected = _EXPECTED.get(code) or _EXPECTED[kind]
-  return kind(expected.format(endpoint, status or code, message.rstrip(".")), code)
-
-
-def _late(timeout_s):
+def _late(timeout_s: float) -> str:
   return f"no answer within {timeout_s:g} s"
 
 
-def _sentence(response):
+def _sentence(response: "httpx.Response") -> str:
   """What the body of a refusal says; proxies answer with other things than TF Serving."""
   try:
     return first_line(response.json()["error"])

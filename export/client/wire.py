@@ -6,6 +6,9 @@ used are described here, with the numbers of `tensor.proto`, `model.proto`, `pre
 """
 
 import functools
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from google.protobuf import message
@@ -51,7 +54,12 @@ _FIELDS = {
 }
 
 
-def predict_request(model_name, version, signature, inputs):
+def predict_request(
+    model_name: str,
+    version: int | str | None,
+    signature: str,
+    inputs: Mapping[str, np.ndarray | Sequence[bytes]],
+) -> bytes:
   """A serialized PredictRequest.
 
   Args:
@@ -65,7 +73,7 @@ def predict_request(model_name, version, signature, inputs):
   return _make("PredictRequest", model_spec=spec, inputs=items).SerializeToString()
 
 
-def predict_outputs(serialized):
+def predict_outputs(serialized: bytes) -> dict[str, np.ndarray]:
   """{name: float32 array} of a serialized PredictResponse.
 
   Raises:
@@ -75,12 +83,12 @@ def predict_outputs(serialized):
   return {item.key: _array(item.value) for item in outputs}
 
 
-def status_request(model_name):
+def status_request(model_name: str) -> bytes:
   """A serialized GetModelStatusRequest."""
   return _make("GetModelStatusRequest", model_spec=_model_spec(model_name)).SerializeToString()
 
 
-def available_versions(serialized):
+def available_versions(serialized: bytes) -> list[int]:
   """The versions that answer, [integer], of a serialized GetModelStatusResponse.
 
   Raises:
@@ -90,7 +98,7 @@ def available_versions(serialized):
   return [status.version for status in statuses if status.state == AVAILABLE]
 
 
-def metadata_request(model_name, version):
+def metadata_request(model_name: str, version: int | str | None) -> bytes:
   """A serialized GetModelMetadataRequest; the arguments are as in `predict_request`."""
   spec = _model_spec(model_name, version)
   fields = ["signature_def"]  # the only one there is, and a server wants one
@@ -98,7 +106,7 @@ def metadata_request(model_name, version):
   return request.SerializeToString()
 
 
-def answering_version(serialized):
+def answering_version(serialized: bytes) -> int:
   """The version, an integer, that a serialized GetModelMetadataResponse speaks of.
 
   Raises:
@@ -110,7 +118,7 @@ def answering_version(serialized):
   return spec.version.value
 
 
-def _model_spec(name, version=None, **fields):
+def _model_spec(name: str, version: int | str | None = None, **fields: Any) -> Any:
   if isinstance(version, str):
     fields["version_label"] = version
   elif version is not None:
@@ -118,7 +126,7 @@ def _model_spec(name, version=None, **fields):
   return _make("ModelSpec", name=name, **fields)
 
 
-def _tensor(value):
+def _tensor(value: np.ndarray | Sequence[bytes]) -> Any:
   if isinstance(value, np.ndarray):
     content = np.ascontiguousarray(value, "<f4").tobytes()
     return _make(
@@ -127,11 +135,11 @@ def _tensor(value):
   return _make("Tensor", dtype=_STRING, tensor_shape=_shape([len(value)]), string_val=value)
 
 
-def _shape(sizes):
+def _shape(sizes: Sequence[int]) -> Any:
   return _make("Shape", dim=[_make("Dim", size=size) for size in sizes])
 
 
-def _array(tensor):
+def _array(tensor: Any) -> np.ndarray:
   shape = [dim.size for dim in tensor.tensor_shape.dim]
   if tensor.dtype != _FLOAT:
     raise ValueError(f"a tensor of DataType {tensor.dtype}")
@@ -144,17 +152,17 @@ def _array(tensor):
   return values.reshape(shape)
 
 
-def _parse(name, serialized):
+def _parse(name: str, serialized: bytes) -> Any:
   try:
     return _messages()[name].FromString(serialized)
   except message.DecodeError as error:
     raise ValueError(f"no {name}") from error
 
 
-def _make(kind, /, **fields):
+def _make(kind: str, /, **fields: Any) -> Any:
   return _messages()[kind](**fields)
 
 
 @functools.cache
-def _messages():
+def _messages() -> dict[str, Any]:
   return messages.classes("imae_tf.wire", _FIELDS)

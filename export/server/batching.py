@@ -1,20 +1,36 @@
 """Requests that wait are run together: a bounded queue, batches, deadlines.
 
-One run of a graph costs about the same for one image as for sixteen, so requests that came
-while the workers were busy go as one batch. Nothing here knows what a model or a protocol is.
+One run of a graph costs about the same for one image as for sixteen, so the requests that come
+while the workers are busy are run as one batch. Nothing here knows what a model or a protocol is.
 """
 
 import collections
 import concurrent.futures
 import dataclasses
 import functools
+import math
 import threading
 import time
-import typing
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from imae_tf.errors import ImaeError
+
+Arrays = dict[str, np.ndarray]
+
+
+class Answer(concurrent.futures.Future[Arrays]):
+  """The future of {name: array}.
+
+  Attributes:
+    version: the number of the version that answers, which `core` sets.
+  """
+
+  version: int
 
 
 class ServingError(ImaeError):
@@ -25,26 +41,26 @@ class ServingError(ImaeError):
     message: one sentence.
   """
 
-  def __init__(self, code, message):
+  def __init__(self, code: str, message: str) -> None:
     super().__init__(message)
     self.code = code
     self.message = message
 
-  def __reduce__(self):  # else a copy in another process would want for one of the two
+  def __reduce__(self) -> tuple[Any, ...]:  # the default one would leave out one of the two
     return type(self), (self.code, self.message)
 
 
 @dataclasses.dataclass(eq=False)
 class _Request:
-  inputs: dict
+  inputs: Arrays
   rows: int
-  run: typing.Callable
+  run: Callable[[Arrays], Arrays]
   deadline: float | None
   since: float
-  future: concurrent.futures.Future
+  future: Answer
 
 
-class _Queue(collections.deque):
+class _Queue(collections.deque[_Request]):
   """Requests that may be merged, and how many rows they have."""
 
   rows = 0
@@ -60,11 +76,13 @@ class Batcher:
     workers: batches that run at a time.
   """
 
-  def __init__(self, max_batch_size, batch_timeout_s, max_queue, workers):
+  def __init__(
+      self, max_batch_size: int, batch_timeout_s: float, max_queue: int, workers: int
+  ) -> None:
     self._max_batch_size = max_batch_size
     self._timeout = batch_timeout_s
     self._max_queue = max_queue
-    self._queues = {}  # {kind: _Queue}, none of them empty
+    self._queues: dict[Hashable, _Queue] = {}  # by kind, none of them empty
     self._waiting = 0
     self._closed = False
     self._condition = threading.Condition()
@@ -75,7 +93,14 @@ class Batcher:
     for worker in self._workers:
       worker.start()
 
-  def submit(self, kind, run, inputs, rows, deadline=None):
+  def submit(
+      self,
+      kind: Hashable,
+      run: Callable[[Arrays], Arrays],
+      inputs: Arrays,
+      rows: int | None,
+      deadline: float | None = None,
+  ) -> Answer:
     """Queues a request.
 
     Args:
@@ -93,7 +118,7 @@ class Batcher:
       ServingError: RESOURCE_EXHAUSTED or, once closed, UNAVAILABLE.
     """
     kind, rows = (object(), 1) if rows is None else (kind, rows)
-    future: concurrent.futures.Future = concurrent.futures.Future()
+    future = Answer()
     request = _Request(inputs, rows, run, deadline, time.monotonic(), future)
     with self._condition:
       if self._closed:
@@ -111,7 +136,7 @@ class Batcher:
     future.add_done_callback(functools.partial(self._forget, kind))
     return future
 
-  def close(self, grace):
+  def close(self, grace: float) -> None:
     """Refuses new requests and finishes those that wait, for `grace` seconds at most."""
     until = time.monotonic() + grace
     with self._condition:
@@ -126,13 +151,13 @@ class Batcher:
       if request.future.set_running_or_notify_cancel():
         request.future.set_exception(closing())
 
-  def _forget(self, kind, future):
+  def _forget(self, kind: Hashable, future: Answer) -> None:
     """Gives the place of a request that was cancelled while it waited to others."""
     # Not told of the request: its future would keep it, and its inputs, in a circle.
     if not future.cancelled():
       return
     with self._condition:
-      queue = self._queues.get(kind, ())
+      queue = self._queues.get(kind, _Queue())
       for request in [request for request in queue if request.future is future]:
         queue.remove(request)
         queue.rows -= request.rows
@@ -140,7 +165,7 @@ class Batcher:
         if not queue:
           del self._queues[kind]
 
-  def _work(self):
+  def _work(self) -> None:
     while True:
       batch = self._take()
       if batch is None:
@@ -150,32 +175,32 @@ class Batcher:
         _answer(batch)
       del batch  # else an idle worker would keep the last inputs in memory
 
-  def _take(self):
+  def _take(self) -> list[_Request] | None:
     """The next batch; waits for one. None once closed and empty."""
     with self._condition:
       while True:
         now = time.monotonic()
         kind, due = self._next()
-        if kind is not None and (due <= now or self._closed):
+        if self._queues and (due <= now or self._closed):
           batch = self._pop(kind)
           if self._queues:
             self._condition.notify()
           return batch
-        if kind is None and self._closed:
+        if not self._queues and self._closed:
           return None
-        self._condition.wait(None if kind is None else due - now)
+        self._condition.wait(due - now if self._queues else None)
 
-  def _next(self):
-    """(kind of the queue that is due first, when it is due); (None, None) without any."""
-    found = None, None
+  def _next(self) -> tuple[Hashable, float]:
+    """(kind of the queue that is due first, when it is due); (None, infinity) without any."""
+    found: tuple[Hashable, float] = None, math.inf
     for kind, queue in self._queues.items():
       full = queue.rows >= self._max_batch_size
       due = queue[0].since + (0.0 if full else self._timeout)
-      if found[0] is None or due < found[1]:
+      if due < found[1]:
         found = kind, due
     return found
 
-  def _pop(self, kind):
+  def _pop(self, kind: Hashable) -> list[_Request]:
     queue = self._queues[kind]
     batch: list[_Request] = []
     rows = 0
@@ -189,8 +214,8 @@ class Batcher:
     return batch
 
 
-def _is_wanted(request):
-  """False for a request that was cancelled, or comes too late, which it is told."""
+def _is_wanted(request: _Request) -> bool:
+  """Whether somebody waits for a request; one that comes too late is told so."""
   if not request.future.set_running_or_notify_cancel():
     return False
   if request.deadline is not None and time.monotonic() > request.deadline:
@@ -202,8 +227,8 @@ def _is_wanted(request):
   return True
 
 
-def _answer(batch):
-  """Runs requests together; if that fails in halves, so that one cannot harm another."""
+def _answer(batch: Sequence[_Request]) -> None:
+  """Runs requests together, or in halves if that fails: one request cannot harm another."""
   try:
     answers = _run(batch)
   except Exception as error:  # whatever it is, somebody waits for it
@@ -218,7 +243,7 @@ def _answer(batch):
     request.future.set_result(answer)
 
 
-def _run(batch):
+def _run(batch: Sequence[_Request]) -> list[Arrays]:
   """[{name: array}], an answer for each request."""
   if len(batch) == 1:
     return [batch[0].run(batch[0].inputs)]
@@ -234,7 +259,7 @@ def _run(batch):
   return [{name: part[i] for name, part in parts.items()} for i in range(len(batch))]
 
 
-def closing():
+def closing() -> ServingError:
   """The error of a request that comes too late."""
   return ServingError(
       "UNAVAILABLE", "expected a server that runs, got one that shuts down; try another, or later."

@@ -1,4 +1,4 @@
-"""A server's core: the versions of a base folder, loaded as TF Serving loads them.
+"""A server's core: which versions of a base folder serve, and which one answers a request.
 
 It speaks no protocol: `rest` and `rpc` do, both on one `Server`. A version goes through
 START, LOADING, AVAILABLE, UNLOADING and END; a new one is loaded and warmed up beside the one
@@ -8,25 +8,29 @@ that serves, takes over in an instant, and the old one is unloaded after its las
 import asyncio
 import logging
 import os
-import re
+import pathlib
 import threading
 import time
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
-import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
-from tensorflow.core.protobuf import error_codes_pb2
-
-from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.export import versions
-from imae_tf.export import warmup
 from imae_tf.export.server import batching
+from imae_tf.export.server.batching import Arrays
 from imae_tf.export.server.batching import ServingError
+from imae_tf.export.server.version import code_of
+from imae_tf.export.server.version import rows_of
+from imae_tf.export.server.version import sentence_of
+from imae_tf.export.server.version import Version
 
 DEFAULT_SIGNATURE = "serving_default"
 _RETRY_S = 60.0  # for a version that could not be loaded, though its files are the same
-_ASSERTION = re.compile(r"assertion failed: \[(.*?)\]\s*$", re.MULTILINE)
 _log = logging.getLogger(__name__)
+
+State = tuple[str, str, str]  # state, error code, error message
+Looks = list[tuple[str, int, int]]  # of a version's files: path, bytes, time in ns
 
 
 class Server:
@@ -52,22 +56,23 @@ class Server:
 
   def __init__(
       self,
-      base,
-      model_name="imae",
+      base: str | os.PathLike[str],
+      model_name: str = "imae",
       *,
-      max_batch_size=128,
-      batch_timeout_s=0.0,
-      max_queue=1000,
-      max_rows=4096,
-      poll_s=1.0,
-  ):
+      max_batch_size: int = 128,
+      batch_timeout_s: float = 0.0,
+      max_queue: int = 1000,
+      max_rows: int = 4096,
+      poll_s: float = 1.0,
+  ) -> None:
     self.model_name = model_name
     self._base = versions.base_folder(base)
     self._max_rows = max_rows
     self._lock = threading.Lock()
-    self._served = {}  # {number: _Version}
-    self._states = {}  # {number: (state, error code, error message)}
-    self._failed = {}  # {number: (what its files looked like, when it may be tried again)}
+    self._served: dict[int, Version] = {}
+    self._states: dict[int, State] = {}
+    # What the files of a version looked like that cannot be loaded, and when it is tried again.
+    self._failed: dict[int, tuple[Looks, float]] = {}
     self._unreadable = ""  # why the base folder cannot be read
     self.leaving = False
     self._refreshing = threading.Lock()
@@ -75,13 +80,19 @@ class Server:
     self.refresh()
     self._check_serves()
     self._batcher = batching.Batcher(
-        max_batch_size, batch_timeout_s, max_queue, workers=os.cpu_count()
+        max_batch_size, batch_timeout_s, max_queue, os.cpu_count() or 1
     )
     self._watcher = threading.Thread(target=self._watch, args=(poll_s,), daemon=True)
     if poll_s > 0:
       self._watcher.start()
 
-  def predict(self, signature, inputs, version=None, deadline=None):
+  def predict(
+      self,
+      signature: str | None,
+      inputs: Arrays,
+      version: int | None = None,
+      deadline: float | None = None,
+  ) -> batching.Answer:
     """Queues a request.
 
     Args:
@@ -91,7 +102,7 @@ class Server:
       deadline: of `time.monotonic`, or None.
 
     Returns:
-      A `concurrent.futures.Future` of {name: array}, with an attribute `version`.
+      A `batching.Answer`, a future of {name: array} that says its `version`.
 
     Raises:
       ServingError: here or from the future. INVALID_ARGUMENT, FAILED_PRECONDITION (no such
@@ -102,7 +113,7 @@ class Server:
     served = self._acquire(version)
     try:
       inputs = served.checked(signature, inputs)
-      rows = _rows(inputs)
+      rows = rows_of(inputs)
       self.check_rows(rows or 0)
       shapes = tuple(value.shape[1:] for value in inputs.values())
       future = self._batcher.submit(
@@ -119,7 +130,7 @@ class Server:
     future.add_done_callback(lambda _: self._release(served))
     return future
 
-  def check_rows(self, rows):
+  def check_rows(self, rows: int) -> None:
     """Raises a ServingError of INVALID_ARGUMENT if these are too many for a request."""
     if rows > self._max_rows:
       raise ServingError(
@@ -127,7 +138,13 @@ class Server:
           f"expected at most {self._max_rows} rows in a request, got {rows}; send them in parts.",
       )
 
-  async def answer(self, signature, inputs, version=None, timeout_s=None):
+  async def answer(
+      self,
+      signature: str | None,
+      inputs: Arrays,
+      version: int | None = None,
+      timeout_s: float | None = None,
+  ) -> tuple[int, Arrays]:
     """`predict` for a coroutine: (version, {name: array}).
 
     Raises:
@@ -144,7 +161,9 @@ class Server:
           " requests or fewer at once.",
       ) from None
 
-  def resolve(self, model_name, version=None, label=None):
+  def resolve(
+      self, model_name: str, version: int | None = None, label: str | None = None
+  ) -> int | None:
     """Checks how a request names the model; returns the version, None for the newest.
 
     Raises:
@@ -156,7 +175,7 @@ class Server:
       raise _not_found(model_name, version)
     return version
 
-  def metadata(self, version=None):
+  def metadata(self, version: int | None = None) -> tuple[int, dict[str, Any]]:
     """(version, {signature's name: SignatureDef}), also of those that take no inputs.
 
     Raises:
@@ -166,7 +185,9 @@ class Server:
     self._release(served)
     return served.number, served.signatures
 
-  def status(self, version=None, model_name=None):
+  def status(
+      self, version: int | None = None, model_name: str | None = None
+  ) -> list[tuple[int, str, str, str]]:
     """[(version, state, error code, error message)], newest first.
 
     The code of a version that is well is "OK", its message empty. A label is no part of the
@@ -184,7 +205,7 @@ class Server:
       raise ServingError("NOT_FOUND", f"Could not find {what} of model {name}")
     return [(number, *states[number]) for number in asked]
 
-  def path(self, version=None):
+  def path(self, version: int | None = None) -> pathlib.Path:
     """The folder of a version that is served, for what lies beside the graph.
 
     Raises:
@@ -194,7 +215,7 @@ class Server:
     self._release(served)
     return served.path
 
-  def refresh(self):
+  def refresh(self) -> None:
     """Looks at the base folder: loads what is new, retires what is old.
 
     The largest integers that can be loaded are served. One that fails is tried again when its
@@ -204,7 +225,8 @@ class Server:
     with self._refreshing:
       if self._closing.is_set():
         return
-      found, before = {}, self._unreadable
+      found: dict[int, pathlib.Path] = {}
+      before = self._unreadable
       try:
         found, self._unreadable = versions.versions(self._base), ""
       except FileNotFoundError:
@@ -218,7 +240,7 @@ class Server:
           self._retire(set(self._served) - {number})
           break
 
-  def close(self, grace=30.0):
+  def close(self, grace: float = 30.0) -> None:
     """Refuses new requests, answers those that wait, for `grace` seconds, and unloads.
 
     A version that is being loaded then is left to itself.
@@ -232,7 +254,7 @@ class Server:
       finally:
         self._refreshing.release()
 
-  def _check_serves(self):
+  def _check_serves(self) -> None:
     if not self._served:
       failures = "; ".join(
           f"{number} ({message})" for number, (_, _, message) in sorted(self._states.items())
@@ -242,14 +264,14 @@ class Server:
           f" {failures or self._unreadable or 'none'}; run imae-export --base={self._base} first."
       )
 
-  def _watch(self, poll_s):
+  def _watch(self, poll_s: float) -> None:
     while not self._closing.wait(poll_s):
       try:
         self.refresh()
       except Exception:  # a watcher that ends would leave an old version in silence
         _log.exception("%s could not be looked at.", self._base)
 
-  def _load(self, number, found):
+  def _load(self, number: int, found: Mapping[int, pathlib.Path]) -> bool:
     """Whether a version can be served now."""
     looks = _looks(found[number])
     looked, again = self._failed.get(number, (None, 0.0))
@@ -257,12 +279,12 @@ class Server:
       return False
     self._set_state(number, "LOADING")
     try:
-      served = _Version(number, found[number])
+      served = Version(number, found[number])
     except Exception as error:  # a damaged file makes TensorFlow raise many types
       self._failed[number] = looks, time.monotonic() + _RETRY_S
-      self._set_state(number, "END", _code(error), _sentence(error))
+      self._set_state(number, "END", code_of(error), sentence_of(error))
       if looked != looks and self._served:  # else `__init__` raises it
-        _log.warning("Version %d cannot be loaded: %s", number, _sentence(error))
+        _log.warning("Version %d cannot be loaded: %s", number, sentence_of(error))
       return False
     if self._closing.is_set():
       served.close()
@@ -272,7 +294,7 @@ class Server:
       self._states[number] = ("AVAILABLE", "OK", "")
     return True
 
-  def _retire(self, numbers):
+  def _retire(self, numbers: Iterable[int]) -> None:
     """Sends no more requests to these versions and unloads them after their last answer."""
     for number in numbers:
       with self._lock:
@@ -282,18 +304,18 @@ class Server:
         self._states[number] = ("UNLOADING", "OK", "")
       self._release(served)
 
-  def _acquire(self, version):
+  def _acquire(self, version: int | None) -> Version:
     if self._closing.is_set():
       raise batching.closing()
     with self._lock:
-      number = max(self._served, default=None) if version is None else version
+      number = max(self._served, default=-1) if version is None else version
       served = self._served.get(number)
       if served is None:
         raise _not_found(self.model_name, version)
       served.users += 1
       return served
 
-  def _release(self, served):
+  def _release(self, served: Version) -> None:
     with self._lock:
       served.users -= 1
       done = served.retired and not served.users
@@ -303,131 +325,18 @@ class Server:
         if self._states[served.number][0] == "UNLOADING":  # it may have come back, whole or not
           self._states[served.number] = ("END", "OK", "")
 
-  def _set_state(self, number, state, code="OK", message=""):
+  def _set_state(self, number: int, state: str, code: str = "OK", message: str = "") -> None:
     with self._lock:
       self._states[number] = (state, code, message)
 
 
-class _Version:
-  """A SavedModel in a session of its own, warmed up.
-
-  Attributes:
-    number: of the version.
-    path: its folder.
-    signatures: {name: SignatureDef}.
-    users: requests that are under way; of the server's lock.
-    retired: whether new ones go elsewhere.
-  """
-
-  def __init__(self, number, path):
-    self.number, self.path, self.users, self.retired = number, path, 0, False
-    self._session = tf.compat.v1.Session(graph=tf.Graph())
-    try:
-      with self._session.graph.as_default():
-        loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
-      self.signatures = dict(loaded.signature_def)
-      self._functions = {
-          name: self._function(name)
-          for name, signature in self.signatures.items()
-          if signature.inputs  # one of a SavedModel's own has none
-      }
-      for signature, inputs in warmup.read(path):
-        self.run(signature, self.checked(signature, inputs))
-    except BaseException:
-      self.close()
-      raise
-
-  def checked(self, name, inputs):
-    """The inputs in the order of their names, of the signature's dtypes.
-
-    Raises:
-      ServingError: they are others than the signature's.
-    """
-    expected = self._signature(name).inputs
-    check_names(set(inputs), set(expected))
-    for input_name, value in inputs.items():
-      dtype = tf.as_dtype(expected[input_name].dtype)
-      if tf.as_dtype(value.dtype) != dtype:
-        raise ServingError(
-            "INVALID_ARGUMENT",
-            f"expected {input_name} of type {dtype.name}, got {tf.as_dtype(value.dtype).name};"
-            " convert it.",
-        )
-    return {input_name: inputs[input_name] for input_name in sorted(inputs)}
-
-  def run(self, name, inputs):
-    """{name: array} of a signature; `inputs` in the order of their names.
-
-    Raises:
-      ServingError: the graph refuses them.
-    """
-    try:
-      outputs = self._functions[name](*inputs.values())
-    except tf.errors.OpError as error:
-      raise ServingError(_code(error), _sentence(error)) from error
-    return dict(zip(sorted(self._signature(name).outputs), outputs, strict=True))
-
-  def close(self):
-    self._session.close()
-    self._functions = {}
-
-  def _signature(self, name):
-    if name not in self._functions:
-      raise no_signature(name)
-    return self.signatures[name]
-
-  def _function(self, name):
-    # Session.run compares shapes and would answer for the graph, in other words; a server's
-    # session does not, and neither does a callable.
-    signature = self.signatures[name]
-    options = config_pb2.CallableOptions(
-        feed=[signature.inputs[key].name for key in sorted(signature.inputs)],
-        fetch=[signature.outputs[key].name for key in sorted(signature.outputs)],
-    )
-    return self._session._make_callable_from_options(options)
-
-
-def no_signature(name):
-  """The error of a request for a signature that is not there."""
-  return ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
-
-
-def _rows(inputs):
-  """The common first dimension; None without one, for the graph to answer."""
-  sizes = {value.shape[0] if value.ndim else None for value in inputs.values()}
-  return sizes.pop() if len(sizes) == 1 else None
-
-
-def check_names(got, expected):
-  """Raises a ServingError of INVALID_ARGUMENT unless these sets of inputs' names are the same."""
-  if got != expected:
-    named = [",".join(sorted(names)) for names in (got, expected, got - expected, expected - got)]
-    raise ServingError(
-        "INVALID_ARGUMENT",
-        f"input size does not match signature: {len(got)}!={len(expected)} len({{{named[0]}}}) !="
-        f" len({{{named[1]}}}). Sent extra: {{{named[2]}}}. Missing but required: {{{named[3]}}}.",
-    )
-
-
-def _not_found(model_name, version):
+def _not_found(model_name: str, version: int | None) -> ServingError:
   which = f"Latest({model_name})" if version is None else f"Specific({model_name}, {version})"
   return ServingError("NOT_FOUND", f"Servable not found for request: {which}")
 
 
-def _code(error):
-  if isinstance(error, ServingError):
-    return error.code
-  return error_codes_pb2.Code.Name(getattr(error, "error_code", tf.errors.UNKNOWN))
-
-
-def _sentence(error):
-  """What an assertion of the graph says, or else the telling line of TensorFlow's message."""
-  found = _ASSERTION.search(str(error))
-  return found.group(1) if found else first_line(error)
-
-
-def _looks(path):
-  """Of a version's files: names, sizes and times."""
+def _looks(path: pathlib.Path) -> Looks:
+  """The names, sizes and times of a version's files."""
   found = []
   for folder, _, names in os.walk(path):
     for name in names:

@@ -14,10 +14,17 @@ import binascii
 import json
 import reprlib
 import sys
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from imae_tf.export.server.batching import Arrays
 from imae_tf.export.server.batching import ServingError
 
 _WHITESPACE = " \t\n\r"
@@ -40,7 +47,7 @@ class Request:
     ServingError: INVALID_ARGUMENT.
   """
 
-  def __init__(self, body):
+  def __init__(self, body: bytes) -> None:
     self.document = parse(body)
     self.signature_name = self.document.get("signature_name", "")
     if not isinstance(self.signature_name, str):
@@ -50,12 +57,12 @@ class Request:
       )
 
   @property
-  def rows(self):
+  def rows(self) -> int:
     """How many rows it has at least, told without a look at them."""
     rows = self.document.get("instances", self.document.get("inputs"))
     return len(rows) if isinstance(rows, list) else 0
 
-  def inputs(self, signature):
+  def inputs(self, signature: Any) -> tuple[Arrays, bool]:
     """The arrays of the request, {name: array}, and whether it came in rows.
 
     Args:
@@ -81,7 +88,7 @@ class Request:
     except RecursionError:
       raise _too_deep() from None
 
-  def _array(self, value, name, dtype):
+  def _array(self, value: Any, name: str, dtype: tf.DType) -> np.ndarray:
     try:
       if dtype == tf.string:
         return _strings(value)
@@ -92,7 +99,7 @@ class Request:
       ) from None
 
 
-def parse(body):
+def parse(body: bytes) -> dict[str, Any]:
   """The JSON object of a request body (bytes).
 
   Raises:
@@ -112,7 +119,7 @@ def parse(body):
   return document
 
 
-def response(outputs, in_rows):
+def response(outputs: Arrays, in_rows: bool) -> bytes:
   """The body (bytes) of {name: array}, each with the batch first."""
   if len(outputs) == 1:
     text = _written(_rows(next(iter(outputs.values()))))
@@ -125,7 +132,7 @@ def response(outputs, in_rows):
   return f'{{"{"predictions" if in_rows else "outputs"}":{text}}}'.encode()
 
 
-def _columns_of_rows(rows, dtypes):
+def _columns_of_rows(rows: Any, dtypes: Mapping[str, tf.DType]) -> dict[str, list[Any]]:
   """{name: list of a value for each row}."""
   if not isinstance(rows, list):
     raise _invalid(f"JSON Value: {_shown(rows)} Expecting 'instances' to be an list/array")
@@ -147,7 +154,7 @@ def _columns_of_rows(rows, dtypes):
   return {name: [row[name] for row in rows] for name in dtypes}
 
 
-def _columns(columns, dtypes):
+def _columns(columns: Any, dtypes: Mapping[str, tf.DType]) -> dict[str, Any]:
   if not _is_object(columns):
     return _only_column(
         columns, dtypes, "inputs is a plain value/list, but expecting an object"
@@ -158,7 +165,7 @@ def _columns(columns, dtypes):
   return columns
 
 
-def _only_column(value, dtypes, otherwise):
+def _only_column(value: Any, dtypes: Mapping[str, tf.DType], otherwise: str) -> dict[str, Any]:
   if len(dtypes) > 1:
     raise _invalid(
         f"{otherwise} as multiple input tensors required as per tensorinfo_map:"
@@ -167,7 +174,7 @@ def _only_column(value, dtypes, otherwise):
   return {next(iter(dtypes)): value}
 
 
-def _numbers(value, dtype):
+def _numbers(value: Any, dtype: tf.DType) -> np.ndarray:
   """A nested list as an array of floats."""
   if not dtype.is_floating:
     raise ServingError(
@@ -187,7 +194,7 @@ def _numbers(value, dtype):
     return floats.astype(dtype.as_numpy_dtype)
 
 
-def _strings(value):
+def _strings(value: Any) -> np.ndarray:
   """Bytes of strings and of {"b64": ...} as an array of objects."""
   shape = _shape(value)
   flat: list = []
@@ -197,7 +204,7 @@ def _strings(value):
   return array.reshape(shape)
 
 
-def _check_leaves(value, dtype):
+def _check_leaves(value: Any, dtype: tf.DType) -> None:
   """Raises what is wrong with a nested list of numbers, if anything is."""
   flat: list = []
   _flatten(value, _shape(value), 0, flat)
@@ -208,8 +215,8 @@ def _check_leaves(value, dtype):
       raise _invalid(f"JSON Parse error: Number too big to be stored in double: {_shown(leaf)}")
 
 
-def _shape(value):
-  """Of a nested list, as its first elements have it."""
+def _shape(value: Any) -> list[int]:
+  """The shape of a nested list, as its first elements have it."""
   shape = []
   while isinstance(value, list):
     shape.append(len(value))
@@ -217,7 +224,7 @@ def _shape(value):
   return shape
 
 
-def _flatten(value, shape, level, flat):
+def _flatten(value: Any, shape: Sequence[int], level: int, flat: list[Any]) -> None:
   """Appends the leaves of a nested list that has the same shape everywhere."""
   if not isinstance(value, list):
     if level != len(shape):
@@ -230,7 +237,7 @@ def _flatten(value, shape, level, flat):
     _flatten(inner, shape, level + 1, flat)
 
 
-def _ragged(got, shape, level):
+def _ragged(got: str, shape: Sequence[int], level: int) -> ServingError:
   if level < len(shape):
     expected = f"Expecting tensor size: {shape[level]}"
   else:
@@ -238,7 +245,7 @@ def _ragged(got, shape, level):
   return _invalid(f"{expected} at level {level} of shape {shape} but got: {got}")
 
 
-def _bytes(value):
+def _bytes(value: Any) -> bytes:
   if isinstance(value, str):
     try:
       return value.encode()
@@ -260,38 +267,39 @@ def _bytes(value):
     raise _invalid("Unable to base64 decode") from None
 
 
-def _is_object(value):
+def _is_object(value: Any) -> bool:
   return isinstance(value, dict) and not _is_base64(value)
 
 
-def _is_base64(value):
+def _is_base64(value: Any) -> bool:
   return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _rows(array):
+def _rows(array: np.ndarray) -> Iterator[Any]:
   """The rows of an array as what JSON has, made one by one."""
   if not array.ndim:
     raise _invalid("expected outputs with a row for each input, got a single value; use gRPC.")
-  leaf = {"O": _base64, "f": _nine_digits}.get(array.dtype.char, lambda value: value)
+  leaves: dict[str, Callable[[Any], Any]] = {"O": _base64, "f": _nine_digits}
+  leaf = leaves.get(array.dtype.char, lambda value: value)
   return (_mapped(leaf, array[i : i + 1].tolist()[0]) for i in range(len(array)))
 
 
-def _mapped(function, value):
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
   if isinstance(value, list):
     return [_mapped(function, inner) for inner in value]
   return function(value)
 
 
-def _base64(content):
+def _base64(content: bytes) -> dict[str, str]:
   return {"b64": base64.b64encode(content).decode()}
 
 
-def _nine_digits(number):
-  """A float32 with the nine digits that give it back, of the seventeen that a double has."""
+def _nine_digits(number: float) -> float:
+  """A float32 with nine digits, which give it back, and not the seventeen of a double."""
   return float(f"{number:.9g}")
 
 
-def _written(rows):
+def _written(rows: Iterable[Any]) -> str:
   # One by one: while the encoder is in C, nobody else runs.
   return f"[{','.join(map(_encode, rows))}]"
 
@@ -300,20 +308,20 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().raw_decode
 
 
-def _type_error(value, dtype):
+def _type_error(value: Any, dtype: tf.DType) -> ServingError:
   kind = _JSON_TYPES[type(value)]
   name = {tf.float32: "float", tf.float64: "double"}.get(dtype, dtype.name)
   return _invalid(f"JSON Value: {_shown(value)} Type: {kind} is not of expected type: {name}")
 
 
-def _too_deep():
+def _too_deep() -> ServingError:
   return _invalid("JSON Parse error: expected lists nested like a tensor's, got far more levels.")
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
   text = reprlib.repr(value)
   return text if len(text) <= 100 else text[:100] + "..."
 
 
-def _invalid(message):
+def _invalid(message: str) -> ServingError:
   return ServingError("INVALID_ARGUMENT", message)

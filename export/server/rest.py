@@ -5,8 +5,8 @@
     GET  /v1/models/NAME[/versions/N]/metadata   their signatures
 
 Paths, bodies, also in gzip, status codes and the wording of errors are TF Serving's, as far
-as its own tests fix them; every error is {"error": sentence}, but for those of a request that
-is no HTTP or comes under a name that is not allowed, which are plain text.
+as its own tests fix them. Every error is {"error": sentence}; only a request that is no HTTP
+or comes under a name that is not allowed gets plain text.
 """
 
 import asyncio
@@ -17,17 +17,24 @@ import logging
 import re
 import urllib.parse
 import zlib
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+from typing import NoReturn
+from typing import TypeVar
 
 from google.protobuf import json_format
 from starlette import applications
 from starlette import requests
 from starlette import responses
 from starlette import routing
+from starlette import types
 from starlette.middleware import trustedhost
 
 from imae_tf.export.server import core
 from imae_tf.export.server import json_tensors
 from imae_tf.export.server import page
+from imae_tf.export.server.batching import Arrays
 from imae_tf.export.server.batching import ServingError
 
 _HTTP = {
@@ -45,8 +52,17 @@ _LARGE = 2**18  # bytes; to or from JSON some milliseconds
 _LARGE_AT_A_TIME = 2
 _log = logging.getLogger(__name__)
 
+Named = tuple[str, int | None, str | None]  # a model's name, version, label
+_T = TypeVar("_T")
 
-def app(server, *, max_request_bytes=32 * 2**20, timeout_s=30.0, hosts=None):
+
+def app(
+    server: core.Server,
+    *,
+    max_request_bytes: int = 32 * 2**20,
+    timeout_s: float = 30.0,
+    hosts: Iterable[str] | None = None,
+) -> applications.Starlette:
   """The application, with the page at `/`.
 
   Args:
@@ -72,18 +88,20 @@ def app(server, *, max_request_bytes=32 * 2**20, timeout_s=30.0, hosts=None):
 
 class _Handler:
 
-  def __init__(self, server, max_request_bytes, timeout_s):
+  def __init__(self, server: core.Server, max_request_bytes: int, timeout_s: float) -> None:
     self._server = server
     self._max_bytes = max_request_bytes
     self._timeout_s = timeout_s
     # Some at a time: each holds the arrays, and the interpreter for as long as it is in C.
     self._threads = concurrent.futures.ThreadPoolExecutor(_LARGE_AT_A_TIME, "large-body")
 
-  async def __call__(self, scope, receive, send):
+  async def __call__(
+      self, scope: types.Scope, receive: types.Receive, send: types.Send
+  ) -> None:
     response = await self.reply(requests.Request(scope, receive))
     await response(scope, receive, send)
 
-  async def reply(self, request):
+  async def reply(self, request: requests.Request) -> responses.Response:
     """The response to a request of any method and path."""
     try:
       response = await self._answer(request)
@@ -101,29 +119,31 @@ class _Handler:
       response.headers["Connection"] = "close"
     return response
 
-  async def _answer(self, request):
+  async def _answer(self, request: requests.Request) -> responses.Response:
     path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1")
     if query := request.scope["query_string"].decode("latin-1"):
       path = f"{path}?{query}"  # TF Serving knows no queries: one is a part of the last name
     if request.method == "POST" and (found := _POST.fullmatch(path)):
-      name, version, label, method = found.groups()
+      *names, method = found.groups()
       body = await self._body(request)
       if method == "predict":
-        return await self._predict(request, _named(name, version, label), body)
+        return await self._predict(request, _named(*names), body)
       if method in ("classify", "regress"):  # in lower case, unlike the rest of a path
-        return self._classify_or_regress(_named(name, version, label), method, body)
+        self._classify_or_regress(_named(*names), method, body)
     if request.method == "GET" and (found := _GET.fullmatch(path)):
-      name, version, label, subject = found.groups()
-      name, version, label = _named(name, version, label)
+      *names, subject = found.groups()
+      named = _named(*names)
       if subject == "metadata":
-        return _json(self._metadata(self._server.resolve(name, version, label)))
-      return _json(self._status(name, version))
+        return _json(self._metadata(self._server.resolve(*named)))
+      return _json(self._status(*named[:2]))
     if request.method == "GET" and path.lower() == "/v1/models":
       raise ServingError("INVALID_ARGUMENT", "Missing model name in request.")
     code = "INVALID_ARGUMENT" if _OWN.fullmatch(path) else "NOT_FOUND"
     raise ServingError(code, f"Malformed request: {request.method} {path[:200]}")
 
-  async def _predict(self, request, named, body):
+  async def _predict(
+      self, request: requests.Request, named: Named, body: bytes
+  ) -> responses.Response:
     document = await self._apart(len(body), json_tensors.Request, body)
     version = self._server.resolve(*named)
     _, signatures = self._server.metadata(version)
@@ -141,7 +161,9 @@ class _Handler:
     content = await self._apart(size, json_tensors.response, outputs, in_rows)
     return responses.Response(content, media_type="application/json")
 
-  async def _answer_while_there(self, request, name, inputs, version):
+  async def _answer_while_there(
+      self, request: requests.Request, name: str, inputs: Arrays, version: int | None
+  ) -> Arrays:
     """The outputs; given up when the client is gone, so that its place goes to another."""
     answer = asyncio.ensure_future(self._server.answer(name, inputs, version, self._timeout_s))
     gone = asyncio.ensure_future(_until_gone(request))
@@ -154,7 +176,7 @@ class _Handler:
       answer.cancel()
       gone.cancel()
 
-  def _classify_or_regress(self, named, method, body):
+  def _classify_or_regress(self, named: Named, method: str, body: bytes) -> NoReturn:
     """What TF Serving says of a model whose signatures are all for `predict`."""
     request = json_tensors.Request(body)
     if not isinstance(request.document.get("examples"), list):
@@ -169,7 +191,7 @@ class _Handler:
         " tensorflow/serving/predict",
     )
 
-  def _status(self, name, version):
+  def _status(self, name: str, version: int | None) -> dict[str, Any]:
     return {
         "model_version_status": [
             {
@@ -181,7 +203,7 @@ class _Handler:
         ]
     }
 
-  def _metadata(self, version):
+  def _metadata(self, version: int | None) -> dict[str, Any]:
     number, signatures = self._server.metadata(version)
     spec = {"name": self._server.model_name, "signature_name": "", "version": str(number)}
     written = {
@@ -194,60 +216,64 @@ class _Handler:
         "model_spec": spec, "metadata": {"signature_def": {"signature_def": written}}
     }
 
-  async def _body(self, request):
-    """The body, read for `timeout_s` at most.
-
-    One that is too large is read to its end all the same, and thrown away: a client that
-    still sends would not see the answer.
-    """
+  async def _body(self, request: requests.Request) -> bytes:
+    """The body, read for `timeout_s` at most, and unpacked."""
     claimed = request.headers.get("content-length", "")
-    size = int(claimed) if claimed.isdigit() else 0
-    chunks: list[bytes] = []
-    too_large = size > self._max_bytes
+    too_large = claimed.isdigit() and int(claimed) > self._max_bytes
     waits_for_us = "expect" in request.headers  # and has not sent anything yet
-    if not (too_large and waits_for_us):
-      size = 0
-      try:
-        async with asyncio.timeout(self._timeout_s):
-          async with contextlib.aclosing(request.stream()) as stream:
-            async for chunk in stream:
-              size += len(chunk)
-              too_large = too_large or size > self._max_bytes
-              if too_large:
-                chunks.clear()
-              else:
-                chunks.append(chunk)
-      except TimeoutError:
-        if not too_large:
-          raise ServingError(
-              "DEADLINE_EXCEEDED",
-              f"expected the whole body within {self._timeout_s:.3g} s, got {size} bytes; send"
-              " it faster or in parts.",
-          ) from None
-    if too_large:
+    if too_large and waits_for_us:
       raise _TooLarge(self._max_bytes)
-    body = b"".join(chunks)
+    body = await self._sent(request, too_large)
     if "gzip" in request.headers.get("content-encoding", ""):
       return await self._in_thread(_unpacked, body, self._max_bytes)
     return body
 
-  async def _apart(self, size, function, *arguments):
-    """The function's result; of many bytes, in a thread, so that others are answered meanwhile."""
+  async def _sent(self, request: requests.Request, too_large: bool) -> bytes:
+    """The bytes of a body.
+
+    One that is too large is read to its end all the same, and thrown away: a client that
+    still sends would not see the answer.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+      async with asyncio.timeout(self._timeout_s):
+        async with contextlib.aclosing(request.stream()) as stream:
+          async for chunk in stream:
+            size += len(chunk)
+            too_large = too_large or size > self._max_bytes
+            if too_large:
+              chunks.clear()
+            else:
+              chunks.append(chunk)
+    except TimeoutError:
+      if not too_large:
+        raise ServingError(
+            "DEADLINE_EXCEEDED",
+            f"expected the whole body within {self._timeout_s:.3g} s, got {size} bytes; send"
+            " it faster or in parts.",
+        ) from None
+    if too_large:
+      raise _TooLarge(self._max_bytes)
+    return b"".join(chunks)
+
+  async def _apart(self, size: int, function: Callable[..., _T], *arguments: Any) -> _T:
+    """The function's result; for many bytes it runs in a thread, and others are answered."""
     if size > _LARGE:
       return await self._in_thread(function, *arguments)
     return function(*arguments)
 
-  def _in_thread(self, function, *arguments):
+  def _in_thread(self, function: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
     return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
-async def _until_gone(request):
+async def _until_gone(request: requests.Request) -> None:
   """Returns when the client has closed the connection; the body must have been read."""
   while (await request.receive())["type"] != "http.disconnect":
     pass
 
 
-def _unpacked(body, max_bytes):
+def _unpacked(body: bytes, max_bytes: int) -> bytes:
   """The content of a gzip body, never more than `max_bytes` of it."""
   unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: gzip's header
   try:
@@ -268,14 +294,14 @@ def _unpacked(body, max_bytes):
 class _TooLarge(Exception):
   """A body over the limit, for which gRPC has no code of its own."""
 
-  def __init__(self, max_bytes):
+  def __init__(self, max_bytes: int) -> None:
     super().__init__(
         f"expected a body of at most {max_bytes} bytes, got a larger one; send fewer rows a"
         " request."
     )
 
 
-def _named(name, version, label):
+def _named(name: str, version: str | None, label: str | None) -> Named:
   """(model's name, version, label) of a path's parts."""
   name = urllib.parse.unquote(name)
   if version is None:
@@ -285,10 +311,10 @@ def _named(name, version, label):
   return name, int(version), None
 
 
-def _error(status, message):
+def _error(status: int, message: str) -> responses.Response:
   return _json({"error": message}, status)
 
 
-def _json(value, status=200):
+def _json(value: Any, status: int = 200) -> responses.Response:
   # Starlette's own JSONResponse cannot write half of a surrogate pair, which a name may hold.
   return responses.Response(json.dumps(value), status, media_type="application/json")

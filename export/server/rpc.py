@@ -7,6 +7,12 @@ other methods are UNIMPLEMENTED. Codes and the wording of errors are TF Serving'
 import functools
 import logging
 import math
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Coroutine
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import numpy as np
@@ -22,6 +28,8 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from imae_tf.export import messages
 from imae_tf.export.server import batching
 from imae_tf.export.server import core
+from imae_tf.export.server import version as versions
+from imae_tf.export.server.batching import Arrays
 from imae_tf.export.server.batching import ServingError
 
 _SIGNATURES = "signature_def"
@@ -29,12 +37,12 @@ _MOST_DETAILS = 2000  # bytes: they travel in a header, which has little room
 _log = logging.getLogger(__name__)
 
 
-def grpc_server(server, *, max_request_bytes=32 * 2**20):
+def grpc_server(server: core.Server, *, max_request_bytes: int = 32 * 2**20) -> grpc.aio.Server:
   """A `grpc.aio.Server` without a port yet; make it in the event loop that runs it.
 
   Args:
     server: a `core.Server`.
-    max_request_bytes: of a message; a larger one is RESOURCE_EXHAUSTED. Also of a tensor.
+    max_request_bytes: of a message, and of a tensor; a larger message is RESOURCE_EXHAUSTED.
   """
   listener = grpc.aio.server(
       options=[
@@ -49,11 +57,11 @@ def grpc_server(server, *, max_request_bytes=32 * 2**20):
   return listener
 
 
-def _with_status(method):
+def _with_status(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
   """Turns errors of a method into the status of its call."""
 
   @functools.wraps(method)
-  async def call(self, request, context):
+  async def call(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
     try:
       if self._server.leaving:  # before the listener stops, which cancels calls that just came
         raise batching.closing()
@@ -71,17 +79,17 @@ def _with_status(method):
 
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
-  def __init__(self, server, max_bytes):
+  def __init__(self, server: core.Server, max_bytes: int) -> None:
     self._server = server
     self._max_bytes = max_bytes
 
   @_with_status
-  async def Predict(self, request, context):
+  async def Predict(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
     asked = _version(self._server, request)
     _, signatures = self._server.metadata(asked)
     name = request.model_spec.signature_name or core.DEFAULT_SIGNATURE
     if name not in signatures:
-      raise core.no_signature(name)
+      raise versions.no_signature(name)
     _asked_for(request.output_filter, signatures[name].outputs)  # before anything is run
     inputs = self._inputs(request.inputs, signatures[name].inputs)
     version, outputs = await self._server.answer(
@@ -95,10 +103,11 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
       response.outputs[key].CopyFrom(_tensor(outputs[key]))
     return response
 
-  def _inputs(self, protos, expected):
+  def _inputs(self, protos: Mapping[str, Any], expected: Mapping[str, Any]) -> Arrays:
     """{name: array} of a request; nothing is made of more than a request may hold."""
-    core.check_names(set(protos), set(expected))
-    inputs, room = {}, self._max_bytes
+    versions.check_names(set(protos), set(expected))
+    inputs: Arrays = {}
+    room = self._max_bytes
     for name, proto in protos.items():
       self._server.check_rows(max([dim.size for dim in proto.tensor_shape.dim[:1]], default=0))
       inputs[name] = _array(name, proto, room)
@@ -106,7 +115,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     return inputs
 
   @_with_status
-  async def GetModelMetadata(self, request, context):
+  async def GetModelMetadata(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
     if not request.metadata_field:
       raise ServingError(
           "INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field"
@@ -127,11 +136,11 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
-  def __init__(self, server):
+  def __init__(self, server: core.Server) -> None:
     self._server = server
 
   @_with_status
-  async def GetModelStatus(self, request, context):
+  async def GetModelStatus(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
     response = get_model_status_pb2.GetModelStatusResponse()
     name, version, _ = _spec(request)
     for number, state, code, message in self._server.status(version, name):
@@ -143,7 +152,7 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
     return response
 
 
-def _version(server, request):
+def _version(server: core.Server, request: Any) -> int | None:
   """The version that a request names; None for the newest."""
   name, version, label = _spec(request)
   if not name:
@@ -151,7 +160,7 @@ def _version(server, request):
   return server.resolve(name, version, label)
 
 
-def _spec(request):
+def _spec(request: Any) -> tuple[str, int | None, str]:
   """(model's name, version or None, label) of a request."""
   if not request.HasField("model_spec"):
     raise ServingError("INVALID_ARGUMENT", "Missing ModelSpec")
@@ -160,8 +169,8 @@ def _spec(request):
   return spec.name, version, spec.version_label
 
 
-def _array(name, proto, max_bytes):
-  """A TensorProto as an array; its size is checked first, for one value may fill a shape."""
+def _array(name: str, proto: Any, max_bytes: int) -> np.ndarray:
+  """A TensorProto as an array; its size is checked first, because one value may fill a shape."""
   sizes = [dim.size for dim in proto.tensor_shape.dim]
   try:
     dtype = tf.as_dtype(proto.dtype)
@@ -180,8 +189,8 @@ def _array(name, proto, max_bytes):
     ) from None
 
 
-def _tensor(array):
-  """A TensorProto with its values in `float_val`, as TF Serving's: many clients read no other."""
+def _tensor(array: np.ndarray) -> Any:
+  """A TensorProto with its values in `float_val`, as TF Serving's: many clients read only that."""
   if array.dtype != np.float32:
     return tf.make_tensor_proto(array)
   proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT)
@@ -193,11 +202,11 @@ def _tensor(array):
 
 
 @functools.cache
-def _packed_floats():
+def _packed_floats() -> Any:
   return messages.classes("imae_tf.rpc", {"Floats": {"float_val": (5, "bytes")}})["Floats"]
 
 
-def _asked_for(names, outputs):
+def _asked_for(names: Sequence[str], outputs: Collection[str]) -> Collection[str]:
   """The names of the outputs to send."""
   for i, name in enumerate(names):
     if name not in outputs:

@@ -20,6 +20,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable
+from collections.abc import Iterator
+from typing import Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -27,12 +31,21 @@ from imae_tf._shared import extras
 from imae_tf._shared import program
 from imae_tf.errors import InputError
 
+if TYPE_CHECKING:
+  import grpc
+  import uvicorn
+  from starlette import applications
+
+  from imae_tf.export.server import core
+
 _LEAVING_S = 0.5  # for clients with open connections to learn that they should go
-_GRACE_S = 20.0  # for what is under way; who stops servers often kills them after 30
+_GRACE_S = 20.0  # for what is under way: whatever stops servers often kills them after 30
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def _define_number(name, default, what, lower, upper):
+def _define_number(
+    name: str, default: float, what: str, lower: float, upper: float
+) -> flags.FlagHolder[float]:
   number = flags.DEFINE_float(name, default, what, lower, upper)
   flags.register_validator(
       number, lambda value: not math.isnan(value), "expected a number, got nan."
@@ -114,17 +127,10 @@ def main() -> None:
     server.close(0.0)
 
 
-async def _serve(server):
+async def _serve(server: "core.Server") -> None:
   """Listens until SIGTERM or SIGINT."""
-  import uvicorn
-
   from imae_tf.export.server import rest
   from imae_tf.export.server import rpc
-
-  class Uvicorn(uvicorn.Server):
-
-    def capture_signals(self):
-      return contextlib.nullcontext()  # they are ours
 
   max_bytes = int(_MAX_REQUEST_MB.value * 2**20)
   application = rest.app(
@@ -134,36 +140,15 @@ async def _serve(server):
       hosts=(*_LOOPBACK, _HOST.value) if _is_loopback(_HOST.value) else None,
   )
   listener = rpc.grpc_server(server, max_request_bytes=max_bytes)
-  config = uvicorn.Config(
-      application, lifespan="off", ws="none", log_level="error",
-      timeout_graceful_shutdown=int(_GRACE_S),
-  )
-  stop, hurry = asyncio.Event(), asyncio.Event()
-
-  def signalled():
-    (hurry if stop.is_set() else stop).set()
-
-  for number in (signal.SIGTERM, signal.SIGINT):
-    asyncio.get_running_loop().add_signal_handler(number, signalled)
+  stop, hurry = _signals()
   with _socket(_HOST.value, _REST_PORT.value) as sock:
-    http = Uvicorn(config)
+    http = _http_server(application)
     serving_http = asyncio.create_task(http.serve(sockets=[sock]))
     grpc_port = _add_port(listener, _HOST.value, _GRPC_PORT.value)
     await listener.start()
     while not (http.started or serving_http.done()):
       await asyncio.sleep(0.01)
-    address = _address(_HOST.value, sock.getsockname()[1])
-    number, _ = server.metadata()
-    print(
-        f"Serving version {number} of {_BASE.value} as {_MODEL_NAME.value}.\n"
-        f"REST  http://{address}/v1/models/{_MODEL_NAME.value}\n"
-        f"gRPC  {_address(_HOST.value, grpc_port)}\n"
-        f"Page  http://{address}/",
-        flush=True,
-    )
-    for failed, _, code, message in server.status():
-      if code != "OK":
-        print(f"Version {failed} cannot be loaded: {message}", file=sys.stderr, flush=True)
+    _say(server, sock.getsockname()[1], grpc_port)
     await _first(stop.wait(), serving_http)
     server.leaving = True
     for listening in http.servers:
@@ -178,20 +163,66 @@ async def _serve(server):
     await asyncio.gather(ending, listener.stop(0))
 
 
-async def _first(*waits):
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+  """Events that the first and the second SIGTERM or SIGINT set."""
+  stop, hurry = asyncio.Event(), asyncio.Event()
+
+  def signalled() -> None:
+    (hurry if stop.is_set() else stop).set()
+
+  for number in (signal.SIGTERM, signal.SIGINT):
+    asyncio.get_running_loop().add_signal_handler(number, signalled)
+  return stop, hurry
+
+
+def _http_server(application: "applications.Starlette") -> "uvicorn.Server":
+  """A server of an application that leaves signals to us."""
+  import uvicorn
+
+  class Uvicorn(uvicorn.Server):
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+      yield
+
+  return Uvicorn(
+      uvicorn.Config(
+          application, lifespan="off", ws="none", log_level="error",
+          timeout_graceful_shutdown=int(_GRACE_S),
+      )
+  )
+
+
+def _say(server: "core.Server", rest_port: int, grpc_port: int) -> None:
+  """Tells what is served where, and which versions cannot be."""
+  address = _address(_HOST.value, rest_port)
+  number, _ = server.metadata()
+  print(
+      f"Serving version {number} of {_BASE.value} as {_MODEL_NAME.value}.\n"
+      f"REST  http://{address}/v1/models/{_MODEL_NAME.value}\n"
+      f"gRPC  {_address(_HOST.value, grpc_port)}\n"
+      f"Page  http://{address}/",
+      flush=True,
+  )
+  for failed, _, code, message in server.status():
+    if code != "OK":
+      print(f"Version {failed} cannot be loaded: {message}", file=sys.stderr, flush=True)
+
+
+async def _first(*waits: Awaitable[Any]) -> None:
   """Waits for the first of several."""
   tasks = [asyncio.ensure_future(wait) for wait in waits]
   await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _is_loopback(host):
+def _is_loopback(host: str) -> bool:
   try:
     return host == "localhost" or ipaddress.ip_address(host).is_loopback
   except ValueError:  # another name
     return False
 
 
-def _socket(host, port):
+def _socket(host: str, port: int) -> socket.socket:
   """A listening socket."""
   family = socket.AF_INET6 if ":" in host else socket.AF_INET
   # asyncio sends at once (TCP_NODELAY) only on sockets that say their protocol.
@@ -201,22 +232,22 @@ def _socket(host, port):
     sock.bind((host, port))
   except OSError as error:
     sock.close()
-    raise _taken("rest_port", host, port, error.strerror) from error
+    raise _taken("rest_port", host, port, str(error.strerror)) from error
   return sock
 
 
-def _address(host, port):
+def _address(host: str, port: int) -> str:
   return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _add_port(listener, host, port):
+def _add_port(listener: "grpc.aio.Server", host: str, port: int) -> int:
   try:
     return listener.add_insecure_port(_address(host, port))
   except RuntimeError as error:
     raise _taken("grpc_port", host, port, "it cannot be bound") from error
 
 
-def _taken(flag, host, port, why):
+def _taken(flag: str, host: str, port: int, why: str) -> InputError:
   return InputError(
       f"expected a free address for --{flag}, got {host}:{port} ({why}); give another --{flag},"
       " 0 for any free one, or another --host."

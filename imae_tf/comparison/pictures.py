@@ -9,6 +9,7 @@ from imae_tf import recipes
 from imae_tf._shared import files
 from imae_tf.comparison import figures
 from imae_tf.data import loading
+from imae_tf.metrics import clustering
 from imae_tf.metrics import measuring
 from imae_tf.reporting import html
 from imae_tf.reporting import plots
@@ -40,8 +41,8 @@ class Shown:
     self.order = list(range(self.model.num_categories))
     if labels is not None:
       arguments = (labels, self.categories, self.model.num_categories)
-      self.matched, _ = measuring.hungarian(*arguments)
-      self.order = measuring.column_order(*arguments)
+      self.matched, _ = clustering.hungarian(*arguments)
+      self.order = clustering.column_order(*arguments)
 
   @property
   def name(self):

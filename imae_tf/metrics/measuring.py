@@ -4,6 +4,7 @@
 on. Every information is in nats.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import TYPE_CHECKING
@@ -60,19 +61,17 @@ def evaluate(
     raise InputError("expected at least 2 images to measure information, got 1; add images.")
   if labels is not None:
     labels = checks.labels(labels, len(x))
-  y, z_mean, z_scale = _codes(model, x)
+  codes = _codes(model, x)
+  y, z_mean, z_scale = codes.values()
   return {
       "n": len(x),
       "codes": min(len(x), dataset_information.MAX_CODES),
-      "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
       "reconstruction_floor": reconstruction_floor(x, model.likelihood),
-      **dataset_information.information(y, z_mean, z_scale, seed=seed),
+      **without_labels(model, x, codes, seed=seed),
       "total_correlation_floor": dataset_information.independent_total_correlation(
           y, z_mean, z_scale, seed=seed
       ),
       "neighbor_mi_y": label_free.neighbor_information_of(x, y.argmax(axis=1), seed),
-      "used_categories": label_free.used_categories(y.argmax(axis=1), y.shape[1]),
-      "active_units": active_units(z_mean),
       "var_mean_per_dimension": z_mean.var(axis=0, dtype=np.float64).tolist(),
       "mean_variance_per_dimension": np.mean(
           np.square(z_scale), axis=0, dtype=np.float64
@@ -81,33 +80,74 @@ def evaluate(
   }
 
 
-def _codes(model, x):
-  """Probabilities [N, K2], means and scales [N, K1] of p(y, z|x), checked to be usable."""
-  codes = model.encode(x)
-  y, z_mean, z_scale = (np.asarray(codes[name], "float32") for name in ("y", "z", "z_scale"))
-  for name, values in (("y", y), ("z", z_mean), ("z_scale", z_scale)):
+def without_labels(
+    model: "HybridAutoencoder",
+    x: np.ndarray,
+    codes: Mapping[str, np.ndarray],
+    *,
+    most_compared: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+  """The figures of a model that follow from images and their codes alone.
+
+  Args:
+    model: has `reconstruction_loss(x)`.
+    x: [N, H, W, C] images in [0, 1].
+    codes: {"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]} of x.
+    most_compared: how many codes are compared with each other, evenly spread over x; None for
+      all of them. The time grows with its square.
+    seed: of the posterior samples.
+
+  Returns:
+    reconstruction: nats per image.
+    mi_y, entropy_y, conditional_entropy_y: of all codes.
+    the other keys of `dataset_information.information`: of the codes that are compared.
+    used_categories, active_units: counts.
+  """
+  compared = np.linspace(0, len(x) - 1, min(len(x), most_compared or len(x))).astype(int)
+  information = dataset_information.information(
+      *(codes[name][compared] for name in ("y", "z", "z_scale")), seed=seed
+  )
+  y = codes["y"]
+  return {
+      "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
+      **information,
+      **dataset_information.information_y(y),
+      "used_categories": label_free.used_categories(y.argmax(axis=1), y.shape[1]),
+      "active_units": active_units(codes["z"]),
+  }
+
+
+def _codes(model: "HybridAutoencoder", x: np.ndarray) -> dict[str, np.ndarray]:
+  """{"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]} in float32, checked to be usable."""
+  encoded = model.encode(x)
+  codes = {name: np.asarray(encoded[name], "float32") for name in ("y", "z", "z_scale")}
+  for name, values in codes.items():
     if not np.isfinite(values).all():
       raise InputError(
           f"expected finite codes, got NaN or infinity in {name} of"
           f" {np.sum(~np.isfinite(values).all(axis=1))} of {len(x)} images; check the images and"
           " the model's weights."
       )
-  if not (z_scale > 0).all():
+  if not (codes["z_scale"] > 0).all():
     raise InputError(
-        f"expected a z_scale > 0, got {z_scale.min()}; check the model's weights."
+        f"expected a z_scale > 0, got {codes['z_scale'].min()}; check the model's weights."
     )
-  return y, z_mean, z_scale
+  return codes
 
 
 def active_units(mean: np.ndarray, threshold: float = 0.01) -> int:
   """Number of dimensions of z whose posterior mean moves with the image.
 
-  Dimension k is active if Var_x[mu_k] > threshold. A variance says nothing of the noise:
+  Dimension k is active if Var_x[mu_k] > threshold. The variance says nothing about the noise:
   compare it with E[sigma_k^2], or read I(x;z_k).
 
   Args:
     mean: [N, K1], the posterior means mu_k(x).
     threshold: variance above which a unit is active.
+
+  >>> active_units(np.array([[-1.0, 0.5], [1.0, 0.5]]))  # of variances 1 and 0
+  1
 
   Reference: Burda et al., "Importance Weighted Autoencoders", 2016, arXiv:1509.00519.
   """
@@ -129,6 +169,10 @@ def reconstruction_floor(x: np.ndarray, likelihood: str) -> float:
   Raises:
     InputError: there are no images, or the likelihood is neither of the two.
     InputError: a pixel lies outside [0, 1] (or is NaN) under "bernoulli".
+
+  >>> x = np.array([[0.0, 1.0, 0.5, 0.5]]).reshape(1, 2, 2, 1)
+  >>> round(reconstruction_floor(x, "bernoulli"), 4)  # two grey pixels: 2 ln 2
+  1.3863
   """
   x = checks.images(x)
   if likelihood == "gaussian":
@@ -141,14 +185,14 @@ def reconstruction_floor(x: np.ndarray, likelihood: str) -> float:
   return float(total / len(x))
 
 
-def _pixel_entropy(x):
+def _pixel_entropy(x: np.ndarray) -> float:
   if not (x.min() >= 0 and x.max() <= 1):
     raise InputError(
         f"expected pixels in [0, 1], got {x.min()} to {x.max()}; scale the images, for instance"
         " uint8 / 255."
     )
   x = x.astype(np.float64)
-  return np.sum(entr(x) + entr(1 - x))
+  return float(np.sum(entr(x) + entr(1 - x)))
 
 
 def category_traversals(

@@ -15,7 +15,6 @@ from imae_tf._shared.setting import Choice
 from imae_tf._shared.setting import Range
 from imae_tf._shared.setting import write
 from imae_tf.errors import InputError
-from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
 from imae_tf.metrics import measuring
 
@@ -27,6 +26,16 @@ OBJECTIVE = "neighbor_mi_y"
 
 _MOST_IMAGES = 10_000
 _MOST_CODES = 2_000  # the pairwise figures cost n^2, and rank runs as well on fewer
+_FIGURES = (
+    "mi_y",
+    "entropy_y",
+    "conditional_entropy_y",
+    "reconstruction",
+    "mi_z",
+    "total_correlation",
+    "used_categories",
+    "active_units",
+)
 
 
 def objective() -> keras_tuner.Objective:
@@ -221,8 +230,8 @@ class IMAEHyperModel(keras_tuner.HyperModel):
     return measure(model, _some_images(x))
 
 
-def _some_images(x: np.ndarray | tf.data.Dataset) -> np.ndarray:
-  """Up to _MOST_IMAGES images of an array (evenly spread) or the first of a data set."""
+def _some_images(x: Any) -> np.ndarray:
+  """Up to _MOST_IMAGES images: of an array evenly spread ones, of a data set the first."""
   if not isinstance(x, tf.data.Dataset):
     x = np.asarray(x)
     return x[np.linspace(0, len(x) - 1, min(len(x), _MOST_IMAGES)).astype(int)]
@@ -270,25 +279,6 @@ def measure(
   codes = model.encode(x)
   shared = label_free.neighbor_information(codes["y"].argmax(axis=1), neighbors)
   x, codes = x[: len(neighbors)], {name: part[: len(neighbors)] for name, part in codes.items()}
-  y = codes["y"].astype(np.float64)
-  marginal = _entropy(y.mean(axis=0))
-  conditional = np.mean([_entropy(row) for row in y])
-  some = np.linspace(0, len(x) - 1, min(len(x), _MOST_CODES)).astype(int)
-  parts = (codes[name][some] for name in ("y", "z", "z_scale"))
-  terms = dataset_information.information(*parts, seed=seed)
-  return {
-      "neighbor_mi_y": shared,
-      "mi_y": float(marginal - conditional),
-      "entropy_y": float(marginal),
-      "conditional_entropy_y": float(conditional),
-      "reconstruction": float(np.mean(model.reconstruction_loss(x), dtype=np.float64)),
-      "mi_z": terms["mi_z"]["naive"],
-      "total_correlation": terms["total_correlation"]["naive"],
-      "used_categories": label_free.used_categories(y.argmax(axis=1), y.shape[1]),
-      "active_units": measuring.active_units(codes["z"]),
-  }
-
-
-def _entropy(p):
-  """-sum p ln p in nats, of probabilities in an array of any shape."""
-  return -np.sum(p * np.log(np.maximum(p, 1e-300)))
+  found = measuring.without_labels(model, x, codes, most_compared=_MOST_CODES, seed=seed)
+  found |= {name: found[name]["naive"] for name in ("mi_z", "total_correlation")}
+  return {"neighbor_mi_y": shared, **{name: found[name] for name in _FIGURES}}
