@@ -43,11 +43,13 @@ setuptools.setup(
     package_data={
         "imae_tf": ["py.typed"],
         "imae_tf.example": ["example.keras"],
+        "imae_tf.reporting": ["templates/*"],
         "imae_tf.export": ["tf_serving/*"],
         "imae_tf.export.server": ["page.html"],
     },
     install_requires=[
         "absl-py>=2.1,<3",
+        "jinja2>=3.1,<4",
         "keras>=3.15,<3.16",
         "keras-tuner>=1.4.8,<1.5",
         "matplotlib>=3.9,<4",
