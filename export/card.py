@@ -4,6 +4,8 @@ Nothing in it is written by hand: what the run did not measure is said to be mis
 """
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from imae_tf._shared import method_table
 from imae_tf.metrics import definitions
@@ -28,7 +30,12 @@ _FIGURES = (
 _LABELLED = ("accuracy", "nmi", "ari")
 
 
-def write(path, description, config=None, typical_of=None):
+def write(
+    path: str | pathlib.Path,
+    description: Mapping[str, Any],
+    config: dict[str, Any] | None = None,
+    typical_of: int | None = None,
+) -> None:
   """Writes the card of a SavedModel.
 
   Args:
@@ -42,7 +49,11 @@ def write(path, description, config=None, typical_of=None):
   path.write_text(text(description, config, typical_of))
 
 
-def text(description, config=None, typical_of=None):
+def text(
+    description: Mapping[str, Any],
+    config: dict[str, Any] | None = None,
+    typical_of: int | None = None,
+) -> str:
   """The card as Markdown; the arguments are those of `write`."""
   sections = (
       _head(description),
@@ -59,7 +70,7 @@ def text(description, config=None, typical_of=None):
   return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _head(description):
+def _head(description: Mapping[str, Any]) -> str:
   title = method_table.name_of(description["method"])
   return (
       f"# {title} on {description['dataset'] or 'data that was not recorded'}\n\n"
@@ -69,7 +80,7 @@ def _head(description):
   )
 
 
-def _meaning(description, typical_of):
+def _meaning(description: Mapping[str, Any], typical_of: int | None) -> str:
   k1, k2 = description["latent_dim"], description["num_categories"]
   lines = [
       "## What y and z are",
@@ -89,7 +100,7 @@ def _meaning(description, typical_of):
   return "\n".join(lines)
 
 
-def _use():
+def _use() -> str:
   return (
       "## Intended use\n\n"
       "Grouping, ordering, searching and generating images like those it was trained on. For"
@@ -98,7 +109,7 @@ def _use():
   )
 
 
-def _data(description, config):
+def _data(description: Mapping[str, Any], config: dict[str, Any] | None) -> str:
   if description["dataset"] is None:
     return "## Data\n\nNot recorded."
   holdout = (config or {}).get("holdout")
@@ -106,7 +117,7 @@ def _data(description, config):
   return f"## Data\n\nThe training split of `{description['dataset']}`, without its labels.{kept}"
 
 
-def _figures(evaluation):
+def _figures(evaluation: Mapping[str, Any] | None) -> str:
   if not evaluation:
     return "## Figures\n\nNot measured: run `imae-evaluate`, then export again."
   rows = [
@@ -123,7 +134,7 @@ def _figures(evaluation):
   )
 
 
-def _measured_on(evaluation):
+def _measured_on(evaluation: Mapping[str, Any]) -> str:
   n, codes = evaluation.get("n"), evaluation.get("codes")
   if n is None:
     return "The number of images was not recorded."
@@ -132,14 +143,14 @@ def _measured_on(evaluation):
   return f"n = {n:,}{split} images{fewer}."
 
 
-def _baselines(evaluation):
+def _baselines(evaluation: Mapping[str, Any]) -> list[str]:
   return [
       f"| accuracy of {name.replace('_', ' ')} on the same images | {value:.3f} |"
       for name, value in sorted((evaluation.get("baselines") or {}).items())
   ]
 
 
-def _dimensions(evaluation):
+def _dimensions(evaluation: Mapping[str, Any] | None) -> str | None:
   mi = dict(sorted(((evaluation or {}).get("mi_z_per_dimension") or {}).items(), reverse=True))
   if not mi:
     return None
@@ -156,7 +167,7 @@ def _dimensions(evaluation):
   ])
 
 
-def _alignment(record):
+def _alignment(record: Mapping[str, Any] | None) -> str | None:
   if record is None:
     return None
   rows = [
@@ -176,7 +187,7 @@ def _alignment(record):
   )
 
 
-def _limits(description):
+def _limits(description: Mapping[str, Any]) -> str:
   evaluation = description["evaluation"] or {}
   lines = [
       "## Limits",
@@ -196,7 +207,7 @@ def _limits(description):
   return "\n".join(lines)
 
 
-def _training(config):
+def _training(config: dict[str, Any] | None) -> str:
   if not config:
     return "## Training\n\nNot recorded: the model does not come from a run of imae-train."
   settings = config.get("settings", {})
@@ -205,28 +216,28 @@ def _training(config):
   return f"## Training\n\n```sh\n{run_folder.command(config)}\n```{rest}"
 
 
-def _versions(description):
+def _versions(description: Mapping[str, Any]) -> str:
   rows = [f"{name} {number}" for name, number in sorted(description["versions"].items())]
   return (
       f"## Versions\n\nExported with {', '.join(rows)}; imae.json format {description['format']}."
   )
 
 
-def _shape(description):
+def _shape(description: Mapping[str, Any]) -> str:
   height, width, channels = description["image_shape"]
   return f"of {height}x{width} pixels and {channels} channel{'s' if channels > 1 else ''}"
 
 
-def _range(description):
+def _range(description: Mapping[str, Any]) -> str:
   return ", ".join(f"{bound:g}" for bound in description["image_range"])
 
 
-def _value(value, decimals):
-  if isinstance(value, dict):
+def _value(value: float | Mapping[str, float], decimals: int) -> str:
+  if isinstance(value, Mapping):
     estimates = sorted(value.items(), reverse=True)  # naive first
     return ", ".join(f"{v:.{decimals}f} {_estimator(name)}" for name, v in estimates)
   return f"{value:.{decimals}f}"
 
 
-def _estimator(name):
+def _estimator(name: str) -> str:
   return name.replace("_", "-")

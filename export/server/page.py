@@ -9,15 +9,18 @@ import functools
 import io
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 import PIL.Image
+from starlette import requests
 from starlette import responses
 from starlette import routing
 
 from imae_tf.errors import InputError
 from imae_tf.export import descriptions
 from imae_tf.export import typical
+from imae_tf.export.server import core
 from imae_tf.export.server.batching import ServingError
 
 _HTML = pathlib.Path(__file__).with_name("page.html")
@@ -31,13 +34,13 @@ _HEADERS = {
 }
 
 
-def routes(server):
+def routes(server: core.Server) -> list[routing.Route]:
   """The routes `/` and `/page/model` on a `core.Server`."""
 
-  def page(request):
+  def page(request: requests.Request) -> responses.Response:
     return responses.HTMLResponse(_HTML.read_text(encoding="utf-8"), headers=_HEADERS)
 
-  def model(request):
+  def model(request: requests.Request) -> responses.Response:
     try:
       number, _ = server.metadata()
       described = {"name": server.model_name, **_described(server.path(number), number)}
@@ -54,7 +57,7 @@ def routes(server):
 
 
 @functools.lru_cache(maxsize=2)
-def _described(path, number):
+def _described(path: pathlib.Path, number: int) -> dict[str, Any]:
   """What the page must know of a version, as it will be JSON."""
   description = descriptions.read(path)
   shape = description["image_shape"]
@@ -69,7 +72,7 @@ def _described(path, number):
   }
 
 
-def _typical(path):
+def _typical(path: pathlib.Path) -> list[list[str]] | None:
   """Typical images as data URIs, [[string] for each category]; None without the file."""
   try:
     with path.open("rb") as content, np.load(content) as file:
@@ -81,12 +84,12 @@ def _typical(path):
   ]
 
 
-def _data_uri(image):
+def _data_uri(image: np.ndarray) -> str:
   """A PNG of a uint8 image [H, W, C]."""
   file = io.BytesIO()
   PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
   return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _error(status, message):
+def _error(status: int, message: str) -> responses.Response:
   return responses.JSONResponse({"error": message}, status_code=status, headers=_HEADERS)

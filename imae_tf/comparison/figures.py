@@ -4,9 +4,15 @@ As in `plots`: NumPy arrays in, a new `matplotlib.figure.Figure` out.
 """
 
 import math
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from imae_tf.reporting import plots
@@ -19,6 +25,8 @@ _COLORS = {
     "jointvae": "#8c5fb3",
     "betatcvae": "#b8405e",
 }
+Runs = Sequence[Sequence[Mapping[str, float]]]  # of a method: a dict for each epoch of each
+
 # logged name: (title, unit); in the order of figure 3
 _TRACKED = {
     "mi_y": ("I(x;y)", "nats, within batches"),
@@ -28,7 +36,8 @@ _TRACKED = {
 }
 
 
-def tracked(histories, *, columns=4):
+@plots.own_style()
+def tracked(histories: Mapping[str, Runs], *, columns: int = 4) -> Figure:
   """Figure 3: the category's figures after each epoch, a line per method.
 
   A line is the mean over the runs of a method, the band their lowest and highest value.
@@ -57,14 +66,14 @@ def tracked(histories, *, columns=4):
   return figure
 
 
-def _series(runs, name):
+def _series(runs: Runs, name: str) -> list[list[float]]:
   """The values of the runs that have them, cut to the shortest: runs x epochs."""
   values = [[row[name] for row in rows] for rows in runs if rows and name in rows[0]]
   shortest = min(map(len, values), default=0)
   return [run[:shortest] for run in values]
 
 
-def _band(axes, values, color, label):
+def _band(axes: Axes, values: np.ndarray, color: str, label: str) -> None:
   epochs = np.arange(1, values.shape[1] + 1)
   marker = "o" if len(epochs) < 3 else None
   axes.plot(
@@ -76,7 +85,9 @@ def _band(axes, values, color, label):
   )
 
 
-def drawn_categories(images, names, positions, title):
+def drawn_categories(
+    images: Sequence[np.ndarray], names: Sequence[str], positions: Iterable[float], title: str
+) -> Figure:
   """Figure 4b-e: each category with one dimension moved from its mean z.
 
   Args:
@@ -85,11 +96,12 @@ def drawn_categories(images, names, positions, title):
     positions: [P] values of z_k.
     title: of the figure.
   """
-  labels = [f"{p:g}".replace("-", "−") if p == round(p) else "" for p in positions]
+  labels = plots.position_labels(positions)
   return plots.image_grid(list(images), title, row_labels=names, column_labels=labels)
 
 
-def confidence(groups):
+@plots.own_style()
+def confidence(groups: Mapping[str, tuple[np.ndarray, np.ndarray | None]]) -> Figure:
   """Figure 5: how sure the encoder is of the category, with and without VAT.
 
   Args:
@@ -124,7 +136,8 @@ def confidence(groups):
   return figure
 
 
-def rate_distortion(points, floor, cap):
+@plots.own_style()
+def rate_distortion(points: Sequence[Mapping[str, Any]], floor: float, cap: float) -> Figure:
   """Reconstruction loss against the information of the whole code, I(x;y,z).
 
   Args:
@@ -166,7 +179,11 @@ def rate_distortion(points, floor, cap):
   return figure
 
 
-def maps_of_z(maps, class_names=None):
+@plots.own_style()
+def maps_of_z(
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    class_names: Sequence[str] | None = None,
+) -> Figure:
   """z in two dimensions, by category and by label, a column per method.
 
   Args:
@@ -203,6 +220,6 @@ def maps_of_z(maps, class_names=None):
   return figure
 
 
-def _class_colors(count):
+def _class_colors(count: int) -> np.ndarray:
   palette = matplotlib.colormaps["tab10" if count <= 10 else "tab20"]
   return np.array([palette(i % palette.N) for i in range(count)])

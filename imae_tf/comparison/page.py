@@ -2,6 +2,11 @@
 
 import itertools
 import pathlib
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
 
 from imae_tf._shared import files
 from imae_tf.comparison import pictures as drawn
@@ -9,8 +14,13 @@ from imae_tf.comparison import plan
 from imae_tf.reporting import html
 from imae_tf.reporting import plots
 
-# Column: (title, metric or pair of metrics, digits)
-_COLUMNS = (
+Row = dict[str, Any]  # of comparison.json
+Rows = Sequence[Row]
+Pictures = dict[str, dict[str, html.Picture]]
+Lines = list[list[str]]  # a table, its head first
+Column = tuple[str, tuple[str, ...], int]  # title, metric or metrics, digits
+
+_COLUMNS: tuple[Column, ...] = (
     ("accuracy", ("accuracy",), 3),
     ("reconstruction", ("reconstruction",), 1),
     ("I(x;y)", ("mi_y",), 3),
@@ -35,7 +45,7 @@ _MISSING = "–"
 _NOTHING = "No run has finished yet."
 
 
-def write_tables(workdir):
+def write_tables(workdir: str | pathlib.Path) -> list[Row]:
   """comparison.json and comparison.md of all finished runs; returns the rows."""
   workdir = pathlib.Path(workdir)
   rows = plan.rows(workdir)
@@ -45,7 +55,7 @@ def write_tables(workdir):
   return rows
 
 
-def write(workdir):
+def write(workdir: str | pathlib.Path) -> None:
   """All files of a comparison: the tables, `comparison.html` and `figures/*.png`."""
   workdir = pathlib.Path(workdir)
   rows = write_tables(workdir)
@@ -62,7 +72,7 @@ def write(workdir):
     temporary.write_text(page(rows, pictures, plan.failed(workdir)), encoding="utf-8")
 
 
-def markdown(rows, failed=None):
+def markdown(rows: Rows, failed: dict[Any, str] | None = None) -> str:
   """The tables as Markdown.
 
   Args:
@@ -80,64 +90,62 @@ def markdown(rows, failed=None):
   return "\n\n".join(["# Comparison", *(parts or [_NOTHING])]) + "\n"
 
 
-def means_table(rows):
+def means_table(rows: Rows) -> str:
   """The table of means of the rows of one data set, as Markdown."""
   return _table(_means(rows))
 
 
-def page(rows, pictures, failed=None):
+def page(rows: Rows, pictures: Pictures, failed: dict[Any, str] | None = None) -> str:
   """The tables and figures as one self-contained HTML page.
 
   Args:
     rows: as `plan.rows` returns them.
-    pictures: {data set: {name: pages.Picture}} of `pictures.of_dataset`.
+    pictures: {data set: {name: html.Picture}} of `pictures.of_dataset`.
     failed: {folder: reason} of runs that diverged.
   """
-  sections = []
-  for dataset in _datasets(rows):
-    of_dataset = [row for row in rows if row["dataset"] == dataset]
-    tables = (
-        _html_table("Means over seeds", _means(of_dataset))
-        + f'<p class="note">{html.subscripts(_notes(of_dataset))}</p>'
-        + _figures(pictures.get(dataset, {}))
-        + "<h3>Every run</h3>" + _html_table("Every run", _every_run(of_dataset))
-    )
-    sections.append((html.escape(dataset), f"data-{html.escape(dataset)}", tables))
-  if failed:
-    lines = [["folder", "reason"], *([str(k), v] for k, v in failed.items())]
-    sections.append(("Failed runs", "failed", _html_table("Failed runs", lines)))
-  runs = sum(len(row["seeds"]) for row in rows)
-  summary = f'<p class="lead">{html.count(runs, "run")} finished. Labels only score them.</p>'
-  return html.document("Comparison", summary if rows else f"<p>{_NOTHING}</p>", sections)
+  datasets = []
+  for name in _datasets(rows):
+    of_dataset = [row for row in rows if row["dataset"] == name]
+    datasets.append({
+        "name": name, "means": _cells(_means(of_dataset)), "notes": _notes(of_dataset),
+        "pictures": list(_groups(pictures.get(name, {}))), "runs": _cells(_every_run(of_dataset)),
+    })
+  return html.render(
+      "comparison.html", title="Comparison", datasets=datasets, nothing=_NOTHING,
+      runs=sum(len(row["seeds"]) for row in rows), failed=list((failed or {}).items()),
+  )
 
 
-def _figures(pictures):
-  """HTML of the figures, those of a kind side by side."""
-  parts = []
+def _groups(pictures: dict[str, html.Picture]) -> Iterator[list[html.Picture]]:
+  """The pictures that stand side by side: those of a kind."""
   for prefix in ("rate_distortion", "confidence"):
-    parts += [html.figures(pictures, n) for n in pictures if n.startswith(prefix)]
+    yield from ([picture] for name, picture in pictures.items() if name.startswith(prefix))
   for recipe in ("paper", "tuned"):
-    parts += [
-        html.figures(pictures, name)
-        for name in (f"{recipe}_tracked", f"{recipe}_maps", f"{recipe}_information")
-        if name in pictures
-    ]
+    alone = (f"{recipe}_tracked", f"{recipe}_maps", f"{recipe}_information")
+    yield from ([pictures[name]] for name in alone if name in pictures)
     for kind in ("traversal", "drawn"):
-      names = [n for n in pictures if n.startswith(f"{recipe}_{kind}_")]
-      parts += [html.figures(pictures, *names[i : i + 3]) for i in range(0, len(names), 3)]
-  return "".join(parts)
+      found = [p for name, p in pictures.items() if name.startswith(f"{recipe}_{kind}_")]
+      yield from (found[i : i + 3] for i in range(0, len(found), 3))
 
 
-def _datasets(rows):
+def _cells(lines: Lines) -> list[list[Markup]]:
+  """Cells that break between their two numbers alone."""
+  return [
+      [html.subscripts(text.replace(" ±", "\u00a0±").replace(" /", "\u00a0/")) for text in line]
+      for line in lines
+  ]
+
+
+def _datasets(rows: Rows) -> list[str]:
   return list(dict.fromkeys(row["dataset"] for row in rows))
 
 
-def _columns(rows):
+def _columns(rows: Rows) -> list[Column]:
   """The columns in which a row has something to say."""
   return [c for c in _COLUMNS if any(name in row["metrics"] for row in rows for name in c[1])]
 
 
-def _means(rows):
+def _means(rows: Rows) -> Lines:
   """Mean ± standard deviation over seeds, below each method what the paper reports of it."""
   columns = _columns(rows)
   lines = [["method", "weights", "seeds", *(title for title, _, _ in columns)]]
@@ -153,7 +161,7 @@ def _means(rows):
   return lines
 
 
-def _every_run(rows):
+def _every_run(rows: Rows) -> Lines:
   columns = _columns(rows)
   lines = [["method", "weights", "seed", *(title for title, _, _ in columns)]]
   for row in rows:
@@ -163,7 +171,7 @@ def _every_run(rows):
   return lines
 
 
-def _notes(rows):
+def _notes(rows: Rows) -> str:
   images = sorted({row["n"] for row in rows})
   floors = {f"{row['metrics']['reconstruction_floor']['mean']:.1f}" for row in rows}
   epochs = sorted({(row["recipe"], row["epochs"]) for row in rows})
@@ -179,18 +187,18 @@ def _notes(rows):
   )
 
 
-def _weights(row, rows):
+def _weights(row: Row, rows: Rows) -> str:
   """The recipe, what it changes, and its epochs where some method was run for others, too."""
   found = {r["epochs"] for r in rows if all(r[k] == row[k] for k in ("recipe", "variant"))}
   epochs = f"{row['epochs']} epochs" if len(found) > 1 else ""
   return ", ".join(filter(None, (row["recipe"], row["variant"], epochs)))
 
 
-def _title(row):
+def _title(row: Row) -> str:
   return plots.NAMES[row["method"]]
 
 
-def _mean(row, names, digits):
+def _mean(row: Row, names: Sequence[str], digits: int) -> str:
   cells = []
   for name in names:
     found = row["metrics"].get(name)
@@ -204,7 +212,7 @@ def _mean(row, names, digits):
   return " / ".join(cells)
 
 
-def _one(row, names, digits, index):
+def _one(row: Row, names: Sequence[str], digits: int, index: int) -> str:
   found = [row["metrics"].get(name) for name in names]
   if any(part is None or len(part["values"]) != len(row["seeds"]) for part in found):
     return _MISSING
@@ -212,21 +220,11 @@ def _one(row, names, digits, index):
   return " / ".join(_number(part["values"][index] * scale, digits) for part in found)
 
 
-def _number(value, digits):
+def _number(value: float, digits: int) -> str:
   """Estimates of a run that fell apart may be of any size."""
   return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.1e}"
 
 
-def _table(lines):
+def _table(lines: Lines) -> str:
   rows = ["| " + " | ".join(cells) + " |" for cells in lines]
   return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:]])
-
-
-def _html_table(caption, lines):
-  head, *rows = ([_cell(text) for text in texts] for texts in lines)
-  return html.table(caption, head, rows, "numeric")
-
-
-def _cell(text):
-  """HTML that breaks between its two numbers alone."""
-  return html.subscripts(text).replace(" ±", "&nbsp;±").replace(" /", "&nbsp;/")

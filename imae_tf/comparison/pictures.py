@@ -1,6 +1,7 @@
 """What the figures of a comparison are drawn from: the models of its runs, on test images."""
 
 import math
+import pathlib
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -8,80 +9,36 @@ from sklearn.decomposition import PCA
 from imae_tf import recipes
 from imae_tf._shared import files
 from imae_tf.comparison import figures
+from imae_tf.comparison import plan
 from imae_tf.data import loading
-from imae_tf.metrics import clustering
+from imae_tf.data import pipelines
 from imae_tf.metrics import measuring
 from imae_tf.reporting import html
 from imae_tf.reporting import plots
+from imae_tf.reporting import run_pictures
+from imae_tf.reporting.shown import Shown
 from imae_tf.training import run_folder
 
 _MAX_IMAGES = 10_000
 _MAPPED = 3_000  # points that can still be told apart
+Pictures = dict[str, html.Picture]
+
 _CURVES = ("beta", "gamma", "alpha", "capacity_z")  # weights whose points are joined
 
 
-class Shown:
-  """The run of a method that the figures show: its first seed, without a change of a setting.
-
-  Args:
-    folder: of the run.
-    x: [N, H, W, C] test images.
-    labels: [N] or None.
-    class_names: of the labels, or None.
-  """
-
-  def __init__(self, folder, x, labels, class_names):
-    self.folder = folder
-    self.metrics = files.read_json(folder / "metrics.json")
-    self.model, _ = run_folder.load_model(folder)
-    self.codes = self.model.encode(x)
-    self.categories = self.codes["y"].argmax(axis=1)
-    self.labels, self.class_names = labels, class_names
-    self.matched: dict[int, int] = {}
-    self.order = list(range(self.model.num_categories))
-    if labels is not None:
-      arguments = (labels, self.categories, self.model.num_categories)
-      self.matched, _ = clustering.hungarian(*arguments)
-      self.order = clustering.column_order(*arguments)
-
-  @property
-  def name(self):
-    """Of the method, as people write it."""
-    return plots.NAMES[self.metrics["method"]]
-
-  @property
-  def most_informative(self):
-    """The dimension of z with the largest I(x;z_k), naive."""
-    return int(np.argmax(self.metrics["mi_z_per_dimension"]["naive"]))
-
-  def category_name(self, category):
-    """The class that a category is matched to, or its own number."""
-    label = self.matched.get(category)
-    if label is None:
-      return f"category {category}"
-    named = self.class_names is not None and 0 <= label < len(self.class_names)
-    return str(self.class_names[label]) if named else str(label)
-
-  def right(self):
-    """[N] bool: the category is the one matched to the label; None without labels."""
-    if self.labels is None:
-      return None
-    return np.array([self.matched.get(c) for c in self.categories]) == self.labels
-
-
-def of_dataset(groups):
+def of_dataset(groups: plan.Groups) -> Pictures:
   """The pictures of one data set.
 
   Args:
     groups: {(method, recipe, variant): folders of its runs, by seed}, all of the data set.
 
   Returns:
-    {file name: pages.Picture}, in the order of the page.
+    {file name: html.Picture}, in the order of the page.
   """
   first = next(iter(groups.values()))[0]
   data = loading.load(run_folder.read_config(first)["dataset"])
   x, labels = data.arrays("test", limit=_MAX_IMAGES)
-  pictures: dict[str, html.Picture] = {}
+  pictures: Pictures = {}
   for recipe in dict.fromkeys(recipe for _, recipe, _ in groups):
     folders = {
         method: groups[method, recipe, ""]
@@ -90,22 +47,28 @@ def of_dataset(groups):
     }
     if not folders:
       continue
-    shown = {
-        method: Shown(runs[0], x, labels, data.class_names) for method, runs in folders.items()
-    }
+    # The runs that the figures show: first seeds, without a change of a setting.
+    shown = {method: _shown(runs[0], x, labels, data) for method, runs in folders.items()}
     pictures |= {
         f"{recipe}_{name}": picture
         for name, picture in {
             **_tracked(folders, recipe),
             **_drawn(shown, recipe),
             **_maps(shown, recipe),
-            **_informative(shown, recipe),
+            **_informative(folders, recipe),
         }.items()
     }
   return {**_rate_distortion(groups), **_confidence(groups, x, labels, data), **pictures}
 
 
-def _tracked(folders, recipe):
+def _shown(
+    folder: pathlib.Path, x: np.ndarray, labels: np.ndarray | None, data: pipelines.ImageData
+) -> Shown:
+  model, _ = run_folder.load_model(folder)
+  return Shown(model, files.read_json(folder / "metrics.json"), x, labels, data.class_names)
+
+
+def _tracked(folders: dict[str, list[pathlib.Path]], recipe: str) -> Pictures:
   histories = {
       method: [run_folder.read_history(folder) for folder in runs]
       for method, runs in folders.items()
@@ -122,7 +85,7 @@ def _tracked(folders, recipe):
   )}
 
 
-def _drawn(shown, recipe):
+def _drawn(shown: dict[str, Shown], recipe: str) -> Pictures:
   positions = np.linspace(-2.0, 2.0, 7)
   pictures = {}
   for method, run in shown.items():
@@ -135,11 +98,11 @@ def _drawn(shown, recipe):
     overlap = run.metrics.get("category_overlap")
     pictures[f"drawn_{method}"] = html.picture(
         figures.drawn_categories(
-            [drawn[c] for c in rows], [run.category_name(c) for c in rows], positions,
-            f"{run.name}, z[{k}]",
+            [drawn[c] for c in rows], [run.category_name(c)[0] for c in rows], positions,
+            f"{run.method}, z[{k}]",
         ),
-        f"Each category of {run.name} drawn while z[{k}] moves from -2 to 2.",
-        f"Figure 4, {recipe} weights: {run.name}. z[{k}], the most informative dimension"
+        f"Each category of {run.method} drawn while z[{k}] moves from -2 to 2.",
+        f"Figure 4, {recipe} weights: {run.method}. z[{k}], the most informative dimension"
         f" (I(x;z) = {run.metrics['mi_z_per_dimension']['naive'][k]:.2f} nats), moved from the"
         f" mean z of each category's images; {html.count(len(rows), 'category', 'categories')}"
         f" in use. Overlap {html.number(overlap)}.",
@@ -147,8 +110,8 @@ def _drawn(shown, recipe):
   return pictures
 
 
-def _maps(shown, recipe):
-  maps = {}
+def _maps(shown: dict[str, Shown], recipe: str) -> Pictures:
+  maps, names = {}, None
   for method, run in shown.items():
     some = slice(_MAPPED)
     places = PCA(2, svd_solver="full").fit(run.codes["z"]).transform(run.codes["z"][some])
@@ -157,11 +120,7 @@ def _maps(shown, recipe):
     if labels is not None:
       values = np.unique(labels)
       labels = np.searchsorted(values, labels[some])
-      names = [run.category_name(run.order[i]) for i in range(len(values))]
-      if run.class_names is not None:
-        names = [str(run.class_names[v]) for v in values]
-    else:
-      names = None
+      names = [run.class_name(v) for v in values]
     maps[method] = (places, categories, labels)
   return {"maps": html.picture(
       figures.maps_of_z(maps, names),
@@ -172,15 +131,13 @@ def _maps(shown, recipe):
   )}
 
 
-def _informative(shown, recipe):
+def _informative(folders: dict[str, list[pathlib.Path]], recipe: str) -> Pictures:
   """Figure 2 of IMAE, from its own report."""
-  run = shown.get("imae")
-  if run is None:
+  if "imae" not in folders:
     return {}
-  measured = run.metrics
-  values = [measured[key] for key in (
-      "mi_z_per_dimension", "var_mean_per_dimension", "mean_variance_per_dimension"
-  )]
+  folder = folders["imae"][0]
+  measured = files.read_json(folder / "metrics.json")
+  values = [measured[key] for key in run_pictures.PER_DIMENSION]
   pictures = {"information": html.picture(
       plots.information(*values),
       f"Bar charts of I(x;z_k), Var[µ_k] and E[σ_k²] of IMAE, {recipe} weights.",
@@ -188,12 +145,8 @@ def _informative(shown, recipe):
       " the image and its noise is small.",
       narrow=plots.information(*values, columns=1),
   )}
-  roles = {
-      "most": "the most informative dimension", "middle": "the one in the middle",
-      "least": "the least informative dimension",
-  }
-  for role, text in roles.items():
-    path = run.folder / "figures" / f"traversal_{role}.png"
+  for role, text in run_pictures.ROLES.items():
+    path = folder / "figures" / f"traversal_{role}.png"
     if path.exists():
       pictures[f"traversal_{role}"] = html.stored_picture(
           path.read_bytes(),
@@ -203,7 +156,9 @@ def _informative(shown, recipe):
   return pictures
 
 
-def _confidence(groups, x, labels, data):
+def _confidence(
+    groups: plan.Groups, x: np.ndarray, labels: np.ndarray | None, data: pipelines.ImageData
+) -> Pictures:
   """Figure 5 for each recipe and method that was run without VAT too."""
   pictures = {}
   for (method, recipe, variant), runs in groups.items():
@@ -211,7 +166,7 @@ def _confidence(groups, x, labels, data):
     if variant not in ("lam=0", "lam=0.0") or base is None:
       continue
     shown = {
-        title: Shown(folder, x, labels, data.class_names)
+        title: _shown(folder, x, labels, data)
         for title, folder in (("with VAT", base[0]), ("without VAT", runs[0]))
     }
     sure = {title: (run.codes["y"].max(axis=1), run.right()) for title, run in shown.items()}
@@ -224,7 +179,7 @@ def _confidence(groups, x, labels, data):
   return pictures
 
 
-def _rate_distortion(groups):
+def _rate_distortion(groups: plan.Groups) -> Pictures:
   changed = {
       (method, recipe, variant.partition("=")[0]) for method, recipe, variant in groups
   }

@@ -71,7 +71,7 @@ class EventFile:
     """Ends the file."""
     self._writer.close()
 
-  def _write(self, event):
+  def _write(self, event: event_pb2.Event) -> None:
     event.wall_time = time.time()
     self._writer.write(event.SerializeToString())
     self._writer.flush()

@@ -1,13 +1,22 @@
 """The figures of a run: the pictures people look at and the paper's figure 2.
 
 Every function takes NumPy arrays and returns a new `matplotlib.figure.Figure`; nothing
-depends on pyplot, on a backend or on chance. Images are [H, W, C] in [0, 1], C = 1 or 3, and
-are drawn with whole screen pixels per image pixel, so that small images stay crisp.
+depends on pyplot, on a backend, on a user's matplotlibrc or on chance. Images are [H, W, C] in
+[0, 1], C = 1 or 3, and are drawn with whole screen pixels per image pixel, so that small images
+stay crisp.
 """
 
+import contextlib
 import math
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -28,6 +37,9 @@ _GAP = 6  # pixels between images
 _MIN_LABEL, _MAX_LABEL = 11, 16  # characters
 _MAX_CELLS_WITH_TEXT = 20  # classes or categories up to which a matrix shows its counts
 
+# Of a row: a text, or a text and a smaller one below it.
+Label = str | tuple[str, str]
+
 # How people call the methods and the baselines.
 NAMES = {
     **{key: method.name for key, method in METHODS.items()},
@@ -47,10 +59,30 @@ _CURVES = (
 )
 
 
+@contextlib.contextmanager
+def own_style(settings: dict[Any, Any] | None = None) -> Iterator[None]:
+  """matplotlib as it comes, with some settings, whatever the user's matplotlibrc says.
+
+  A context and, with its parentheses, a decorator of what makes or paints a figure.
+  """
+  with matplotlib.rc_context():
+    matplotlib.rcdefaults()
+    matplotlib.rcParams.update(settings or {})
+    yield
+
+
 # --- grids of images ----------------------------------------------------------------------
 
 
-def image_grid(rows, title, *, row_labels=None, column_labels=None, empty="") -> Figure:
+@own_style()
+def image_grid(
+    rows: Sequence[np.ndarray],
+    title: str,
+    *,
+    row_labels: Sequence[Label] | None = None,
+    column_labels: Sequence[str] | None = None,
+    empty: str = "",
+) -> Figure:
   """A grid of images, one row each, row lengths free.
 
   Args:
@@ -85,13 +117,13 @@ def image_grid(rows, title, *, row_labels=None, column_labels=None, empty="") ->
       _draw_image(axes, image, x, y + (step_y - _GAP - tile_y) // 2, tile_x, tile_y, scale)
     if not len(row):
       axes.text(left, y + (step_y - _GAP) / 2, empty, size=_GRID_FONT, color=MUTED, va="center")
-  for c, label in enumerate(column_labels or []):
+  for c, text in enumerate(column_labels or []):
     x = left + c * step_x + (step_x - _GAP) / 2
-    axes.text(x, top - _pixels(_GRID_FONT) * 0.4, label, size=_GRID_FONT, color=MUTED, ha="center")
+    axes.text(x, top - _pixels(_GRID_FONT) * 0.4, text, size=_GRID_FONT, color=MUTED, ha="center")
   return figure
 
 
-def reconstructions(x, reconstructed, *, columns=20) -> Figure:
+def reconstructions(x: np.ndarray, reconstructed: np.ndarray, *, columns: int = 20) -> Figure:
   """Originals, each above its reconstruction.
 
   Args:
@@ -106,7 +138,7 @@ def reconstructions(x, reconstructed, *, columns=20) -> Figure:
   return image_grid(rows, "Originals and reconstructions", row_labels=labels)
 
 
-def generated(images, names) -> Figure:
+def generated(images: np.ndarray, names: Sequence[Label]) -> Figure:
   """Images drawn from the prior z ~ N(0, I), one row per category.
 
   Args:
@@ -116,7 +148,7 @@ def generated(images, names) -> Figure:
   return image_grid(list(images), "Generated", row_labels=names)
 
 
-def typical(rows, names) -> Figure:
+def typical(rows: Sequence[np.ndarray], names: Sequence[Label]) -> Figure:
   """The most certain images of each category, one row per category, best first.
 
   Args:
@@ -126,7 +158,13 @@ def typical(rows, names) -> Figure:
   return image_grid(rows, "Most certain", row_labels=names, empty="no image")
 
 
-def traversal(originals, moved, positions, dimension, information) -> Figure:
+def traversal(
+    originals: np.ndarray,
+    moved: np.ndarray,
+    positions: np.ndarray,
+    dimension: int,
+    information: float,
+) -> Figure:
   """What one dimension of z does: each row an image, each column a position of z_k.
 
   Args:
@@ -138,10 +176,16 @@ def traversal(originals, moved, positions, dimension, information) -> Figure:
   """
   rows = [np.concatenate([image[None], row]) for image, row in zip(originals, moved)]
   title = f"z[{dimension}]   I(x;z) = {_text(information)} nats"
-  return image_grid(rows, title, column_labels=["image", *_position_labels(positions)])
+  return image_grid(rows, title, column_labels=["image", *position_labels(positions)])
 
 
-def traversals(original, moved, positions, dimensions, bounds) -> Figure:
+def traversals(
+    original: np.ndarray,
+    moved: Sequence[np.ndarray],
+    positions: np.ndarray,
+    dimensions: Sequence[int] | np.ndarray,
+    bounds: Sequence[float] | np.ndarray,
+) -> Figure:
   """What several dimensions of z do to one image, a row for each.
 
   Args:
@@ -153,16 +197,19 @@ def traversals(original, moved, positions, dimensions, bounds) -> Figure:
   """
   rows = [np.concatenate([original[None], row]) for row in moved]
   labels = [(f"z[{k}]", f"≤ {_text(bound)} nats") for k, bound in zip(dimensions, bounds)]
-  columns = ["image", *_position_labels(positions)]
+  columns = ["image", *position_labels(positions)]
   title = "Most informative dimensions"
   return image_grid(rows, title, row_labels=labels, column_labels=columns)
 
 
-def _position_labels(positions):
+def position_labels(positions: Iterable[float]) -> list[str]:
+  """Whole numbers, with a true minus sign; nothing at the others."""
   return [f"{p:g}".replace("-", "−") if p == round(p) else "" for p in positions]
 
 
-def _draw_image(axes, image, x, y, width, height, scale):
+def _draw_image(
+    axes: Axes, image: np.ndarray, x: float, y: float, width: int, height: int, scale: float
+) -> None:
   axes.imshow(
       image[..., 0] if image.shape[-1] == 1 else image,
       cmap="gray",
@@ -174,20 +221,20 @@ def _draw_image(axes, image, x, y, width, height, scale):
   )
 
 
-def _draw_row_label(axes, label, middle):
+def _draw_row_label(axes: Axes, label: tuple[str, str], middle: float) -> None:
   first, second = label
   offset = _pixels(_GRID_FONT) * 0.62 if second else 0
-  style = {"va": "center", "ha": "left", "parse_math": False}
+  style: dict[str, Any] = {"va": "center", "ha": "left", "parse_math": False}
   axes.text(_GAP, middle - offset, first, size=_GRID_FONT, color=INK, **style)
   axes.text(_GAP, middle + offset, second, size=_GRID_FONT - 1.5, color=MUTED, **style)
 
 
-def _two_lines(label):
+def _two_lines(label: Label) -> tuple[str, str]:
   first, second = label if isinstance(label, tuple) else (label, "")
   return shorten(first), second
 
 
-def _label_width(labels):
+def _label_width(labels: Sequence[tuple[str, str]]) -> int:
   """Pixels left of the images; a common minimum lines up figures that stand side by side."""
   characters = max(max(len(first), 0.85 * len(second)) for first, second in labels)
   if not characters:
@@ -195,7 +242,7 @@ def _label_width(labels):
   return math.ceil(max(characters, _MIN_LABEL) * _pixels(_GRID_FONT) * 0.6) + 3 * _GAP
 
 
-def _pixel_axes(width, height):
+def _pixel_axes(width: float, height: float) -> tuple[Figure, Axes]:
   """A figure of whole pixels with invisible axes whose units are pixels from the top left."""
   width, height = math.ceil(width), math.ceil(height)
   figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
@@ -205,17 +252,17 @@ def _pixel_axes(width, height):
   return figure, axes
 
 
-def _scale(height, width):
+def _scale(height: int, width: int) -> float:
   """Screen pixels per image pixel: a whole number, or below 1 for large images."""
   side = max(height, width)
   return math.ceil(_MIN_TILE / side) if side <= _MAX_TILE else _MAX_TILE / side
 
 
-def _pixels(points):
+def _pixels(points: float) -> float:
   return points * _DPI / 72
 
 
-def shorten(text):
+def shorten(text: str) -> str:
   """A text of at most 16 characters, cut with an ellipsis."""
   text = str(text)
   return text if len(text) <= _MAX_LABEL else text[: _MAX_LABEL - 1] + "…"
@@ -224,7 +271,14 @@ def shorten(text):
 # --- charts -------------------------------------------------------------------------------
 
 
-def information(mi_z, var_mean, mean_variance, *, columns=2) -> Figure:
+@own_style()
+def information(
+    mi_z: Mapping[str, Sequence[float] | np.ndarray],
+    var_mean: Sequence[float] | np.ndarray,
+    mean_variance: Sequence[float] | np.ndarray,
+    *,
+    columns: int = 2,
+) -> Figure:
   """The paper's figure 2: I(x;z_k) per dimension with Var[mu_k] and E[sigma_k^2].
 
   Dimensions are sorted by the naive I(x;z_k). A dimension that says nothing has
@@ -268,7 +322,12 @@ def information(mi_z, var_mean, mean_variance, *, columns=2) -> Figure:
   return figure
 
 
-def confusion(counts, class_names, categories) -> Figure:
+@own_style()
+def confusion(
+    counts: Sequence[Sequence[int]] | np.ndarray,
+    class_names: Sequence[str],
+    categories: Sequence[int],
+) -> Figure:
   """The confusion matrix after matching; colour is the share of the true class.
 
   Args:
@@ -301,7 +360,8 @@ def confusion(counts, class_names, categories) -> Figure:
   return figure
 
 
-def accuracy(method, value, baselines) -> Figure:
+@own_style()
+def accuracy(method: str, value: float, baselines: Mapping[str, float | None]) -> Figure:
   """Accuracy of the model beside that of the classical baselines.
 
   Args:
@@ -329,7 +389,14 @@ def accuracy(method, value, baselines) -> Figure:
   return figure
 
 
-def training(history, *, num_categories=None, floor=None, columns=3) -> Figure:
+@own_style()
+def training(
+    history: Sequence[Mapping[str, float]],
+    *,
+    num_categories: int | None = None,
+    floor: float | None = None,
+    columns: int = 3,
+) -> Figure:
   """Training curves, one panel per kind of quantity; held-out values are dashed.
 
   Args:
@@ -360,7 +427,12 @@ def training(history, *, num_categories=None, floor=None, columns=3) -> Figure:
   return figure
 
 
-def _draw_curves(axes, history, epochs, names):
+def _draw_curves(
+    axes: Axes,
+    history: Sequence[Mapping[str, float]],
+    epochs: Sequence[float],
+    names: Mapping[str, str],
+) -> None:
   marker = "o" if len(epochs) < 3 else None
   for name, color in zip(names, (BLUE, ORANGE, TEAL)):
     label = definitions.label(name) if len(names) > 1 else ""
@@ -378,12 +450,13 @@ def _draw_curves(axes, history, epochs, names):
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def blank(size) -> Figure:
+@own_style()
+def blank(size: tuple[float, float]) -> Figure:
   """A figure without axes, of size (width, height) in inches, in the style of all charts."""
   return Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
 
 
-def dress(axes, title, ylabel):
+def dress(axes: Axes, title: str, ylabel: str) -> None:
   """Gives axes their title, the label of y (ylabel) and lines, in the style of all charts."""
   axes.set_title(title, loc="left", size=_FONT + 1, weight="bold", color=INK)
   axes.set_ylabel(ylabel, color=MUTED, size=_FONT)
@@ -394,6 +467,6 @@ def dress(axes, title, ylabel):
   axes.set_axisbelow(True)
 
 
-def _text(value):
+def _text(value: float) -> str:
   """Two decimals, without a negative zero."""
   return f"{round(value, 2) + 0.0:.2f}"

@@ -1,9 +1,9 @@
 """The report: one self-contained page that holds what the run holds."""
 
 import base64
-import html.parser
 import io
 
+import html_page
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -29,33 +29,6 @@ HISTORY = [
      "vat_loss": 0.2}
     for e in (1, 2)
 ]
-VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
-
-
-class _Page(html.parser.HTMLParser):
-  """Checks that tags are balanced, and keeps what the tests look at."""
-
-  def __init__(self, text):
-    super().__init__()
-    self.open, self.elements, self.text = [], [], ""
-    self.feed(text)
-    self.close()
-    assert not self.open
-
-  def handle_starttag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
-    if tag not in VOID:
-      self.open.append(tag)
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, data):
-    if "style" not in self.open:
-      self.text += data
-
-  def all(self, *tags):
-    return [attrs for tag, attrs in self.elements if tag in tags]
 
 
 def _model(k1=3, k2=4, shape=(8, 8, 1), likelihood="bernoulli"):
@@ -115,7 +88,7 @@ def _write(folder, model, *, metrics=None, history=HISTORY, x=None, labels=None,
   run_page.write(
       path, model=model, history=history, metrics=metrics, x=x, labels=labels, class_names=names
   )
-  return _Page(path.read_text(encoding="utf-8"))
+  return html_page.Page(path.read_text(encoding="utf-8"))
 
 
 def _figures(folder):

@@ -1,9 +1,9 @@
 """The page of a search: every trial on it, the front as defined, for any number of trials."""
 
-import html.parser
 import json
 import re
 
+import html_page
 import numpy as np
 import pytest
 
@@ -14,69 +14,6 @@ SPACE = {
     "gamma": {"low": 0.0, "high": 10.0},
     "encoder_units": {"values": ["500-500", "500-1000"]},
 }
-VOID = {"meta"}
-
-
-class _Page(html.parser.HTMLParser):
-  """Checks that tags are balanced, and keeps what the tests look at."""
-
-  def __init__(self, text):
-    super().__init__()
-    self.open, self.elements, self.text, self.rows, self.tips = [], [], "", [], []
-    self.texts = []  # (anchor, text) of the axes of each chart
-    self.feed(text)
-    self.close()
-    assert not self.open
-
-  def handle_starttag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
-    if tag == "tr":
-      self.rows.append([])
-    elif tag in ("th", "td"):
-      self.rows[-1].append("")
-    elif tag == "svg":
-      self.texts.append([])
-    if tag not in VOID and not self.get_starttag_text().endswith("/>"):
-      self.open.append(tag)
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_startendtag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
-
-  def handle_data(self, data):
-    if "style" in self.open:
-      return
-    self.text += data
-    if {"th", "td"} & set(self.open):
-      self.rows[-1][-1] += data
-    if self.open[-2:] == ["g", "title"]:
-      self.tips.append(data)
-    if self.open[-2:] == ["svg", "text"]:
-      self.texts[-1].append((self.elements[-1][1]["text-anchor"], data))
-
-  def all(self, tag, **attributes):
-    return [
-        attrs for name, attrs in self.elements
-        if name == tag and all(attrs.get(k) == v for k, v in attributes.items())
-    ]
-
-  def charts(self):
-    """For each chart, its attributes and those of its circles."""
-    charts = []
-    for tag, attrs in self.elements:
-      if tag == "svg":
-        charts.append((attrs, []))
-      elif tag == "circle":
-        charts[-1][1].append(attrs)
-    return charts
-
-  def ticks(self):
-    """For each chart, the texts of the ticks along x and of those up y."""
-    centred = [[text for anchor, text in texts if anchor == "middle"] for texts in self.texts]
-    up = [[text for anchor, text in texts if anchor == "end"] for texts in self.texts]
-    return [(along[:-2], y) for along, y in zip(centred, up)]  # the last two are the labels
 
 
 def _trial(i, **changes):
@@ -120,9 +57,9 @@ def _write(folder, search):
   search_page.write(path, json.loads(json.dumps(search)))  # as it comes from trials.json
   text = path.read_text(encoding="utf-8")
   assert not re.search(r"http|src=|url\(|@import|<script|<link", text)
-  page = _Page(text)
+  page = html_page.Page(text)
   assert not re.search(r"\b(nan|inf|None)\b", page.text)
-  for attrs in (attrs for tag, attrs in page.elements if tag in ("circle", "path", "text")):
+  for attrs in page.all("use", "path", "text"):
     assert not re.search("nan|inf", " ".join(v for k, v in attrs.items() if k != "class"))
   return page
 
@@ -186,18 +123,19 @@ def test_the_front_is_that_of_the_three_costs(tmp_path):
   page = _write(tmp_path, _search(trials))
   assert {row[0].split()[0] for row in page.rows if row[-2:-1] == ["yes"]} == front
   assert len(page.charts()) == 4  # two of the front, beta and gamma; encoder_units is text
-  for attrs, circles in page.charts():
-    styles = [circle["class"] for circle in circles]
+  for chart in page.charts():
+    styles = [style for style, _, _ in chart.marks]
     assert styles.count("front") == len(front)
     assert styles.count("dominated") == 40 - len(front)
     assert styles[-1] == "best"  # drawn last, on top
     assert "dominated" not in styles[styles.index("front") : -2]
-    assert attrs["role"] == "img" and attrs["aria-label"]
-  assert len(page.tips) == 4 * 40
+    assert chart.attributes["role"] == "img" and chart.attributes["aria-label"]
+  tips = [tip for chart in page.charts() for tip in chart.tips]
+  assert len(tips) == 4 * 40
   for trial in trials:
-    tips = [tip for tip in page.tips if tip.startswith(f"Trial {trial['id']}\n")]
-    assert len(tips) == 4
-    assert all(f"beta = {trial['weights']['beta']:.4g}" in tip for tip in tips)
+    of_trial = [tip for tip in tips if tip.startswith(f"Trial {trial['id']}\n")]
+    assert len(of_trial) == 4
+    assert all(f"beta = {trial['weights']['beta']:.4g}" in tip for tip in of_trial)
 
 
 def test_points_lie_where_their_values_are(tmp_path):
@@ -212,8 +150,7 @@ def test_points_lie_where_their_values_are(tmp_path):
   ]
   page = _write(tmp_path, _search(trials, space={"beta": SPACE["beta"]}))
   places = [
-      sorted((float(c["cx"]), float(c["cy"])) for c in circles if c["class"] != "best")
-      for _, circles in page.charts()
+      sorted((x, y) for style, x, y in chart.marks if style != "best") for chart in page.charts()
   ]
 
   def fractions(values):
@@ -303,8 +240,8 @@ def test_equal_values_on_every_axis(tmp_path, value):
       for i in range(3)
   ]
   page = _write(tmp_path, _search(trials, space={"beta": {"values": [value]}}))
-  for _, circles in page.charts():
-    assert [c["class"] for c in circles].count("front") == 3
+  for chart in page.charts():
+    assert [style for style, _, _ in chart.marks].count("front") == 3
 
 
 @pytest.mark.parametrize(
@@ -314,8 +251,7 @@ def test_logarithmic_axes_have_a_few_ticks(tmp_path, low, high):
   trials = [_trial(i, weights={"beta": v}) for i, v in enumerate((low, high, high))]
   space = {"beta": {"low": low, "high": high, "sampling": "log"}}
   page = _write(tmp_path, _search(trials, space=space))
-  along, _ = page.ticks()[-1]
-  values = [float(text.replace("−", "-")) for text in along]
+  values = [float(text.replace("−", "-")) for text in page.charts()[-1].along]
   assert 2 <= len(values) <= 7
   assert values == sorted(set(values))
   room = 2 + (high / (low or high)) ** 0.06
@@ -328,10 +264,10 @@ def test_ticks_are_round_and_inside(tmp_path):
       for r, m, t in ((1020.0, 1.61, -0.21), (2480.0, 2.27, 0.32))
   ]
   page = _write(tmp_path, _search([_trial(i, figures=f) for i, f in enumerate(figures)]))
-  (reconstruction, mi_y), (_, correlation) = page.ticks()
-  assert reconstruction == ["1,000", "1,500", "2,000", "2,500"]
-  assert mi_y == ["1.6", "1.8", "2.0", "2.2"]
-  assert correlation == ["−0.2", "0.0", "0.2"]
+  categories, correlations = page.charts()
+  assert categories.along == ["1,000", "1,500", "2,000", "2,500"]
+  assert categories.up == ["1.6", "1.8", "2.0", "2.2"]
+  assert correlations.up == ["−0.2", "0.0", "0.2"]
 
 
 def test_missing_figures(tmp_path):
@@ -346,13 +282,13 @@ def test_missing_figures(tmp_path):
   rows = {row[0].split()[0]: row for row in page.rows}
   assert rows["t000"][6] == rows["t001"][8] == rows["t002"][1] == rows["t004"][1] == "–"
   assert list(rows).index("t002") > list(rows).index("t000")  # without a score: last
-  assert [len(circles) for _, circles in page.charts()] == [2 + 1, 2 + 1, 3 + 1, 3 + 1]
+  assert [len(chart.marks) for chart in page.charts()] == [2 + 1, 2 + 1, 3 + 1, 3 + 1]
 
 
 def test_without_deviations_none_is_spoken_of(tmp_path):
   page = _write(tmp_path, _search([_trial(i, score_std=None) for i in range(3)]))
   assert "±" not in page.text
-  assert not page.all("path", **{"class": "spread"})
+  assert not any(chart.bars for chart in page.charts())
 
 
 def test_bars_are_one_deviation_long(tmp_path):
@@ -360,10 +296,8 @@ def test_bars_are_one_deviation_long(tmp_path):
   trials = [_trial(i, score=s, score_std=d) for i, (s, d) in enumerate(scores)]
   page = _write(tmp_path, _search(trials, space={"beta": SPACE["beta"]}))
   assert "Bars are ±" in page.text
-  bars = [re.fullmatch(r"M(\S+) (\S+)V(\S+)", p["d"]).groups()
-          for p in page.all("path", **{"class": "spread"})]
-  heights = [float(low) - float(high) for _, low, high in bars]
-  points = [float(c["cy"]) for c in page.charts()[-1][1] if c["class"] != "best"]
+  heights = [low - high for chart in page.charts() for low, high in chart.bars]
+  points = [y for style, _, y in page.charts()[-1].marks if style != "best"]
   per_nat = max(points) - min(points)  # the scores are 1 apart
   assert sorted(heights) == pytest.approx([0.5 * per_nat, per_nat], abs=0.3)
 

@@ -1,0 +1,180 @@
+"""The figures of the page of a run."""
+
+import functools
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from imae_tf.metrics import clustering
+from imae_tf.reporting import html
+from imae_tf.reporting import plots
+from imae_tf.reporting import shown
+
+History = Sequence[Mapping[str, float]]  # a dict for each epoch: "epoch" and the logged names
+
+POSITIONS = np.linspace(-2.0, 2.0, 9)
+PER_DIMENSION = ("mi_z_per_dimension", "var_mean_per_dimension", "mean_variance_per_dimension")
+# Of the dimensions that are shown.
+ROLES = {
+    "most": "the most informative dimension",
+    "middle": "the one in the middle",
+    "least": "the least informative dimension",
+}
+NAMES = (
+    "reconstructions", "generated", "typical", *(f"traversal_{role}" for role in ROLES),
+    "information", "confusion", "accuracy", "training",
+)
+_GRID_COLUMNS = 10
+_NARROW_COLUMNS = 5  # on phones
+_RECONSTRUCTED = 20
+_TRAVERSED = 6
+
+
+def of_run(run: shown.Shown, history: History) -> dict[str, html.Picture]:
+  """The pictures of a run.
+
+  Args:
+    run: what is shown.
+    history: a dict for each epoch; may be empty.
+
+  Returns:
+    {file name: html.Picture}, in the order of the page.
+  """
+  pictures = {
+      "reconstructions": _reconstructions(run),
+      "generated": _generated(run),
+      "typical": _typical(run),
+      **_traversals(run),
+      "information": _information(run),
+  }
+  if run.labels is not None:
+    pictures["confusion"] = _confusion(run, run.labels)
+  if run.metrics.get("accuracy") is not None:
+    pictures["accuracy"] = _accuracy(run)
+  if history:
+    pictures["training"] = _training(run, history)
+  return pictures
+
+
+def _reconstructions(run: shown.Shown) -> html.Picture:
+  chosen = np.linspace(0, len(run.x) - 1, min(_RECONSTRUCTED, len(run.x))).astype(int)
+  x = run.x[chosen]
+  reconstructed = run.model.reconstruct(x)
+  return html.picture(
+      plots.reconstructions(x, reconstructed),
+      f"{html.count(len(x), 'image')}, each above its reconstruction.",
+      f"{html.count(len(x), 'image')} spread evenly over the set, not picked by hand. The model"
+      " sees each one and redraws it from p(y|x) and the mean of z alone.",
+      narrow=plots.reconstructions(x, reconstructed, columns=_NARROW_COLUMNS),
+  )
+
+
+def _generated(run: shown.Shown) -> html.Picture:
+  images = np.stack([run.model.generate(_GRID_COLUMNS, y=c, seed=0) for c in run.order])
+  names = [run.category_name(category) for category in run.order]
+  return html.picture(
+      plots.generated(images, names),
+      f"Generated images, a row for each of the {run.num_categories} categories.",
+      "One category per row, each column one draw z ~ N(0, I), the same in every row.",
+      narrow=plots.generated(images[:, :_NARROW_COLUMNS], names),
+  )
+
+
+def _typical(run: shown.Shown) -> html.Picture:
+  rows, names = [], []
+  for category in run.order:
+    members = run.members(category)
+    rows.append(run.x[members[:_GRID_COLUMNS]])
+    names.append((run.category_name(category)[0], html.count(len(members), "image")))
+  empty = sum(not len(row) for row in rows)
+  unused = f" {html.count(empty, 'category', 'categories')} got no image at all." if empty else ""
+  return html.picture(
+      plots.typical(rows, names),
+      f"The most certain images of each of the {run.num_categories} categories.",
+      "Real images with the highest p(y|x) of each category, best first, and how many images"
+      f" fall into it.{unused}",
+      narrow=plots.typical([row[:_NARROW_COLUMNS] for row in rows], names),
+  )
+
+
+def _traversals(run: shown.Shown) -> dict[str, html.Picture]:
+  mi = run.metrics["mi_z_per_dimension"]["naive"]
+  order = np.argsort(-np.asarray(mi), kind="stable")
+  # With K1 = 1 or 2 some of the three are the same dimension; the first role is shown.
+  roles: dict[int, str] = {}
+  for role, place in (("most", 0), ("least", -1), ("middle", len(order) // 2)):
+    roles.setdefault(int(order[place]), role)
+  used = [members[0] for c in run.order if len(members := run.members(c))]
+  rows = [used[i] for i in np.linspace(0, len(used) - 1, min(_TRAVERSED, len(used))).astype(int)]
+  pictures = {}
+  for dimension in sorted(roles, key=lambda k: -mi[k]):
+    role = roles[dimension]
+    pictures[f"traversal_{role}"] = html.picture(
+        _traversal(run, np.array(rows), dimension, POSITIONS),
+        f"Images decoded while z[{dimension}] moves from -2 to 2.",
+        f"{ROLES[role][0].upper()}{ROLES[role][1:]}.",
+        narrow=_traversal(run, np.array(rows), dimension, POSITIONS[::2]),
+    )
+  return pictures
+
+
+def _traversal(
+    run: shown.Shown, rows: np.ndarray, dimension: int, positions: np.ndarray
+) -> Figure:
+  y = np.repeat(run.codes["y"][rows], len(positions), axis=0)
+  z = np.repeat(run.codes["z"][rows], len(positions), axis=0)
+  z[:, dimension] = np.tile(positions, len(rows))
+  moved = run.model.decode(y, z).reshape(len(rows), len(positions), *run.x.shape[1:])
+  information = run.metrics["mi_z_per_dimension"]["naive"][dimension]
+  return plots.traversal(run.x[rows], moved, positions, dimension, information)
+
+
+def _information(run: shown.Shown) -> html.Picture:
+  values = [run.metrics[key] for key in PER_DIMENSION]
+  return html.picture(
+      plots.information(*values),
+      "Bar charts of the information, the variance of the mean and the mean variance of each"
+      " dimension; the numbers are in the table of dimensions below.",
+      "A dimension is informative when its mean moves with the image (Var[µ] large) and its"
+      " noise is small (E[σ²] well below 1). One that says nothing stays at the prior:"
+      " Var[µ] = 0, E[σ²] = 1.",
+      narrow=plots.information(*values, columns=1),
+  )
+
+
+def _confusion(run: shown.Shown, labels: np.ndarray) -> html.Picture:
+  counts = clustering.confusion_matrix(labels, run.categories, run.num_categories)
+  classes = [run.class_name(label) for label in np.unique(labels)]
+  return html.picture(
+      plots.confusion(counts, classes, run.order),
+      f"Confusion matrix of {len(classes)} classes and {run.num_categories} categories.",
+      "Images of each true class (rows) in each category (columns, matched categories on the"
+      " diagonal). Shade: share of the class.",
+  )
+
+
+def _accuracy(run: shown.Shown) -> html.Picture:
+  baselines = run.metrics.get("baselines") or {}
+  return html.picture(
+      plots.accuracy(run.method, run.metrics["accuracy"], baselines),
+      "Bar chart of the accuracy of the model and of the classical baselines.",
+      "All of them cluster without labels; labels only score the result.",
+  )
+
+
+def _training(run: shown.Shown, history: History) -> html.Picture:
+  draw = functools.partial(
+      plots.training, history, num_categories=run.num_categories,
+      floor=run.metrics["reconstruction_floor"],
+  )
+  held_out = any(name.startswith("val_") for name in history[0])
+  return html.picture(
+      draw(),
+      "Training curves of the loss and of its terms.",
+      "One value per epoch; every term is unweighted, only the loss is the weighted sum."
+      + (" Dashed: held-out images." if held_out else "")
+      + " Estimated within batches, so they differ from the final figures over all images.",
+      narrow=draw(columns=1),
+  )

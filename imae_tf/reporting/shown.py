@@ -1,0 +1,91 @@
+"""What pages show of a run: its images, their codes, and the names of its categories."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imae_tf.metrics import clustering
+from imae_tf.reporting import plots
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
+
+
+class Shown:
+  """A run with images that it has encoded.
+
+  Args:
+    model: a `HybridAutoencoder`.
+    metrics: the content of metrics.json.
+    x: [N, H, W, C] float images in [0, 1].
+    labels: [N] integers or None.
+    class_names: texts, one per label value 0, 1, ..., or None.
+
+  Attributes:
+    codes: {"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]}.
+    categories: [N], the likeliest of each image.
+    matched: {category: label}; empty without labels.
+    order: of the categories in rows and columns, matched ones in the order of their labels.
+
+  Raises:
+    InputError: images of another shape than the model's.
+  """
+
+  def __init__(
+      self,
+      model: "HybridAutoencoder",
+      metrics: Mapping[str, Any],
+      x: np.ndarray,
+      labels: np.ndarray | None = None,
+      class_names: Sequence[str] | None = None,
+  ):
+    self.model, self.metrics, self.x = model, metrics, np.asarray(x)
+    self.class_names = class_names
+    self.codes = model.encode(self.x)
+    self.num_categories = model.num_categories
+    self.categories = self.codes["y"].argmax(axis=1)
+    self.labels = None if labels is None else np.asarray(labels)
+    self.order = list(range(self.num_categories))
+    self.matched: dict[int, int] = {}
+    if self.labels is not None:
+      arguments = (self.labels, self.categories, self.num_categories)
+      self.order = clustering.column_order(*arguments)
+      self.matched, _ = clustering.hungarian(*arguments)
+
+  @property
+  def method(self) -> str:
+    """As people write it."""
+    method = self.metrics.get("method", "imae")
+    return plots.NAMES.get(method, str(method))
+
+  @property
+  def most_informative(self) -> int:
+    """The dimension of z with the largest I(x;z_k), naive."""
+    return int(np.argmax(self.metrics["mi_z_per_dimension"]["naive"]))
+
+  def class_name(self, label: int) -> str:
+    """The name of a label, or its number."""
+    names = self.class_names
+    return str(names[label]) if names is not None and 0 <= label < len(names) else str(label)
+
+  def category_name(self, category: int) -> tuple[str, str]:
+    """Two lines: the class that it is matched to and its index, or the index alone."""
+    if self.labels is None:
+      return f"category {category}", ""
+    if category not in self.matched:
+      return f"category {category}", "unmatched"
+    return self.class_name(self.matched[category]), f"category {category}"
+
+  def members(self, category: int) -> np.ndarray:
+    """Indices of a category's images, the most certain first."""
+    members = np.flatnonzero(self.categories == category)
+    return members[np.argsort(-self.codes["y"][members, category], kind="stable")]
+
+  def right(self) -> np.ndarray | None:
+    """[N] bool: the category is the one matched to the label; None without labels."""
+    if self.labels is None:
+      return None
+    return np.array([self.matched.get(c) for c in self.categories]) == self.labels
