@@ -1,20 +1,14 @@
 """The figures of a run: the pictures people look at and the paper's figure 2.
 
 Every function takes NumPy arrays and returns a new `matplotlib.figure.Figure`; nothing
-depends on pyplot, on a backend, on a user's matplotlibrc or on chance. Images are [H, W, C] in
-[0, 1], C = 1 or 3, and are drawn with whole screen pixels per image pixel, so that small images
-stay crisp.
+depends on pyplot, on a backend, on a user's matplotlibrc or on chance. Grids of images are in
+`image_grids`, colours and sizes in `style`; their names are here, too.
 """
 
-import contextlib
 import math
-from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -23,22 +17,31 @@ from matplotlib.ticker import MaxNLocator
 
 from imae_tf._shared.method_table import METHODS
 from imae_tf.metrics import definitions
+from imae_tf.reporting.image_grids import generated as generated
+from imae_tf.reporting.image_grids import image_grid as image_grid
+from imae_tf.reporting.image_grids import position_labels as position_labels
+from imae_tf.reporting.image_grids import reconstructions as reconstructions
+from imae_tf.reporting.image_grids import traversal as traversal
+from imae_tf.reporting.image_grids import traversals as traversals
+from imae_tf.reporting.image_grids import typical as typical
+from imae_tf.reporting.style import blank as blank
+from imae_tf.reporting.style import BLUE as BLUE
+from imae_tf.reporting.style import DPI as DPI
+from imae_tf.reporting.style import dress as dress
+from imae_tf.reporting.style import FAINT as FAINT
+from imae_tf.reporting.style import FONT as FONT
+from imae_tf.reporting.style import GREY as GREY
+from imae_tf.reporting.style import INK as INK
+from imae_tf.reporting.style import MUTED as MUTED
+from imae_tf.reporting.style import ORANGE as ORANGE
+from imae_tf.reporting.style import own_style as own_style
+from imae_tf.reporting.style import shorten as shorten
+from imae_tf.reporting.style import TEAL as TEAL
+from imae_tf.reporting.style import two_decimals as two_decimals
 
-INK, MUTED, FAINT = "#1d2733", "#66717f", "#dfe4ea"
-BLUE, ORANGE, TEAL, GREY = "#2b6cb0", "#d9822b", "#2f9e8f", "#b9c3cf"
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9c6e3", BLUE, "#173f6b"])
-
-_DPI = 200
 _CHART_WIDTH = 4.6  # inches
-_FONT = 9  # points, in charts
-_GRID_FONT = 11
-_MIN_TILE, _MAX_TILE = 96, 128  # pixels of the longer side of an image in a grid
-_GAP = 6  # pixels between images
-_MIN_LABEL, _MAX_LABEL = 11, 16  # characters
 _MAX_CELLS_WITH_TEXT = 20  # classes or categories up to which a matrix shows its counts
-
-# Of a row: a text, or a text and a smaller one below it.
-Label = str | tuple[str, str]
 
 # How people call the methods and the baselines.
 NAMES = {
@@ -57,218 +60,6 @@ _CURVES = (
     ("Total correlation", ("total_correlation",)),
     ("VAT", ("vat_loss",)),
 )
-
-
-@contextlib.contextmanager
-def own_style(settings: dict[Any, Any] | None = None) -> Iterator[None]:
-  """matplotlib as it comes, with some settings, whatever the user's matplotlibrc says.
-
-  A context and, with its parentheses, a decorator of what makes or paints a figure.
-  """
-  with matplotlib.rc_context():
-    matplotlib.rcdefaults()
-    matplotlib.rcParams.update(settings or {})
-    yield
-
-
-# --- grids of images ----------------------------------------------------------------------
-
-
-@own_style()
-def image_grid(
-    rows: Sequence[np.ndarray],
-    title: str,
-    *,
-    row_labels: Sequence[Label] | None = None,
-    column_labels: Sequence[str] | None = None,
-    empty: str = "",
-) -> Figure:
-  """A grid of images, one row each, row lengths free.
-
-  Args:
-    rows: list of arrays [n_r, H, W, C]; n_r may differ and may be 0.
-    title: of the figure.
-    row_labels: one text or (text, smaller text) per row, or None.
-    column_labels: one text per column, or None.
-    empty: said in a row without images.
-
-  Returns:
-    A Figure whose only axes hold the images in row-major order.
-  """
-  height, width = rows[0].shape[1:3]
-  columns = max(1, *(len(row) for row in rows))
-  scale = _scale(height, width)
-  tile_x, tile_y = max(1, round(width * scale)), max(1, round(height * scale))
-  labels = [_two_lines(label) for label in row_labels or [""] * len(rows)]
-  left = _label_width(labels)
-  # Flat images stand apart, so that their labels do not overlap.
-  text_height = round(_pixels(_GRID_FONT) * (2.5 if row_labels else 0))
-  step_x, step_y = tile_x + _GAP, max(tile_y + _GAP, text_height)
-  top = _pixels(_GRID_FONT) * (3.6 if column_labels else 2.2)
-  # A title may be longer than a single column of small images.
-  figure_width = max(left + columns * step_x, len(title) * _pixels(_GRID_FONT) * 0.68) + _GAP
-  figure, axes = _pixel_axes(figure_width, top + len(rows) * step_y)
-  axes.text(_GAP, _pixels(_GRID_FONT) * 1.2, title, size=_GRID_FONT + 1, weight="bold", color=INK)
-  for r, (row, label) in enumerate(zip(rows, labels)):
-    y = top + r * step_y
-    _draw_row_label(axes, label, y + (step_y - _GAP) / 2)
-    for c, image in enumerate(row):
-      x = left + c * step_x
-      _draw_image(axes, image, x, y + (step_y - _GAP - tile_y) // 2, tile_x, tile_y, scale)
-    if not len(row):
-      axes.text(left, y + (step_y - _GAP) / 2, empty, size=_GRID_FONT, color=MUTED, va="center")
-  for c, text in enumerate(column_labels or []):
-    x = left + c * step_x + (step_x - _GAP) / 2
-    axes.text(x, top - _pixels(_GRID_FONT) * 0.4, text, size=_GRID_FONT, color=MUTED, ha="center")
-  return figure
-
-
-def reconstructions(x: np.ndarray, reconstructed: np.ndarray, *, columns: int = 20) -> Figure:
-  """Originals, each above its reconstruction.
-
-  Args:
-    x: [N, H, W, C] images.
-    reconstructed: [N, H, W, C], what the model makes of them.
-    columns: images per row.
-  """
-  rows, labels = [], []
-  for i in range(0, len(x), columns):
-    rows += [x[i : i + columns], reconstructed[i : i + columns]]
-    labels += ["original", "model"]
-  return image_grid(rows, "Originals and reconstructions", row_labels=labels)
-
-
-def generated(images: np.ndarray, names: Sequence[Label]) -> Figure:
-  """Images drawn from the prior z ~ N(0, I), one row per category.
-
-  Args:
-    images: [K2, n, H, W, C].
-    names: K2 row labels.
-  """
-  return image_grid(list(images), "Generated", row_labels=names)
-
-
-def typical(rows: Sequence[np.ndarray], names: Sequence[Label]) -> Figure:
-  """The most certain images of each category, one row per category, best first.
-
-  Args:
-    rows: K2 arrays [n, H, W, C]; n may be 0.
-    names: K2 row labels.
-  """
-  return image_grid(rows, "Most certain", row_labels=names, empty="no image")
-
-
-def traversal(
-    originals: np.ndarray,
-    moved: np.ndarray,
-    positions: np.ndarray,
-    dimension: int,
-    information: float,
-) -> Figure:
-  """What one dimension of z does: each row an image, each column a position of z_k.
-
-  Args:
-    originals: [R, H, W, C] images.
-    moved: [R, P, H, W, C], decoded with z_k at each position and the rest of the code kept.
-    positions: [P] values of z_k.
-    dimension: k.
-    information: I(x;z_k), nats.
-  """
-  rows = [np.concatenate([image[None], row]) for image, row in zip(originals, moved)]
-  title = f"z[{dimension}]   I(x;z) = {_text(information)} nats"
-  return image_grid(rows, title, column_labels=["image", *position_labels(positions)])
-
-
-def traversals(
-    original: np.ndarray,
-    moved: Sequence[np.ndarray],
-    positions: np.ndarray,
-    dimensions: Sequence[int] | np.ndarray,
-    bounds: Sequence[float] | np.ndarray,
-) -> Figure:
-  """What several dimensions of z do to one image, a row for each.
-
-  Args:
-    original: [H, W, C], the image.
-    moved: [R, P, H, W, C], decoded with one dimension at each position, the rest kept.
-    positions: [P] values of the dimension.
-    dimensions: [R] indices k.
-    bounds: [R], nats that I(x;z_k) does not exceed.
-  """
-  rows = [np.concatenate([original[None], row]) for row in moved]
-  labels = [(f"z[{k}]", f"≤ {_text(bound)} nats") for k, bound in zip(dimensions, bounds)]
-  columns = ["image", *position_labels(positions)]
-  title = "Most informative dimensions"
-  return image_grid(rows, title, row_labels=labels, column_labels=columns)
-
-
-def position_labels(positions: Iterable[float]) -> list[str]:
-  """Whole numbers, with a true minus sign; nothing at the others."""
-  return [f"{p:g}".replace("-", "−") if p == round(p) else "" for p in positions]
-
-
-def _draw_image(
-    axes: Axes, image: np.ndarray, x: float, y: float, width: int, height: int, scale: float
-) -> None:
-  axes.imshow(
-      image[..., 0] if image.shape[-1] == 1 else image,
-      cmap="gray",
-      vmin=0.0,
-      vmax=1.0,
-      extent=(x, x + width, y + height, y),
-      interpolation="nearest" if scale >= 1 else "antialiased",
-      aspect="auto",
-  )
-
-
-def _draw_row_label(axes: Axes, label: tuple[str, str], middle: float) -> None:
-  first, second = label
-  offset = _pixels(_GRID_FONT) * 0.62 if second else 0
-  style: dict[str, Any] = {"va": "center", "ha": "left", "parse_math": False}
-  axes.text(_GAP, middle - offset, first, size=_GRID_FONT, color=INK, **style)
-  axes.text(_GAP, middle + offset, second, size=_GRID_FONT - 1.5, color=MUTED, **style)
-
-
-def _two_lines(label: Label) -> tuple[str, str]:
-  first, second = label if isinstance(label, tuple) else (label, "")
-  return shorten(first), second
-
-
-def _label_width(labels: Sequence[tuple[str, str]]) -> int:
-  """Pixels left of the images; a common minimum lines up figures that stand side by side."""
-  characters = max(max(len(first), 0.85 * len(second)) for first, second in labels)
-  if not characters:
-    return _GAP
-  return math.ceil(max(characters, _MIN_LABEL) * _pixels(_GRID_FONT) * 0.6) + 3 * _GAP
-
-
-def _pixel_axes(width: float, height: float) -> tuple[Figure, Axes]:
-  """A figure of whole pixels with invisible axes whose units are pixels from the top left."""
-  width, height = math.ceil(width), math.ceil(height)
-  figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
-  axes = figure.add_axes((0, 0, 1, 1))
-  axes.set_axis_off()
-  axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
-  return figure, axes
-
-
-def _scale(height: int, width: int) -> float:
-  """Screen pixels per image pixel: a whole number, or below 1 for large images."""
-  side = max(height, width)
-  return math.ceil(_MIN_TILE / side) if side <= _MAX_TILE else _MAX_TILE / side
-
-
-def _pixels(points: float) -> float:
-  return points * _DPI / 72
-
-
-def shorten(text: str) -> str:
-  """A text of at most 16 characters, cut with an ellipsis."""
-  text = str(text)
-  return text if len(text) <= _MAX_LABEL else text[: _MAX_LABEL - 1] + "…"
-
-
-# --- charts -------------------------------------------------------------------------------
 
 
 @own_style()
@@ -317,7 +108,7 @@ def information(
     axes.set_xlim(-0.7, max(len(order), 4) - 0.3)
     axes.legend(
         frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.02, 0.97), labelcolor=MUTED,
-        fontsize=_FONT,
+        fontsize=FONT,
     )
   return figure
 
@@ -346,7 +137,7 @@ def confusion(
       color = "white" if share[row, column] > 0.55 else INK
       axes.text(
           column, row, str(count) if count else "", ha="center", va="center", color=color,
-          size=_FONT - 1.5 if count < 1000 else _FONT - 3,
+          size=FONT - 1.5 if count < 1000 else FONT - 3,
       )
   dress(axes, "Classes against categories", "true class")
   axes.set_xlabel("category", color=MUTED)
@@ -356,7 +147,7 @@ def confusion(
   )
   axes.grid(False)
   axes.spines[:].set_visible(False)
-  axes.tick_params(length=0, labelsize=_FONT - 1 if max(counts.shape) <= 30 else 5)
+  axes.tick_params(length=0, labelsize=FONT - 1 if max(counts.shape) <= 30 else 5)
   return figure
 
 
@@ -419,7 +210,7 @@ def training(
     if limit is not None:
       axes.axhline(limit, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), label=text)
     if axes.get_legend_handles_labels()[1]:
-      axes.legend(frameon=False, fontsize=_FONT - 1.5, labelcolor=MUTED)
+      axes.legend(frameon=False, fontsize=FONT - 1.5, labelcolor=MUTED)
   for axes in grid.flat[len(panels) :]:
     axes.set_axis_off()
   for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
@@ -431,7 +222,7 @@ def _draw_curves(
     axes: Axes,
     history: Sequence[Mapping[str, float]],
     epochs: Sequence[float],
-    names: Mapping[str, str],
+    names: Sequence[str],
 ) -> None:
   marker = "o" if len(epochs) < 3 else None
   for name, color in zip(names, (BLUE, ORANGE, TEAL)):
@@ -448,25 +239,3 @@ def _draw_curves(
     axes.set_xticks(epochs)
   else:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-
-
-@own_style()
-def blank(size: tuple[float, float]) -> Figure:
-  """A figure without axes, of size (width, height) in inches, in the style of all charts."""
-  return Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
-
-
-def dress(axes: Axes, title: str, ylabel: str) -> None:
-  """Gives axes their title, the label of y (ylabel) and lines, in the style of all charts."""
-  axes.set_title(title, loc="left", size=_FONT + 1, weight="bold", color=INK)
-  axes.set_ylabel(ylabel, color=MUTED, size=_FONT)
-  axes.tick_params(colors=MUTED, labelsize=_FONT - 1, length=3)
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.spines[["left", "bottom"]].set_color(GREY)
-  axes.grid(True, axis="y", color=FAINT, linewidth=0.8)
-  axes.set_axisbelow(True)
-
-
-def _text(value: float) -> str:
-  """Two decimals, without a negative zero."""
-  return f"{round(value, 2) + 0.0:.2f}"
