@@ -8,6 +8,7 @@ small images stay crisp.
 import math
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
