@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from imae_tf.metrics import definitions
 from imae_tf.reporting import plots
 
 _COLORS = {
@@ -27,12 +28,12 @@ _COLORS = {
 }
 Runs = Sequence[Sequence[Mapping[str, float]]]  # of a method: a dict for each epoch of each
 
-# logged name: (title, unit); in the order of figure 3
+# logged name: unit; in the order of figure 3
 _TRACKED = {
-    "mi_y": ("I(x;y)", "nats, within batches"),
-    "conditional_entropy_y": ("H(y|x)", "nats, within batches"),
-    "mi_y_label": ("I(y;label)", "nats, training images"),
-    "accuracy": ("Accuracy", "of training images"),
+    "mi_y": "nats, within batches",
+    "conditional_entropy_y": "nats, within batches",
+    "mi_y_label": "nats, training images",
+    "accuracy": "of training images",
 }
 
 
@@ -51,7 +52,7 @@ def tracked(histories: Mapping[str, Runs], *, columns: int = 4) -> Figure:
   figure = plots.blank((2.75 * min(columns, len(names)) if columns > 1 else 4.0, 2.5 * rows + 0.3))
   grid = figure.subplots(rows, min(columns, len(names)), squeeze=False)
   for axes, name in zip(grid.flat, names):
-    plots.dress(axes, *_TRACKED[name])
+    plots.dress(axes, definitions.label(name), _TRACKED[name])
     for method, runs in histories.items():
       series = _series(runs, name)
       if series:
@@ -174,7 +175,8 @@ def rate_distortion(points: Sequence[Mapping[str, Any]], floor: float, cap: floa
     axes.plot(*zip(*sorted(places)), color=color, linewidth=0.8, linestyle=(0, (3, 2)))
   axes.axhline(floor, color=plots.MUTED, linewidth=0.9, linestyle=(0, (1, 2)), label="floor")
   axes.axvline(cap, color=plots.MUTED, linewidth=0.9, linestyle=(0, (5, 3)), label="ln n")
-  axes.set_xlabel("I(x;y,z), nats: naive, a bar to leave-one-out", color=plots.MUTED)
+  label = f"{definitions.axis('mi_joint')}: naive, a bar to leave-one-out"
+  axes.set_xlabel(label, color=plots.MUTED)
   axes.legend(frameon=False, fontsize=8, labelcolor=plots.INK, ncols=2)
   return figure
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from imae_tf._shared import files
 from imae_tf.comparison import pictures as drawn
 from imae_tf.comparison import plan
+from imae_tf.metrics import definitions
 from imae_tf.reporting import html
 from imae_tf.reporting import plots
 
@@ -23,23 +24,28 @@ Column = tuple[str, tuple[str, ...], int]  # title, metric or metrics, digits
 _COLUMNS: tuple[Column, ...] = (
     ("accuracy", ("accuracy",), 3),
     ("reconstruction", ("reconstruction",), 1),
-    ("I(x;y)", ("mi_y",), 3),
-    ("I(x;z)", ("mi_z_joint.naive", "mi_z_joint.leave_one_out"), 2),
-    ("sum I(x;z_k)", ("mi_z.naive", "mi_z.leave_one_out"), 2),
-    ("TC(y,z)", ("total_correlation.naive", "total_correlation.leave_one_out"), 2),
+    (definitions.label("mi_y"), ("mi_y",), 3),
+    (definitions.label("mi_z_joint"), ("mi_z_joint.naive", "mi_z_joint.leave_one_out"), 2),
+    (definitions.label("mi_z"), ("mi_z.naive", "mi_z.leave_one_out"), 2),
+    (
+        definitions.label("total_correlation"),
+        ("total_correlation.naive", "total_correlation.leave_one_out"), 2,
+    ),
     (
         "its floor",
         ("total_correlation_floor.naive", "total_correlation_floor.leave_one_out"), 2,
     ),
     ("overlap", ("category_overlap",), 3),
-    ("MIG", ("mig",), 3),
+    (definitions.label("mig"), ("mig",), 3),
     ("DCI", ("dci_disentanglement", "dci_completeness", "dci_informativeness"), 2),
     ("FactorVAE", ("factor_vae_score",), 3),
     ("minutes", ("train_seconds",), 1),
 )
 _PUBLISHED_IN = {
-    "reconstruction": "reconstruction", "I(x;y)": "mi_y", "I(x;z)": "mi_z",
-    "TC(y,z)": "total_correlation",
+    "reconstruction": "reconstruction",
+    definitions.label("mi_y"): "mi_y",
+    definitions.label("mi_z_joint"): "mi_z",
+    definitions.label("total_correlation"): "total_correlation",
 }
 _MISSING = "–"
 _NOTHING = "No run has finished yet."

@@ -12,6 +12,7 @@ from imae_tf.comparison import figures
 from imae_tf.comparison import plan
 from imae_tf.data import loading
 from imae_tf.data import pipelines
+from imae_tf.metrics import definitions
 from imae_tf.metrics import measuring
 from imae_tf.reporting import html
 from imae_tf.reporting import plots
@@ -96,6 +97,7 @@ def _drawn(shown: dict[str, Shown], recipe: str) -> Pictures:
     drawn = dict(zip(categories, images))
     rows = [c for c in run.order if c in drawn]
     overlap = run.metrics.get("category_overlap")
+    label = definitions.label("mi_z_per_dimension")
     pictures[f"drawn_{method}"] = html.picture(
         figures.drawn_categories(
             [drawn[c] for c in rows], [run.category_name(c)[0] for c in rows], positions,
@@ -103,7 +105,7 @@ def _drawn(shown: dict[str, Shown], recipe: str) -> Pictures:
         ),
         f"Each category of {run.method} drawn while z[{k}] moves from -2 to 2.",
         f"Figure 4, {recipe} weights: {run.method}. z[{k}], the most informative dimension"
-        f" (I(x;z) = {run.metrics['mi_z_per_dimension']['naive'][k]:.2f} nats), moved from the"
+        f" ({label} = {run.metrics['mi_z_per_dimension']['naive'][k]:.2f} nats), moved from the"
         f" mean z of each category's images; {html.count(len(rows), 'category', 'categories')}"
         f" in use. Overlap {html.number(overlap)}.",
     )

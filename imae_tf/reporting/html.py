@@ -16,6 +16,7 @@ import PIL.Image
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from imae_tf.metrics import definitions
 from imae_tf.reporting import plots
 
 _MISSING = "–"
@@ -166,3 +167,4 @@ _TEMPLATES.filters |= {
     "number": number, "count": count, "subscripts": subscripts, "data_uri": _data_uri,
     "headings": _headings,
 }
+_TEMPLATES.globals["label"] = definitions.label

@@ -21,20 +21,13 @@ Trial = dict[str, Any]  # of trials.json
 
 # Larger is worse; the sign turns a figure into a cost.
 _COSTS = {"reconstruction": 1.0, "mi_y": -1.0, "total_correlation": 1.0}
-_AXES = {
-    "reconstruction": "Reconstruction (nats per image, lower is better)",
-    "mi_y": "I(x;y) (nats, higher is better)",
-    "total_correlation": "TC(y,z) (nats, lower is better)",
-}
 # Columns of the table of trials, and what a point says when one hovers over it.
 _FIGURES = {
-    "reconstruction": "Reconstruction",
-    "mi_y": "I(x;y)",
-    "mi_z": "Σ\u00a0I(x;z_k)",
-    "total_correlation": "TC(y,z)",
-    "conditional_entropy_y": "H(y|x)",
-    "used_categories": "Categories used",
-    "active_units": "Active dimensions",
+    key: definitions.label(key)
+    for key in (
+        "reconstruction", "mi_y", "mi_z", "total_correlation", "conditional_entropy_y",
+        "used_categories", "active_units",
+    )
 }
 _SETTINGS = (
     "command", "dataset", "images", "recipe", "tuner", "objective", "epochs", "seeds",
@@ -165,6 +158,11 @@ def _trade_offs(search: _Search) -> list[Markup]:
   return [_trade_off(search, x, y) for x, y in pairs] if search.compared else []
 
 
+def _axis(key: str) -> str:
+  unit = definitions.DEFINITIONS[key].unit
+  return f"{_FIGURES[key]} ({unit}, {'lower' if _COSTS[key] > 0 else 'higher'} is better)"
+
+
 def _trade_off(search: _Search, x: str, y: str) -> Markup:
   trials = search.compared
   points = [_point(search, t, _figure(t, x), _figure(t, y)) for t in trials]
@@ -173,7 +171,7 @@ def _trade_off(search: _Search, x: str, y: str) -> Markup:
       f"Scatter chart of {html.count(len(trials), 'trial')}: {_FIGURES[y]} against"
       f" {_FIGURES[x].lower()}. Pareto-optimal: {optimal}.{_best_alt(points)}"
   )
-  x_axis, y_axis = (scatter.Axis(_AXES[key]) for key in (x, y))
+  x_axis, y_axis = (scatter.Axis(_axis(key)) for key in (x, y))
   return scatter.scatter(points, x_axis, y_axis, alt, scatter.WIDE)
 
 

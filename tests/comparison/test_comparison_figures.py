@@ -31,7 +31,7 @@ def test_panels_are_those_of_figure_3():
   rows = _history([1.0, 2.0, 3.0], conditional_entropy_y=0.5, mi_y_label=1.0, accuracy=0.5)
   figure = figures.tracked({"imae": [rows]})
   titles = [axes.get_title(loc="left") for axes in figure.axes]
-  assert titles == ["I(x;y)", "H(y|x)", "I(y;label)", "Accuracy"]
+  assert titles == ["I(x;y)", "H(y|x)", "I(y; label)", "Accuracy"]
 
 
 def test_confidence_is_parted_by_what_is_right():
