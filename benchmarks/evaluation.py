@@ -10,6 +10,8 @@ the first call.
 """
 
 import statistics
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import app
@@ -20,14 +22,14 @@ from benchmarks import harness
 FLAGS = flags.FLAGS
 
 
-def define_flags():
+def define_flags() -> None:
   harness.define_flags()
   flags.DEFINE_integer("images", 60_000, "Posteriors.", 2)
   flags.DEFINE_integer("latent_dim", 10, "K1.", 1)
   flags.DEFINE_integer("rounds", 3, "Calls after the first.", 1)
 
 
-def main(_):
+def main(_: object) -> None:
   worker = harness.Worker(
       "benchmarks.evaluation:candidate",
       FLAGS.threads,
@@ -57,7 +59,7 @@ def main(_):
   harness.save(figures)
 
 
-def candidate(threads, images, latent_dim):
+def candidate(threads: int, images: int, latent_dim: int) -> dict[str, Callable[[int], Any]]:
   """The harness's factory: "first call" returns (bytes, number of codes)."""
   harness.limit_threads(threads)
   from imae_tf.metrics import dataset_information
@@ -69,10 +71,10 @@ def candidate(threads, images, latent_dim):
   scale = rng.uniform(0.1, 1.0, (images, latent_dim)).astype("float32")
   before = harness.resident_memory()
 
-  def again(_=1):
+  def again(_: object = None) -> None:
     dataset_information.information(y, mean, scale)
 
-  def first(_):
+  def first(_: object) -> tuple[int, int]:
     return harness.peak_memory(again) - before, min(images, dataset_information.MAX_CODES)
 
   return {"first call": first, "again": again}

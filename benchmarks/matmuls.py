@@ -7,11 +7,20 @@ way of computing the same gradients can leave it out.
 """
 
 import collections
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from benchmarks.problem import Problem
 
-def products(problem):
+Product = tuple[str, int, int, int, str]  # pass, m, k, n, transposed
+
+
+def products(problem: Problem) -> dict[Product, int]:
   """{(pass, m, k, n, transposed): times per step}, each [m, k] x [k, n].
 
   `transposed` is "", "a" (stored [k, m], as in x^T g), or "b" (stored [n, k], as in g W^T).
@@ -36,12 +45,12 @@ def products(problem):
   return dict(collections.Counter(listed))
 
 
-def gflop(listed):
+def gflop(listed: Mapping[Product, int]) -> float:
   """Billions of multiplications and additions of a step."""
   return sum(2e-9 * m * k * n * count for (_, m, k, n, _), count in listed.items())
 
 
-def tensorflow_candidate(threads, problem):
+def tensorflow_candidate(threads: int, problem: Problem) -> dict[str, Callable[[int], Any]]:
   """The harness's factory: all products in one `tf.function`."""
   import tensorflow as tf
 
@@ -59,8 +68,8 @@ def tensorflow_candidate(threads, problem):
     ]
 
   @tf.function
-  def all_products():
-    corners = []
+  def all_products() -> Any:
+    corners: list[Any] = []
     for a, b, transposed, count, _ in operands:
       for i in range(count):
         # Different attributes keep the graph optimizer from merging equal products.
@@ -74,7 +83,7 @@ def tensorflow_candidate(threads, problem):
   return {"matmul_floor_tf": lambda steps: [all_products() for _ in range(steps)] and None}
 
 
-def pytorch_candidate(threads, problem):
+def pytorch_candidate(threads: int, problem: Problem) -> dict[str, Callable[[int], Any]]:
   """The harness's factory: all products, one after the other."""
   import torch
 
@@ -86,7 +95,7 @@ def pytorch_candidate(threads, problem):
     operands += [(a.T if transposed == "a" else a, b.T if transposed == "b" else b)] * count
 
   @torch.inference_mode()
-  def run(steps):
+  def run(steps: int) -> None:
     for _ in range(steps):
       for a, b in operands:
         torch.mm(a, b)
@@ -94,19 +103,19 @@ def pytorch_candidate(threads, problem):
   return {"matmul_floor_pytorch": run}
 
 
-def _forward(name, size, layers):
+def _forward(name: str, size: int, layers: Sequence[tuple[int, int]]) -> list[Product]:
   return [(name, size, fan_in, fan_out, "") for fan_in, fan_out in layers]
 
 
-def _back_to_weights(name, size, layers):
+def _back_to_weights(name: str, size: int, layers: Sequence[tuple[int, int]]) -> list[Product]:
   return [(name, fan_in, size, fan_out, "a") for fan_in, fan_out in layers]
 
 
-def _back_to_inputs(name, size, layers):
+def _back_to_inputs(name: str, size: int, layers: Sequence[tuple[int, int]]) -> list[Product]:
   return [(name, size, fan_out, fan_in, "b") for fan_in, fan_out in layers]
 
 
-def _operands(problem):
+def _operands(problem: Problem) -> Iterator[tuple[np.ndarray, np.ndarray, str, int, bool]]:
   """Yields (a, b, transposed, times per step, whether it stays in float32)."""
   rng = np.random.default_rng(0)
   heads = {problem.latent_dim * 2, problem.num_categories}

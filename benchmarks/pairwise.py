@@ -16,6 +16,10 @@ relative one.
 """
 
 import functools
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import app
@@ -33,7 +37,7 @@ TURN_S = 0.2  # small sizes are repeated until a turn takes as long
 CALLS = ("forward", "with gradients")
 
 
-def define_flags():
+def define_flags() -> None:
   harness.define_flags()
   flags.DEFINE_list("sizes", ["128", "512", "2048", "4096", "8192", "16384"], "B.")
   flags.DEFINE_list("latent_dims", ["10", "64"], "K1.")
@@ -42,7 +46,7 @@ def define_flags():
   flags.DEFINE_float("memory_limit_gb", 12.0, "For the broadcast.", 0)
 
 
-def main(_):
+def main(_: object) -> None:
   rows = []
   for latent_dim in map(int, FLAGS.latent_dims):
     for size in map(int, FLAGS.sizes):
@@ -57,7 +61,7 @@ def main(_):
   harness.save({"num_categories": NUM_CATEGORIES, "rows": rows})
 
 
-def measure(size, latent_dim):
+def measure(size: int, latent_dim: int) -> list[dict[str, Any]]:
   """The rows of the table for one size."""
   names = ["blocks"]
   if BROADCAST_TENSORS * 4 * size**2 * latent_dim <= FLAGS.memory_limit_gb * harness.GB:
@@ -97,7 +101,9 @@ def measure(size, latent_dim):
   return rows
 
 
-def _timed(workers, call, first):
+def _timed(
+    workers: Mapping[str, harness.Worker], call: str, first: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
   """The summary of one call, in seconds of a single one; `first` where that is too long."""
   if max(first.values()) > FLAGS.seconds:
     single = {name: [seconds] for name, seconds in first.items()}
@@ -114,7 +120,7 @@ def _timed(workers, call, first):
   }
 
 
-def _errors(rows, expected):
+def _errors(rows: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, float]:
   pairs = list(zip(rows, expected, strict=True))
   return {
       "absolute_error": max(float(np.abs(a - b).max()) for a, b in pairs),
@@ -122,7 +128,9 @@ def _errors(rows, expected):
   }
 
 
-def candidate(threads, implementation, size, latent_dim):
+def candidate(
+    threads: int, implementation: str, size: int, latent_dim: int
+) -> dict[str, Callable[[int], Any]]:
   """The harness's factory: {call: run, "memory <call>": bytes, "rows": marginals}."""
   import tensorflow as tf
 
@@ -136,7 +144,7 @@ def candidate(threads, implementation, size, latent_dim):
   forward = tf.function(functions[implementation], input_signature=any_size)
 
   @tf.function(input_signature=any_size)
-  def with_gradients(*inputs):
+  def with_gradients(*inputs: Any) -> Any:
     with tf.GradientTape() as tape:
       tape.watch(inputs)
       total = tf.add_n([tf.reduce_sum(m) for m in functions[implementation](*inputs)])
@@ -148,15 +156,15 @@ def candidate(threads, implementation, size, latent_dim):
   inputs = list(map(tf.constant, posteriors(size, latent_dim)))
   before = harness.resident_memory()
 
-  def repeat(function, steps):
+  def repeat(function: Callable[..., Any], steps: int) -> None:
     for _ in range(steps):
       result = function(*inputs)
     result[0].numpy()
 
-  def memory(function, _):
+  def memory(function: Callable[..., Any], _: object) -> int:
     return harness.peak_memory(lambda: repeat(function, 1)) - before
 
-  calls = {}
+  calls: dict[str, Callable[[int], Any]] = {}
   for name, function in compiled.items():
     calls[name] = functools.partial(repeat, function)
     calls[f"memory {name}"] = functools.partial(memory, function)
@@ -164,7 +172,7 @@ def candidate(threads, implementation, size, latent_dim):
   return calls
 
 
-def posteriors(size, latent_dim, seed=0):
+def posteriors(size: int, latent_dim: int, seed: int = 0) -> list[np.ndarray]:
   """Float32 (z, mean, log_scale, log_y) of random posteriors and one code of each."""
   rng = np.random.default_rng(seed)
   mean = rng.standard_normal((size, latent_dim))
@@ -175,7 +183,7 @@ def posteriors(size, latent_dim, seed=0):
   return [part.astype("float32") for part in (z, mean, log_scale, log_y)]
 
 
-def reference(size, latent_dim):
+def reference(size: int, latent_dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The marginals of the first `CHECKED` codes in float64, row by row."""
   z, mean, log_scale, log_y = (a.astype("float64") for a in posteriors(size, latent_dim))
   log_p_y = logsumexp(log_y, axis=0) - np.log(size)

@@ -4,8 +4,13 @@ A part that training differentiates returns the gradients of a sum of its output
 its inputs included where another part needs them.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import tensorflow as tf
+from tensorflow import Tensor
 
 from benchmarks import problem as problems
 from benchmarks import step
@@ -13,11 +18,12 @@ from imae_tf import estimators
 from imae_tf import objective
 from imae_tf import posterior
 from imae_tf import vat
+from imae_tf.models import HybridAutoencoder
 
 SEED = (0, 1)
 
 
-def candidate(threads, precision):
+def candidate(threads: int, precision: str) -> dict[str, Callable[[int], Any]]:
   """The harness's factory: {part: run}, "whole step" first."""
   problem = step.problem_of(precision)
   whole = step.imae_tf(threads, problem, batches=2)["imae_tf"]
@@ -27,8 +33,8 @@ def candidate(threads, precision):
   return {"whole step": whole, **{name: _repeat(f) for name, f in functions.items()}}
 
 
-def _repeat(function):
-  def run(steps):
+def _repeat(function: Callable[[], Any]) -> Callable[[int], None]:
+  def run(steps: int) -> None:
     for _ in range(steps):
       result = function()
     # TensorFlow may return before the work is done.
@@ -37,7 +43,7 @@ def _repeat(function):
   return run
 
 
-def _parts(model, x):
+def _parts(model: HybridAutoencoder, x: Tensor) -> dict[str, Callable[[], Any]]:
   """{name: function without arguments} on fixed inputs."""
   size, k1, k2 = len(x), model.latent_dim, model.num_categories
   features = tf.random.normal([size, model.encoder.output_shape[1]])
@@ -48,32 +54,32 @@ def _parts(model, x):
   networks = model.encoder.trainable_variables + model.head.trainable_variables
   gradients = [tf.random.normal(v.shape, stddev=1e-3) for v in model.trainable_variables]
 
-  def log_p_y(images):
+  def log_p_y(images: Tensor) -> Tensor:
     with keras.StatelessScope():
       encoded = model.encoder(images, training=True)
       return tf.nn.log_softmax(model.head(encoded)["logits"])
 
-  def encoder():
+  def encoder() -> list[Tensor]:
     with tf.GradientTape() as tape:
       outputs = _sum(model.head(model.encoder(x, training=True)))
     return _used(tape.gradient(outputs, networks))
 
-  def encoder_forward():
+  def encoder_forward() -> Tensor:
     return _sum(model.head(model.encoder(x, training=True)))
 
-  def vat_loss():
+  def vat_loss() -> list[Tensor]:
     with tf.GradientTape() as tape:
       loss = tf.reduce_sum(vat.cross_entropy(log_y, log_p_y(x + noise)))
     return _used(tape.gradient(loss, networks))
 
-  def decoder():
+  def decoder() -> list[Tensor]:
     with tf.GradientTape() as tape:
       tape.watch(z)
       logits = tf.cast(model.decoder(tf.concat([y, z], axis=1), training=True), tf.float32)
       loss = tf.reduce_sum(objective.bernoulli_reconstruction(x, logits))
     return tape.gradient(loss, [z, *model.decoder.trainable_variables])
 
-  def pairwise():
+  def pairwise() -> list[Tensor]:
     inputs = (z, parameters["mean"], parameters["log_scale"], log_y)
     with tf.GradientTape() as tape:
       tape.watch(inputs)
@@ -81,12 +87,12 @@ def _parts(model, x):
       loss = tf.reduce_sum(terms["kl_z"] + terms["total_correlation"] + terms["mi_y"])
     return _used(tape.gradient(loss, inputs))
 
-  def draw():
+  def draw() -> tuple[Tensor, ...]:
     normal = tf.random.stateless_normal(x.shape, SEED)
     sampled = posterior.distributions(parameters, model.temperature).sample(tf.constant(SEED))
     return normal, *sampled
 
-  def optimizer():
+  def optimizer() -> Tensor:
     model.optimizer.apply(gradients, model.trainable_variables)
     return model.optimizer.iterations.value
 
@@ -105,14 +111,14 @@ def _parts(model, x):
   }
 
 
-def _layer_parts(model, size):
+def _layer_parts(model: HybridAutoencoder, size: int) -> dict[str, Callable[[], Any]]:
   """Batch normalisation and ReLU of one pass; a step has three, the direction's included."""
   layers = [v for v in model.encoder.layers if isinstance(v, keras.layers.BatchNormalization)]
   inputs = [
       tf.cast(tf.random.normal([size, v.input.shape[1]]), v.compute_dtype) for v in layers
   ]
 
-  def batch_norm():
+  def batch_norm() -> list[Tensor]:
     variables = [v for layer in layers for v in layer.trainable_variables]
     with tf.GradientTape() as tape:
       tape.watch(inputs)
@@ -123,9 +129,9 @@ def _layer_parts(model, size):
   return {"one pass's batch normalisation, with gradient": batch_norm}
 
 
-def _sum(outputs):
+def _sum(outputs: Any) -> Tensor:
   return tf.add_n([tf.reduce_sum(v) for v in tf.nest.flatten(outputs)])
 
 
-def _used(gradients):
+def _used(gradients: Iterable[Tensor | None]) -> list[Tensor]:
   return [g for g in gradients if g is not None]

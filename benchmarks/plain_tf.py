@@ -7,8 +7,13 @@ keeps the means of nine logged terms.
 """
 
 import math
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 from benchmarks import harness
 from benchmarks import problem as problems
@@ -18,13 +23,15 @@ from benchmarks.problem import BATCH_NORM_EPSILON
 from benchmarks.problem import MAX_LOG_SCALE
 
 
-def candidate(threads, problem, batches):
+def candidate(
+    threads: int, problem: problems.Problem, batches: int
+) -> dict[str, Callable[[int], float]]:
   """The harness's factory; `batches` batches lie in memory and are used in turn."""
   harness.limit_threads(threads)
   step = Step(problem, problems.first_parameters(problem))
   images = [tf.constant(x) for x in problems.images(problem, batches)]
 
-  def run(steps):
+  def run(steps: int) -> float:
     for i in range(steps):
       loss = step(images[i % batches])
     return float(loss)
@@ -40,7 +47,7 @@ class Step:
     arrays: first parameters, in the order of `problem.parameters_of`.
   """
 
-  def __init__(self, problem, arrays):
+  def __init__(self, problem: problems.Problem, arrays: Iterable[np.ndarray]) -> None:
     self.problem = problem
     self.parameters = [tf.Variable(a) for a in arrays]
     self._slots = [(tf.Variable(tf.zeros_like(p)), tf.Variable(tf.zeros_like(p)))
@@ -55,16 +62,16 @@ class Step:
     self._dtype = tf.bfloat16 if problem.bfloat16 else tf.float32
 
   @tf.function
-  def __call__(self, x):
+  def __call__(self, x: Tensor) -> Tensor:
     """One step on images [B, D]; returns the loss."""
     return self._update(x, self._draw(tf.shape(x)[0]))
 
   @tf.function
-  def with_noise(self, x, noise):
+  def with_noise(self, x: Tensor, noise: Any) -> Tensor:
     """The same with given noise {"z": [B, K1] normal, "gumbel": [B, K2], "vat": [B, D]}."""
     return self._update(x, noise)
 
-  def _draw(self, size):
+  def _draw(self, size: Tensor) -> dict[str, Tensor]:
     k2 = self.problem.num_categories
     uniform = tf.random.uniform([size, k2], minval=1e-30)
     return {
@@ -73,13 +80,13 @@ class Step:
         "vat": tf.random.normal([size, self.problem.pixels]),
     }
 
-  def _update(self, x, noise):
+  def _update(self, x: Tensor, noise: Any) -> Tensor:
     with tf.GradientTape() as tape:
       loss = self._loss(x, noise)
     self._adam(tape.gradient(loss, self.parameters))
     return loss
 
-  def _loss(self, x, noise):
+  def _loss(self, x: Tensor, noise: Any) -> Tensor:
     p = self.problem
     features = self._features(x, update=True)
     mean, raw = tf.split(_dense(features, *self._z), 2, axis=1)
@@ -101,7 +108,7 @@ class Step:
     terms = reconstruction + p.beta * kl_z - p.beta_y * l_y + p.gamma * correlation
     return tf.reduce_mean(terms)
 
-  def _vat(self, x, target, noise):
+  def _vat(self, x: Tensor, target: Tensor, noise: Any) -> Tensor:
     target = tf.stop_gradient(target)
     start = self.problem.vat_xi * _unit(noise)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -110,17 +117,17 @@ class Step:
     r = _unit(tape.gradient(divergence, start)) * self._radius(x)[:, None]
     return -tf.reduce_sum(target * self._log_y(x + tf.stop_gradient(r)), axis=1)
 
-  def _radius(self, x):
+  def _radius(self, x: Tensor) -> Tensor:
     norms = tf.reduce_sum(tf.square(x), axis=1)
     squared = norms[:, None] + norms - 2.0 * tf.matmul(x, x, transpose_b=True)
     squared = tf.linalg.set_diag(squared, tf.fill([tf.shape(x)[0]], tf.float32.max))
     nearest = tf.maximum(tf.reduce_min(squared, axis=1), 0.0)
     return self.problem.neighbor_fraction * tf.sqrt(nearest)
 
-  def _log_y(self, x):
+  def _log_y(self, x: Tensor) -> Tensor:
     return tf.nn.log_softmax(_dense(self._features(x, update=False), *self._y))
 
-  def _features(self, x, update):
+  def _features(self, x: Tensor, update: bool) -> Tensor:
     h = tf.cast(x, self._dtype)
     for (kernel, gamma, beta), moving in zip(self._encoder, self._statistics):
       h = tf.cast(h @ tf.cast(kernel, self._dtype), tf.float32)
@@ -132,13 +139,13 @@ class Step:
       h = tf.nn.relu(tf.cast(h, self._dtype))
     return tf.cast(h, tf.float32)
 
-  def _decode(self, y, z):
+  def _decode(self, y: Tensor, z: Tensor) -> Tensor:
     h = tf.cast(tf.concat([y, z], axis=1), self._dtype)
     for kernel, bias in self._decoder[:-1]:
       h = tf.nn.relu(_dense(h, kernel, bias))
     return tf.cast(_dense(h, *self._decoder[-1]), tf.float32)
 
-  def _adam(self, gradients):
+  def _adam(self, gradients: Iterable[Tensor]) -> None:
     beta1_power, beta2_power = self._powers
     for parameter, (m, v), gradient in zip(self.parameters, self._slots, gradients):
       tf.raw_ops.ResourceApplyAdam(
@@ -155,7 +162,9 @@ class Step:
     beta2_power.assign(beta2_power * ADAM["beta2"])
 
 
-def log_marginals(z, mean, log_scale, log_y):
+def log_marginals(
+    z: Tensor, mean: Tensor, log_scale: Tensor, log_y: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
   """(log p(z_k) [B, K1], log p(y) [1, K2], log p(y, z) [B, K2]), naive, eq (35)."""
   log_count = tf.math.log(tf.cast(tf.shape(z)[0], tf.float32))
   density = _log_normal(z[:, None], mean, log_scale)  # [B, B, K1]
@@ -169,15 +178,15 @@ def log_marginals(z, mean, log_scale, log_y):
   )
 
 
-def _log_normal(z, mean, log_scale):
+def _log_normal(z: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
   standardized = (z - mean) * tf.exp(-log_scale)
   return -0.5 * tf.square(standardized) - log_scale - 0.5 * math.log(2.0 * math.pi)
 
 
-def _dense(x, kernel, bias):
+def _dense(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
   return x @ tf.cast(kernel, x.dtype) + tf.cast(bias, x.dtype)
 
 
-def _unit(x):
+def _unit(x: Tensor) -> Tensor:
   x /= tf.reduce_max(tf.abs(x), axis=1, keepdims=True) + 1e-37
   return x * tf.math.rsqrt(tf.reduce_sum(tf.square(x), axis=1, keepdims=True) + 1e-12)

@@ -6,8 +6,14 @@ matrix products in `matmuls.py`.
 
 import dataclasses
 import itertools
+from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
+  from imae_tf.recipes import Recipe
 
 BATCH_NORM_EPSILON = 1e-3  # Keras's
 BATCH_NORM_DECAY = 0.9
@@ -44,7 +50,7 @@ class Problem:
   bfloat16: bool = False
 
   @property
-  def layers(self):
+  def layers(self) -> dict[str, Any]:
     """(fan-in, fan-out) of every dense layer: {"encoder": [...], "z", "y", "decoder": [...]}."""
     encoder = (self.pixels, *self.encoder_units)
     decoder = (self.num_categories + self.latent_dim, *self.decoder_units, self.pixels)
@@ -56,7 +62,14 @@ class Problem:
     }
 
 
-def from_recipe(recipe, pixels, *, num_categories=10, latent_dim=10, bfloat16=False):
+def from_recipe(
+    recipe: "Recipe",
+    pixels: int,
+    *,
+    num_categories: int = 10,
+    latent_dim: int = 10,
+    bfloat16: bool = False,
+) -> Problem:
   """The `Problem` of a tuned recipe.
 
   Raises:
@@ -84,11 +97,11 @@ def from_recipe(recipe, pixels, *, num_categories=10, latent_dim=10, bfloat16=Fa
   )
 
 
-def first_parameters(problem, seed=0):
+def first_parameters(problem: Problem, seed: int = 0) -> list[np.ndarray]:
   """Float32 arrays in the order of `parameters_of`, drawn as the recipe draws them."""
   rng = np.random.default_rng(seed)
 
-  def kernel(fan_in, fan_out, scale):
+  def kernel(fan_in: int, fan_out: int, scale: float) -> np.ndarray:
     return (scale / np.sqrt(fan_in) * rng.standard_normal((fan_in, fan_out))).astype("float32")
 
   layers, arrays = problem.layers, []
@@ -100,7 +113,7 @@ def first_parameters(problem, seed=0):
   return arrays
 
 
-def parameters_of(model):
+def parameters_of(model: "HybridAutoencoder") -> list[np.ndarray]:
   """The trainable arrays of an `imae_tf` model: encoder, z, y, decoder.
 
   A layer of the encoder has (kernel, gamma, beta), any other (kernel, bias); kernels are
@@ -111,7 +124,7 @@ def parameters_of(model):
   return [v.numpy() for part in parts for v in part.trainable_variables]
 
 
-def images(problem, batches, seed=0):
+def images(problem: Problem, batches: int, seed: int = 0) -> np.ndarray:
   """Random sparse images like strokes, float32 [batches, B, pixels] in [0, 1]."""
   rng = np.random.default_rng(seed)
   shape = (batches, problem.batch_size, problem.pixels)

@@ -7,9 +7,15 @@ are biased; nothing here reads them.
 """
 
 import math
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from benchmarks import problem as problems
 from benchmarks.problem import ADAM
@@ -18,13 +24,15 @@ from benchmarks.problem import BATCH_NORM_EPSILON
 from benchmarks.problem import MAX_LOG_SCALE
 
 
-def candidate(threads, problem, batches):
+def candidate(
+    threads: int, problem: problems.Problem, batches: int
+) -> dict[str, Callable[[int], float]]:
   """The harness's factory; `batches` batches lie in memory and are used in turn."""
   torch.set_num_threads(threads)
   step = Step(problem, problems.first_parameters(problem))
   images = list(torch.from_numpy(problems.images(problem, batches)))
 
-  def run(steps):
+  def run(steps: int) -> float:
     for i in range(steps):
       loss = step(images[i % batches])
     return loss.item()
@@ -35,7 +43,7 @@ def candidate(threads, problem, batches):
 class Autoencoder(torch.nn.Module):
   """Encoder, posterior and decoder of a `Problem`."""
 
-  def __init__(self, problem):
+  def __init__(self, problem: problems.Problem) -> None:
     super().__init__()
     layers = problem.layers
     self.dtype = torch.bfloat16 if problem.bfloat16 else torch.float32
@@ -50,7 +58,7 @@ class Autoencoder(torch.nn.Module):
     self.y = torch.nn.Linear(*layers["y"])
     self.decoder = torch.nn.ModuleList(torch.nn.Linear(*sizes) for sizes in layers["decoder"])
 
-  def features(self, x, update):
+  def features(self, x: Tensor, update: bool) -> Tensor:
     h = x.to(self.dtype)
     for dense, norm in zip(self.encoder, self.norms):
       h = self._dense(h, dense)
@@ -60,20 +68,20 @@ class Autoencoder(torch.nn.Module):
       ).relu()
     return h.float()
 
-  def log_y(self, x):
+  def log_y(self, x: Tensor) -> Tensor:
     return F.log_softmax(self.y(self.features(x, update=False)), dim=1)
 
-  def decode(self, y, z):
+  def decode(self, y: Tensor, z: Tensor) -> Tensor:
     h = torch.cat([y, z], dim=1).to(self.dtype)
     for dense in self.decoder[:-1]:
       h = self._dense(h, dense).relu()
     return self._dense(h, self.decoder[-1]).float()
 
-  def _dense(self, x, layer):
+  def _dense(self, x: Tensor, layer: torch.nn.Linear) -> Tensor:
     bias = None if layer.bias is None else layer.bias.to(self.dtype)
     return F.linear(x, layer.weight.to(self.dtype), bias)
 
-  def ordered(self):
+  def ordered(self) -> Iterator[tuple[Tensor, bool]]:
     """(parameter, whether it is a kernel) in the order of `problem.parameters_of`."""
     for dense, norm in zip(self.encoder, self.norms):
       yield from ((dense.weight, True), (norm.weight, False), (norm.bias, False))
@@ -89,7 +97,7 @@ class Step:
     arrays: first parameters, in the order of `problem.parameters_of`.
   """
 
-  def __init__(self, problem, arrays):
+  def __init__(self, problem: problems.Problem, arrays: Iterable[np.ndarray]) -> None:
     self.problem = problem
     self.module = Autoencoder(problem)
     with torch.no_grad():
@@ -104,11 +112,11 @@ class Step:
         fused=True,
     )
 
-  def __call__(self, x):
+  def __call__(self, x: Tensor) -> Tensor:
     """One step on images [B, D]; returns the loss."""
     return self.with_noise(x, self._draw(len(x)))
 
-  def with_noise(self, x, noise):
+  def with_noise(self, x: Tensor, noise: Any) -> Tensor:
     """The same with given noise {"z": [B, K1] normal, "gumbel": [B, K2], "vat": [B, D]}."""
     self.optimizer.zero_grad(set_to_none=True)
     loss = self._loss(x, noise)
@@ -116,20 +124,20 @@ class Step:
     self.optimizer.step()
     return loss.detach()
 
-  def parameters(self):
+  def parameters(self) -> Iterator[np.ndarray]:
     """NumPy arrays in the order of `problem.parameters_of`."""
     for parameter, is_kernel in self.module.ordered():
       value = parameter.detach().numpy()
       yield value.T if is_kernel else value
 
-  def _draw(self, size):
+  def _draw(self, size: int) -> dict[str, Tensor]:
     return {
         "z": torch.randn(size, self.problem.latent_dim),
         "gumbel": -torch.empty(size, self.problem.num_categories).exponential_().log(),
         "vat": torch.randn(size, self.problem.pixels),
     }
 
-  def _loss(self, x, noise):
+  def _loss(self, x: Tensor, noise: Any) -> Tensor:
     p = self.problem
     features = self.module.features(x, update=True)
     mean, raw = self.module.z(features).chunk(2, dim=1)
@@ -151,7 +159,7 @@ class Step:
     terms = reconstruction + p.beta * kl_z - p.beta_y * l_y + p.gamma * correlation
     return terms.mean()
 
-  def _vat(self, x, target, noise):
+  def _vat(self, x: Tensor, target: Tensor, noise: Any) -> Tensor:
     start = (self.problem.vat_xi * _unit(noise)).requires_grad_()
     divergence = -(target * self.module.log_y(x + start)).sum()
     (gradient,) = torch.autograd.grad(divergence, start)
@@ -159,14 +167,16 @@ class Step:
     return -(target * self.module.log_y(x + r)).sum(1)
 
   @torch.no_grad()
-  def _radius(self, x):
+  def _radius(self, x: Tensor) -> Tensor:
     norms = x.square().sum(1)
     squared = norms[:, None] + norms - 2.0 * (x @ x.T)
     nearest = squared.fill_diagonal_(math.inf).amin(1).clamp_min(0.0)
     return self.problem.neighbor_fraction * nearest.sqrt()
 
 
-def log_marginals(z, mean, log_scale, log_y):
+def log_marginals(
+    z: Tensor, mean: Tensor, log_scale: Tensor, log_y: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
   """(log p(z_k) [B, K1], log p(y) [K2], log p(y, z) [B, K2]), naive, eq (35)."""
   log_count = math.log(len(z))
   density = _log_normal(z[:, None], mean, log_scale)  # [B, B, K1]
@@ -180,11 +190,11 @@ def log_marginals(z, mean, log_scale, log_y):
   )
 
 
-def _log_normal(z, mean, log_scale):
+def _log_normal(z: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
   standardized = (z - mean) * torch.exp(-log_scale)
   return -0.5 * standardized.square() - log_scale - 0.5 * math.log(2.0 * math.pi)
 
 
-def _unit(x):
+def _unit(x: Tensor) -> Tensor:
   x = x / (x.abs().amax(1, keepdim=True) + 1e-37)
   return x * (x.square().sum(1, keepdim=True) + 1e-12).rsqrt()

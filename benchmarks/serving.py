@@ -31,6 +31,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Awaitable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import app
@@ -40,10 +43,11 @@ from benchmarks import harness
 
 FLAGS = flags.FLAGS
 
+Call = Callable[[], Awaitable[Any]]
 _context = multiprocessing.get_context("spawn")
 
 
-def define_flags():
+def define_flags() -> None:
   harness.define_flags()
   flags.DEFINE_string("base", None, "Folder of a version to serve; a random model by default.")
   flags.DEFINE_integer("clients", 64, "Requests under way at a time.", 1)
@@ -52,13 +56,14 @@ def define_flags():
   flags.DEFINE_integer("requests", 100_000, "Over which memory is watched.", 10)
 
 
-def main(_):
+def main(_: object) -> None:
   with tempfile.TemporaryDirectory() as folder:
     base = pathlib.Path(folder, "base")
     base.mkdir()
     _first_version(base / "1")
     bare = harness.Worker("benchmarks.serving:bare", FLAGS.threads, path=str(base / "1"))
-    runs, bare_s = [], {name: [] for name in bare.names}
+    runs: list[dict[str, Any]] = []
+    bare_s: dict[str, list[float]] = {name: [] for name in bare.names}
     for protocol in ("REST", "gRPC"):
       for max_batch_size in (128, 1):
         for name in bare.names:
@@ -98,7 +103,7 @@ def main(_):
   )
 
 
-def _first_version(path):
+def _first_version(path: str | pathlib.Path) -> None:
   """A SavedModel at `path`, written by another process: this one keeps no TensorFlow."""
   if FLAGS.base:
     from imae_tf.export import versions
@@ -110,7 +115,7 @@ def _first_version(path):
   process.join()
 
 
-def _write_random_model(path):
+def _write_random_model(path: str | pathlib.Path) -> None:
   from imae_tf import recipes
   from imae_tf.export import savedmodel
 
@@ -121,7 +126,7 @@ def _write_random_model(path):
   savedmodel.write(model, path)
 
 
-def bare(threads, path):
+def bare(threads: int, path: str | pathlib.Path) -> dict[str, Callable[[int], None]]:
   """The harness's factory: "1 image" and "64 images", each a call of the function a step."""
   harness.limit_threads(threads)
   import tensorflow as tf
@@ -129,11 +134,11 @@ def bare(threads, path):
   function = tf.saved_model.load(path).signatures["serving_default"]
   shape = function.structured_input_signature[1]["x"].shape[1:]
 
-  def of(n):
+  def of(n: int) -> Callable[[int], None]:
     x = np.random.default_rng(0).random((n, *shape), "float32")
     function(x=tf.constant(x))
 
-    def calls(steps):
+    def calls(steps: int) -> None:
       for _ in range(steps):
         for value in function(x=tf.constant(x)).values():
           value.numpy()
@@ -146,7 +151,7 @@ def bare(threads, path):
 class Server:
   """An imae-serve process."""
 
-  def __init__(self, base, max_batch_size=128):
+  def __init__(self, base: pathlib.Path, max_batch_size: int = 128) -> None:
     command = "from imae_tf.export.server.serve import cli; cli()"
     self._process = subprocess.Popen(
         [sys.executable, "-c", command, f"--base={base}", "--rest_port=0", "--grpc_port=0",
@@ -155,34 +160,36 @@ class Server:
     )
     lines = ""
     while "Page " not in lines:
-      line = self._process.stdout.readline()
+      line = self._process.stdout.readline() if self._process.stdout else ""
       if not line:
         raise RuntimeError("imae-serve ended before it served.")
       lines += line
-    self.rest = re.search(r"http://([^/]+)/", lines).group(1)
-    self.grpc = re.search(r"gRPC +(\S+)", lines).group(1)
+    self.rest = re.findall(r"http://([^/]+)/", lines)[0]
+    self.grpc = re.findall(r"gRPC +(\S+)", lines)[0]
 
-  def __enter__(self):
+  def __enter__(self) -> "Server":
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self._process.send_signal(signal.SIGTERM)
     if self._process.wait(60):
       raise RuntimeError(f"imae-serve ended with status {self._process.returncode}.")
 
-  def json(self, path):
+  def json(self, path: str | pathlib.Path) -> Any:
     with urllib.request.urlopen(f"http://{self.rest}{path}", timeout=60) as response:
       return json.load(response)
 
-  def resident_memory(self):
+  def resident_memory(self) -> int:
     status = pathlib.Path(f"/proc/{self._process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024
+    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) * 1024
 
 
 class Load:
   """Clients in a process of their own; they send until stopped, or `most` requests."""
 
-  def __init__(self, server, protocol, clients, most=None):
+  def __init__(
+      self, server: "Server", protocol: str, clients: int, most: int | None = None
+  ) -> None:
     signatures = server.json("/v1/models/imae/metadata")["metadata"]["signature_def"]
     dims = signatures["signature_def"]["serving_default"]["inputs"]["x"]["tensor_shape"]["dim"]
     x = np.random.default_rng(0).random([1, *(int(d["size"]) for d in dims[1:])], "float32")
@@ -196,10 +203,10 @@ class Load:
     child.close()
     self._pipe.recv()  # it has begun
 
-  def running(self):
+  def running(self) -> bool:
     return self._process.is_alive() and not self._pipe.poll()
 
-  def stop(self):
+  def stop(self) -> dict[str, Any]:
     """{"requests", "errors", "first_error", "requests_per_s", "p50_ms", "p99_ms"}."""
     self._stop.set()
     seconds, latencies, errors = self._pipe.recv()
@@ -215,10 +222,19 @@ class Load:
     }
 
 
-def _send(pipe, stop, sent, protocol, address, x, clients, most):
+def _send(
+    pipe: Any,
+    stop: Any,
+    sent: Any,
+    protocol: str,
+    address: str,
+    x: np.ndarray,
+    clients: int,
+    most: int | None,
+) -> None:
   latencies, errors = [], []
 
-  async def client(call):
+  async def client(call: Call) -> None:
     first = None
     while not stop.is_set() and (most is None or sent.value < most):
       sent.value += 1
@@ -232,7 +248,7 @@ def _send(pipe, stop, sent, protocol, address, x, clients, most):
       except Exception as error:
         errors.append(repr(error)[:300])
 
-  async def run():
+  async def run() -> float:
     async with contextlib.AsyncExitStack() as stack:
       caller = _rest_caller if protocol == "REST" else _grpc_caller
       calls = [await caller(stack, address, x) for _ in range(clients)]
@@ -247,7 +263,7 @@ def _send(pipe, stop, sent, protocol, address, x, clients, most):
   pipe.send((seconds, latencies, errors))
 
 
-async def _rest_caller(stack, address, x):
+async def _rest_caller(stack: contextlib.AsyncExitStack, address: str, x: np.ndarray) -> Call:
   """A function that posts an image over a connection of its own and returns z.
 
   Sockets rather than an HTTP library, which would take more of the cores than the server.
@@ -259,10 +275,10 @@ async def _rest_caller(stack, address, x):
   head = f"POST /v1/models/imae:predict HTTP/1.1\r\nHost: {host}\r\n"
   message = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
-  async def call():
+  async def call() -> Any:
     writer.write(message)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(re.search(rb"content-length: (\d+)", head).group(1))
+    length = int(re.findall(rb"content-length: (\d+)", head)[0])
     answer = await reader.readexactly(length)
     if not head.startswith(b"http/1.1 200"):
       raise ValueError(answer.decode())
@@ -271,7 +287,7 @@ async def _rest_caller(stack, address, x):
   return call
 
 
-async def _grpc_caller(stack, address, x):
+async def _grpc_caller(stack: contextlib.AsyncExitStack, address: str, x: np.ndarray) -> Call:
   """The same over gRPC, on a channel of its own, with the client's light messages."""
   import grpc
 
@@ -283,13 +299,13 @@ async def _grpc_caller(stack, address, x):
   predict = channel.unary_unary(wire.PREDICT)
   message = wire.predict_request("imae", None, "encode", {"x": x})
 
-  async def call():
+  async def call() -> Any:
     return wire.predict_outputs(await predict(message))["z"][0]
 
   return call
 
 
-def _swaps(base):
+def _swaps(base: pathlib.Path) -> dict[str, Any]:
   """Publishes versions under load; each must be serving before the next."""
   with Server(base) as server:
     load = Load(server, "REST", FLAGS.clients)
@@ -308,17 +324,17 @@ def _swaps(base):
   return {"swaps": len(seconds), "median_swap_s": median, **figures}
 
 
-def _serves(server, number):
+def _serves(server: "Server", number: int) -> bool:
   listed = server.json("/v1/models/imae")["model_version_status"]
   states = {status["version"]: status["state"] for status in listed}
   return states.get(str(number)) == "AVAILABLE" and states[str(number - 1)] == "END"
 
 
-def _memory(base):
+def _memory(base: pathlib.Path) -> dict[str, Any]:
   """Resident memory every tenth of the way; growth is from the first tenth to the last."""
   with Server(base) as server:
     load = Load(server, "REST", FLAGS.clients, most=FLAGS.requests)
-    sampled = []
+    sampled: list[float] = []
     while load.running():
       if load.sent.value >= FLAGS.requests * (len(sampled) + 1) / 10:
         sampled.append(server.resident_memory() / 1e6)

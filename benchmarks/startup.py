@@ -4,7 +4,7 @@
 
 Every measurement is a fresh process. Rounds start each once, in turn; the first round, which
 fills the disk's cache, does not count. What imae_tf stands on, imported alone, stands beside
-it; of TensorFlow Probability that is its distributions, for the package itself loads
+it; of TensorFlow Probability that is its distributions, because the package itself loads
 nothing. A first training step includes loading the data set and compiling: for `digits`,
 and for `mnist` if it lies in TFDS_DATA_DIR.
 """
@@ -29,12 +29,12 @@ REFERENCE = "import tensorflow"
 PROGRAM = "imae-train"
 
 
-def define_flags():
+def define_flags() -> None:
   harness.define_flags()
   flags.DEFINE_integer("rounds", 5, "Processes of each kind.", 1)
 
 
-def main(_):
+def main(_: object) -> None:
   timed = {
       name: functools.partial(seconds, command) for name, command in commands().items()
   }
@@ -49,9 +49,9 @@ def main(_):
   harness.save({"rounds": FLAGS.rounds, "candidates": table})
 
 
-def commands():
+def commands() -> dict[str, list[str]]:
   """{name: arguments of the process}."""
-  def python(code):
+  def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
   listed = {"python alone": python("pass")}
@@ -64,13 +64,13 @@ def commands():
   return listed
 
 
-def datasets():
+def datasets() -> list[str]:
   """The data sets that need no download."""
   folder = os.environ.get("TFDS_DATA_DIR")
   return ["digits", "mnist"] if folder and pathlib.Path(folder, "mnist").is_dir() else ["digits"]
 
 
-def seconds(command):
+def seconds(command: list[str]) -> float:
   """Seconds until the process ends. --help ends in 1, as absl has it; its text must come."""
   quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
   start = time.perf_counter()
@@ -82,7 +82,7 @@ def seconds(command):
   return elapsed
 
 
-def first_step(dataset):
+def first_step(dataset: str) -> None:
   """Loads a data set, builds its recipe's model, trains one step and leaves at once."""
   import keras
 

@@ -24,6 +24,9 @@ of one part run beside those of another, and fuse.
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
+from typing import TYPE_CHECKING
 
 from absl import app
 from absl import flags
@@ -31,6 +34,9 @@ from absl import flags
 from benchmarks import harness
 from benchmarks import matmuls
 from benchmarks import problem as problems
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
 
 FLAGS = flags.FLAGS
 
@@ -47,7 +53,7 @@ FACTORIES = {
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
-def define_flags():
+def define_flags() -> None:
   harness.define_flags()
   flags.DEFINE_list("candidates", list(FACTORIES), "Of " + ", ".join(FACTORIES) + ".")
   flags.DEFINE_enum("precision", "both", [*PRECISIONS, "both"], "Of the networks.")
@@ -56,8 +62,8 @@ def define_flags():
   flags.DEFINE_bool("profile", False, "Time the parts of imae_tf's step, too.")
 
 
-def main(_):
-  figures = {}
+def main(_: object) -> None:
+  figures: dict[str, dict[str, Any]] = {}
   for precision in PRECISIONS if FLAGS.precision == "both" else [FLAGS.precision]:
     figures[precision] = {}
     if FLAGS.candidates:
@@ -68,7 +74,7 @@ def main(_):
   harness.save({"rounds": FLAGS.rounds, "steps_per_round": FLAGS.steps, **figures}, packages)
 
 
-def compare(precision):
+def compare(precision: str) -> dict[str, Any]:
   """Times the candidates; the figures of the step in one precision."""
   problem = problem_of(precision)
   workers = {name: _worker(name, problem) for name in FLAGS.candidates}
@@ -106,7 +112,7 @@ def compare(precision):
   }
 
 
-def profile(precision):
+def profile(precision: str) -> dict[str, Any]:
   """Times the parts of imae_tf's step; the figures in one precision."""
   worker = harness.Worker("benchmarks.parts:candidate", FLAGS.threads, precision=precision)
   timed = {
@@ -125,7 +131,9 @@ def profile(precision):
   return table
 
 
-def imae_tf(threads, problem, batches, deterministic=False):
+def imae_tf(
+    threads: int, problem: problems.Problem, batches: int, deterministic: bool = False
+) -> dict[str, Callable[[int], float]]:
   """The harness's factory: the compiled train function of a model, as `fit` calls it."""
   import keras
   import tensorflow as tf
@@ -139,7 +147,7 @@ def imae_tf(threads, problem, batches, deterministic=False):
   iterator = iter(tf.data.Dataset.from_tensor_slices(images).repeat())
   model.make_train_function()
 
-  def run(steps):
+  def run(steps: int) -> float:
     for _ in range(steps):
       logs = model.train_function(iterator)
     return float(logs["loss"])
@@ -147,12 +155,14 @@ def imae_tf(threads, problem, batches, deterministic=False):
   return {"imae_tf": run}
 
 
-def imae_tf_deterministic(threads, problem, batches):
+def imae_tf_deterministic(
+    threads: int, problem: problems.Problem, batches: int
+) -> dict[str, Callable[[int], float]]:
   """The harness's factory: `imae_tf` with deterministic operations."""
   return imae_tf(threads, problem, batches, deterministic=True)
 
 
-def build(precision):
+def build(precision: str) -> "HybridAutoencoder":
   """imae_tf's model of the recipe, compiled."""
   from imae_tf import recipes
 
@@ -162,7 +172,7 @@ def build(precision):
   )
 
 
-def problem_of(precision):
+def problem_of(precision: str) -> problems.Problem:
   """The `Problem` of the recipe."""
   from imae_tf import recipes
 
@@ -172,8 +182,8 @@ def problem_of(precision):
   )
 
 
-def _worker(name, problem):
-  arguments = {"problem": problem}
+def _worker(name: str, problem: problems.Problem) -> harness.Worker:
+  arguments: dict[str, Any] = {"problem": problem}
   if not name.startswith("matmul"):
     arguments["batches"] = BATCHES
   return harness.Worker(FACTORIES[name], FLAGS.threads, **arguments)

@@ -25,6 +25,10 @@ import resource
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import app
@@ -33,6 +37,9 @@ from absl import flags
 from benchmarks import harness
 from benchmarks import step
 
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
+
 FLAGS = flags.FLAGS
 
 SHARE = 10  # how many times larger the data set is than the memory
@@ -40,7 +47,7 @@ DISTINCT = 5_000  # encoded images, repeated in random order
 SHARDS = 16
 
 
-def define_flags():
+def define_flags() -> None:
   harness.define_flags()
   flags.DEFINE_integer("images", 4_000_000, "Of the large data set.", 10_000)
   flags.DEFINE_enum("precision", "mixed_bfloat16", step.PRECISIONS, "Of the networks.")
@@ -48,7 +55,7 @@ def define_flags():
   flags.DEFINE_integer("steps", 80, "Training steps of a turn.", 1)
 
 
-def main(_):
+def main(_: object) -> None:
   decoded = FLAGS.images * 28 * 28
   with tempfile.TemporaryDirectory() as folder:
     write_in_process(folder)
@@ -95,7 +102,7 @@ def main(_):
   })
 
 
-def _worker(folder, name, limit):
+def _worker(folder: str, name: str, limit: int) -> harness.Worker:
   return harness.Worker(
       "benchmarks.streaming:candidate",
       FLAGS.threads,
@@ -106,7 +113,7 @@ def _worker(folder, name, limit):
   )
 
 
-def _batch_size():
+def _batch_size() -> int:
   from imae_tf import recipes
 
   return recipes.TUNED["mnist"].batch_size
@@ -115,7 +122,7 @@ def _batch_size():
 # --- the data sets --------------------------------------------------------------------------
 
 
-def write_in_process(folder):
+def write_in_process(folder: str) -> None:
   """Writes both data sets from a process of its own, so that this one stays small."""
   worker = harness.Worker(
       "benchmarks.streaming:writer", FLAGS.threads, folder=folder, images=FLAGS.images
@@ -124,11 +131,11 @@ def write_in_process(folder):
   worker.close()
 
 
-def writer(threads, folder, images):
+def writer(threads: int, folder: str, images: int) -> dict[str, Callable[[int], None]]:
   """The harness's factory."""
   harness.limit_threads(threads)
 
-  def write(_):
+  def write(_: object) -> None:
     records = _records()
     _write(folder, "large", images, records)
     _write(folder, "small", images // SHARE, records)
@@ -136,7 +143,7 @@ def writer(threads, folder, images):
   return {"write": write}
 
 
-def _features():
+def _features() -> Any:
   import tensorflow_datasets as tfds
 
   return tfds.features.FeaturesDict({
@@ -145,7 +152,7 @@ def _features():
   })
 
 
-def _records():
+def _records() -> list[bytes]:
   """Serialized examples of distinct images, sparse like strokes."""
   features = _features()
   rng = np.random.default_rng(0)
@@ -157,7 +164,7 @@ def _records():
   return records
 
 
-def _write(folder, name, images, records):
+def _write(folder: str, name: str, images: int, records: Sequence[bytes]) -> None:
   """A TFDS data set `name` 1.0.0 with splits "train" and "test"."""
   import tensorflow as tf
   import tensorflow_datasets as tfds
@@ -195,13 +202,16 @@ def _write(folder, name, images, records):
 # --- training on them -----------------------------------------------------------------------
 
 
-def candidate(threads, folder, name, limit, precision):
+def candidate(
+    threads: int, folder: str, name: str, limit: int, precision: str
+) -> dict[str, Callable[[int], Any]]:
   """The harness's factory; a limit of 0 leaves the process all memory."""
   import os
 
   harness.limit_threads(threads)
   os.environ["TFDS_DATA_DIR"] = folder
   from imae_tf.data import loading
+  from imae_tf.data import pipelines
 
   batch_size = _batch_size()
   model = step.build(precision)
@@ -211,16 +221,16 @@ def candidate(threads, folder, name, limit, precision):
     loading.MEMORY_LIMIT = limit
     _cap(limit)
   data = loading.load(name)
-  assert isinstance(data, loading.StreamedData) == bool(limit)
+  assert isinstance(data, pipelines.StreamedData) == bool(limit)
   batches = data.train_batches(batch_size, seed=0)
   turns = _Turns(model, batches)
   peak = [before]
 
-  def fit(steps):
+  def fit(steps: int) -> None:
     turns.take(steps)
     peak.append(harness.resident_memory())
 
-  def pipeline(_):
+  def pipeline(_: object) -> dict[str, float]:
     _uncap()
     return _rate(batches, batch_size)
 
@@ -232,21 +242,21 @@ def candidate(threads, folder, name, limit, precision):
   }
 
 
-def _cap(limit):
+def _cap(limit: int) -> None:
   """Refuses the process more than `limit` bytes of private memory beyond what it has."""
   status = pathlib.Path("/proc/self/status").read_text()
   private = int(status.split("VmData:")[1].split()[0]) * 1024
   resource.setrlimit(resource.RLIMIT_DATA, (private + limit, resource.RLIM_INFINITY))
 
 
-def _uncap():
+def _uncap() -> None:
   resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
 
 
 class _Turns:
   """One endless `fit` in a thread, which takes as many steps as it is told and waits."""
 
-  def __init__(self, model, batches):
+  def __init__(self, model: "HybridAutoencoder", batches: Any) -> None:
     import keras
 
     self._allowed, self._done = threading.Semaphore(0), threading.Semaphore(0)
@@ -260,7 +270,7 @@ class _Turns:
     self._thread = threading.Thread(target=fit, daemon=True)
     self._thread.start()
 
-  def take(self, steps):
+  def take(self, steps: int) -> None:
     self._allowed.release(steps)
     for _ in range(steps):
       while not self._done.acquire(timeout=10.0):
@@ -268,7 +278,7 @@ class _Turns:
           raise RuntimeError("fit has ended.")
 
 
-def stages(data, batch_size):
+def stages(data: Any, batch_size: int) -> dict[str, dict[str, float]]:
   """Rates of the streaming pipeline, one stage after the other.
 
   These are the stages of `StreamedData`, made again from its attributes.
@@ -289,7 +299,7 @@ def stages(data, batch_size):
   }
 
 
-def _rate(batches, batch_size, seconds=4.0):
+def _rate(batches: Any, batch_size: int, seconds: float = 4.0) -> dict[str, float]:
   """{"images_per_s", "cpu_us_per_image"} of a data set, after two seconds of warming up."""
   # Batches stay in TensorFlow, of which Python sees the sizes.
   iterator = iter(batches.map(lambda *batch: len(batch[0])))

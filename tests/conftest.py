@@ -1,6 +1,7 @@
 """Shared fixtures: real digits, tiny models, and where the real MNIST lies."""
 
 import os
+import pathlib
 import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -12,6 +13,41 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import sklearn.datasets
+
+# ---- pytest -m quick ---------------------------------------------------------------------------
+
+_CORE = ("data", "metrics", "shared")
+_CORE_FILES = tuple(
+    f"test_{name}.py"
+    for name in (
+        "errors", "estimators", "examples", "models", "networks", "objective", "optimizers",
+        "posterior", "recipes", "vat",
+    )
+)
+
+
+def _is_core(path):
+  room, *inner = path.relative_to(pathlib.Path(__file__).parent).parts
+  return room in _CORE if inner else room in _CORE_FILES
+
+
+def pytest_ignore_collect(collection_path, config):
+  """`-m quick` does not even import the tests of the other rooms."""
+  if config.option.markexpr == "quick" and collection_path.name.startswith("test_"):
+    return not _is_core(collection_path) or None  # None: other reasons may count
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Marks the core's tests as quick, unless they start a process or are slow."""
+  for item in items:
+    code = getattr(getattr(item, "function", None), "__code__", None)
+    starts_process = code is not None and "subprocess" in code.co_names
+    if _is_core(item.path) and not starts_process and not item.get_closest_marker("slow"):
+      item.add_marker("quick")
+
+
+# ---- data and models ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session", autouse=True)
