@@ -14,7 +14,7 @@ VERSION = re.search(
 CORE = [
     "absl-py>=2.1,<3",
     "filelock>=3.13,<5",
-    "keras>=3.15,<3.16",
+    "keras>=3.15,<3.16",  # older ones cannot read the trained model that the package brings
     "numpy>=1.26,<3",
     "pillow>=10.3,<14",
     # Starts are ranked by it, so that training needs it, not reports alone.
@@ -23,8 +23,8 @@ CORE = [
     # tensorflow-probability imports distutils, which Python 3.12 leaves to setuptools.
     "setuptools>=68",
     # Curves and pictures are written with it, and TensorFlow 2.21 no longer brings it.
-    "tensorboard>=2.20,<2.22",
-    "tensorflow>=2.21,<2.22",
+    "tensorboard>=2.18,<2.22",
+    "tensorflow>=2.18,<2.22",
     # tfp.distributions needs tf_keras, which only the [tf] extra brings.
     "tensorflow-probability[tf]>=0.25,<0.26",
     "tqdm>=4.66,<5",
@@ -44,7 +44,7 @@ EXTRAS = {
         "httpx>=0.28,<1",
         "protobuf>=5",
         "starlette>=1.0,<2",
-        "tensorflow-serving-api>=2.19,<2.22",
+        "tensorflow-serving-api>=2.18,<2.22",
         "uvicorn>=0.40,<1",
     ],
 }
