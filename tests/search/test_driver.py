@@ -10,6 +10,7 @@ import pytest
 import searches
 
 from imae_tf._shared import locks
+from imae_tf.data import loading
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.errors import SearchError
@@ -55,6 +56,10 @@ def trained(monkeypatch):
   monkeypatch.setattr(trial_runs.runs, "train", trained)
   monkeypatch.setattr(trial_runs.hypermodel, "measure", measure)
   monkeypatch.setattr(trial_runs.label_free, "neighborhood", lambda *args: (None, None))
+  # There is nothing to clear, and images to read once: these two take most of the time.
+  monkeypatch.setattr(trial_runs.keras.backend, "clear_session", lambda: None)
+  data = loading.load("digits")
+  monkeypatch.setattr(driver.loading, "load", lambda dataset, holdout: data)
   return trained
 
 
