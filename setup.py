@@ -30,6 +30,8 @@ CORE = [
     "tqdm>=4.66,<5",
 ]
 
+REPORT = ["Jinja2>=3.1,<4", "matplotlib>=3.9,<4"]
+
 # The extras of programs. imae_tf/_shared/extras.py says which one is missing.
 EXTRAS = {
     "data": [
@@ -37,8 +39,8 @@ EXTRAS = {
         # tensorflow-datasets imports it to look up a builder, and does not declare it.
         "importlib_resources>=6.0",
     ],
-    "report": ["Jinja2>=3.1,<4", "matplotlib>=3.9,<4"],
-    "search": ["keras-tuner>=1.4.8,<1.5"],
+    "report": REPORT,
+    "search": ["keras-tuner>=1.4.8,<1.5", *REPORT],  # a search ends with its page
     "serving": [
         "grpcio>=1.85,<2",  # 1.70 inflates a compressed message whole before it refuses it
         "httpx>=0.28,<1",
@@ -48,7 +50,7 @@ EXTRAS = {
         "uvicorn>=0.40,<1",
     ],
 }
-ALL = [requirement for extra in EXTRAS.values() for requirement in extra]
+ALL = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 
 setuptools.setup(
     name="imae_tf",

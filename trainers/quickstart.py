@@ -11,6 +11,7 @@ import sys
 
 from absl import flags
 
+from imae_tf._shared import extras
 from imae_tf._shared import files
 from imae_tf._shared import program
 from imae_tf.errors import ImaeError
@@ -27,6 +28,7 @@ _WORKDIR = flags.DEFINE_string(
 
 
 def main() -> None:
+  extras.check("report", "draw the report")
   workdir = pathlib.Path(_WORKDIR.value)
   base, codes = workdir / "saved_model", workdir / "codes.npz"
   _run("train", dataset=_DATASET.value, workdir=workdir)

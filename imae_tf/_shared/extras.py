@@ -15,7 +15,7 @@ from imae_tf.errors import MissingExtraError
 LIBRARIES = {
     "data": ("tensorflow_datasets", "importlib_resources"),
     "report": ("matplotlib", "jinja2"),
-    "search": ("keras_tuner",),
+    "search": ("keras_tuner", "matplotlib", "jinja2"),  # a search ends with its page
     "serving": ("google.protobuf", "grpc", "httpx", "starlette", "tensorflow_serving", "uvicorn"),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from imae_tf._shared import extras
 from imae_tf.data import pipelines
 from imae_tf.data import splits
 from imae_tf.errors import first_line
@@ -45,7 +46,9 @@ def load(
 
   Raises:
     InputError: An unknown name, no images, or no way to prepare it.
+    MissingExtraError: TFDS is not installed.
   """
+  extras.check("data", f"look up {name!r}, which is no file or folder here")
   builder = _builder(name)
   image_key, class_names = _features(name, builder.name, builder.info.features)
   feature = builder.info.features[image_key]
@@ -73,7 +76,9 @@ def load(
 
 
 def known(name: str) -> bool:
-  """Whether TFDS has a data set of this name."""
+  """Whether TFDS has a data set of this name; none is known where TFDS is not installed."""
+  if extras.missing("data"):
+    return False
   import tensorflow_datasets as tfds
 
   return name in tfds.list_builders()

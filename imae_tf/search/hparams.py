@@ -9,9 +9,9 @@ from tensorboard.plugins.hparams import api
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as summaries
 
+from imae_tf._shared import event_file
 from imae_tf._shared import files
 from imae_tf.metrics import definitions
-from imae_tf.reporting import event_file
 
 # Of a trial's figures, beside the objective.
 _FIGURES = ("mi_y", "mi_z", "total_correlation", "reconstruction")

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from imae_tf._shared import extras
 from imae_tf._shared import files
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.metrics import clustering
 from imae_tf.metrics import disentanglement
 from imae_tf.metrics import measuring
-from imae_tf.reporting import run_page
 from imae_tf.training import run_folder
 
 # The pairwise figures cost n^2.
@@ -45,6 +45,12 @@ def evaluate(
   data = loading.load(config["dataset"], holdout=config["holdout"])
   x, labels = data.arrays(split, limit=MAX_IMAGES)
   say(f"Evaluating {len(x)} of {data.size(split)} {split} images of {config['dataset']}.")
+  without = extras.missing("report")
+  if without:  # said before the work, for who wants the page would rather not wait
+    say(
+        f"There will be no report.html, which needs {without}; to have it, run pip install"
+        " 'imae_tf[report]' and this command again."
+    )
   if baselines is None and labels is not None:
     baselines = _baselines(data, x, labels, config)
   measured = measuring.evaluate(model, x, labels, seed=config["seed"])
@@ -61,15 +67,18 @@ def evaluate(
       "baselines": baselines,
   }
   files.write_json(workdir / "metrics.json", metrics)
-  run_page.write(
-      workdir / "report.html",
-      model=model,
-      history=history,
-      metrics=metrics,
-      x=x,
-      labels=labels,
-      class_names=data.class_names,
-  )
+  if not without:
+    from imae_tf.reporting import run_page
+
+    run_page.write(
+        workdir / "report.html",
+        model=model,
+        history=history,
+        metrics=metrics,
+        x=x,
+        labels=labels,
+        class_names=data.class_names,
+    )
   return metrics
 
 

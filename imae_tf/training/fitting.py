@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from imae_tf import recipes
+from imae_tf._shared import extras
 from imae_tf.data import pipelines
 from imae_tf.training import callbacks
 from imae_tf.training import distribution
@@ -50,6 +51,13 @@ class Session:
   def shown(self) -> np.ndarray | None:
     """Training images for the pictures of TensorBoard; one of several workers has none."""
     if self.job.num_workers > 1:
+      return None
+    without = extras.missing("report")
+    if without:
+      self.job.say(
+          f"TensorBoard gets no pictures, which need {without}; to have them, run pip install"
+          " 'imae_tf[report]'."
+      )
       return None
     return self.data.sample("train", tensorboard.IMAGES, self.run.seed)
 

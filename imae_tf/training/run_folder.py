@@ -16,6 +16,7 @@ from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 from imae_tf import recipes
+from imae_tf._shared import extras
 from imae_tf._shared import files
 from imae_tf._shared import formats
 from imae_tf._shared import setting
@@ -270,8 +271,9 @@ def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
       f"{definitions.label('mi_y'):<16}{metrics['mi_y']:.3f} nats",
       f"reconstruction  {metrics['reconstruction']:.1f} nats per image"
       f" (floor {metrics['reconstruction_floor']:.1f})",
-      f"report          {pathlib.Path(workdir) / 'report.html'}",
   ]
+  if not extras.missing("report"):
+    lines.append(f"report          {pathlib.Path(workdir) / 'report.html'}")
   return "\n".join(lines)
 
 

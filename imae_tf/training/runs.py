@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from imae_tf import recipes
+from imae_tf._shared import event_file
 from imae_tf._shared import files
 from imae_tf._shared import locks
 from imae_tf.data import loading
@@ -25,7 +26,6 @@ from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
-from imae_tf.reporting import event_file
 from imae_tf.training import distribution
 from imae_tf.training import fitting
 from imae_tf.training import run_folder

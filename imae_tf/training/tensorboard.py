@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from imae_tf._shared import event_file
 from imae_tf.metrics import clustering
 from imae_tf.metrics import definitions
-from imae_tf.reporting import event_file
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from imae_tf.reporting import event_file
+from imae_tf._shared import event_file
 
 
 def test_scalars_and_pictures_are_read_back(tmp_path):
