@@ -6,32 +6,39 @@ depends on pyplot, on a backend, on a user's matplotlibrc or on chance. Images a
 stay crisp.
 """
 
-import contextlib
 import math
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-INK, MUTED, FAINT = "#1d2733", "#66717f", "#dfe4ea"
-BLUE, ORANGE, TEAL, GREY = "#2b6cb0", "#d9822b", "#2f9e8f", "#b9c3cf"
+from imae_tf.reporting.style import blank as blank
+from imae_tf.reporting.style import BLUE as BLUE
+from imae_tf.reporting.style import DPI
+from imae_tf.reporting.style import dress as dress
+from imae_tf.reporting.style import FAINT as FAINT
+from imae_tf.reporting.style import FONT
+from imae_tf.reporting.style import GREY as GREY
+from imae_tf.reporting.style import INK as INK
+from imae_tf.reporting.style import MUTED as MUTED
+from imae_tf.reporting.style import ORANGE as ORANGE
+from imae_tf.reporting.style import own_style as own_style
+from imae_tf.reporting.style import shorten as shorten
+from imae_tf.reporting.style import TEAL as TEAL
+
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9c6e3", BLUE, "#173f6b"])
 
-_DPI = 200
 _CHART_WIDTH = 4.6  # inches
-_FONT = 9  # points, in charts
 _GRID_FONT = 11
 _MIN_TILE, _MAX_TILE = 96, 128  # pixels of the longer side of an image in a grid
 _GAP = 6  # pixels between images
-_MIN_LABEL, _MAX_LABEL = 11, 16  # characters
+_MIN_LABEL = 11  # characters
 _MAX_CELLS_WITH_TEXT = 20  # classes or categories up to which a matrix shows its counts
 
 # Of a row: a text, or a text and a smaller one below it.
@@ -67,18 +74,6 @@ _CURVES = (
     ("Total correlation", "TC(y,z), nats", {"total_correlation": ""}),
     ("VAT cross-entropy", "nats", {"vat_loss": ""}),
 )
-
-
-@contextlib.contextmanager
-def own_style(settings: dict[Any, Any] | None = None) -> Iterator[None]:
-  """matplotlib as it comes, with some settings, whatever the user's matplotlibrc says.
-
-  A context and, with its parentheses, a decorator of what makes or paints a figure.
-  """
-  with matplotlib.rc_context():
-    matplotlib.rcdefaults()
-    matplotlib.rcParams.update(settings or {})
-    yield
 
 
 # --- grids of images ----------------------------------------------------------------------
@@ -255,7 +250,7 @@ def _label_width(labels: Sequence[tuple[str, str]]) -> int:
 def _pixel_axes(width: float, height: float) -> tuple[Figure, Axes]:
   """A figure of whole pixels with invisible axes whose units are pixels from the top left."""
   width, height = math.ceil(width), math.ceil(height)
-  figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+  figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
   axes = figure.add_axes((0, 0, 1, 1))
   axes.set_axis_off()
   axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
@@ -269,13 +264,7 @@ def _scale(height: int, width: int) -> float:
 
 
 def _pixels(points: float) -> float:
-  return points * _DPI / 72
-
-
-def shorten(text: str) -> str:
-  """A text of at most 16 characters, cut with an ellipsis."""
-  text = str(text)
-  return text if len(text) <= _MAX_LABEL else text[: _MAX_LABEL - 1] + "…"
+  return points * DPI / 72
 
 
 # --- charts -------------------------------------------------------------------------------
@@ -323,7 +312,7 @@ def information(
     axes.set_xlim(-0.7, max(len(order), 4) - 0.3)
     axes.legend(
         frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.02, 0.97), labelcolor=MUTED,
-        fontsize=_FONT,
+        fontsize=FONT,
     )
   return figure
 
@@ -352,7 +341,7 @@ def confusion(
       color = "white" if share[row, column] > 0.55 else INK
       axes.text(
           column, row, str(count) if count else "", ha="center", va="center", color=color,
-          size=_FONT - 1.5 if count < 1000 else _FONT - 3,
+          size=FONT - 1.5 if count < 1000 else FONT - 3,
       )
   dress(axes, "Classes against categories", "true class")
   axes.set_xlabel("category", color=MUTED)
@@ -362,7 +351,7 @@ def confusion(
   )
   axes.grid(False)
   axes.spines[:].set_visible(False)
-  axes.tick_params(length=0, labelsize=_FONT - 1 if max(counts.shape) <= 30 else 5)
+  axes.tick_params(length=0, labelsize=FONT - 1 if max(counts.shape) <= 30 else 5)
   return figure
 
 
@@ -425,7 +414,7 @@ def training(
     if limit is not None:
       axes.axhline(limit, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), label=text)
     if axes.get_legend_handles_labels()[1]:
-      axes.legend(frameon=False, fontsize=_FONT - 1.5, labelcolor=MUTED)
+      axes.legend(frameon=False, fontsize=FONT - 1.5, labelcolor=MUTED)
   for axes in grid.flat[len(panels) :]:
     axes.set_axis_off()
   for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
@@ -453,23 +442,6 @@ def _draw_curves(
     axes.set_xticks(epochs)
   else:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-
-
-@own_style()
-def blank(size: tuple[float, float]) -> Figure:
-  """A figure without axes, of size (width, height) in inches, in the style of all charts."""
-  return Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
-
-
-def dress(axes: Axes, title: str, ylabel: str) -> None:
-  """Gives axes their title, the label of y (ylabel) and lines, in the style of all charts."""
-  axes.set_title(title, loc="left", size=_FONT + 1, weight="bold", color=INK)
-  axes.set_ylabel(ylabel, color=MUTED, size=_FONT)
-  axes.tick_params(colors=MUTED, labelsize=_FONT - 1, length=3)
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.spines[["left", "bottom"]].set_color(GREY)
-  axes.grid(True, axis="y", color=FAINT, linewidth=0.8)
-  axes.set_axisbelow(True)
 
 
 def _text(value: float) -> str:
