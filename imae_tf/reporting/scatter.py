@@ -96,8 +96,8 @@ def draw(points: Sequence[Point], x: Axis, y: Axis, size: Size) -> Figure:
   text: dict[str, Any] = {"color": plots.MUTED, "ha": "center", "parse_math": False}
   figure.text((size.width + 46) / 2 / size.width, 8 / size.height, x.label, **text)
   figure.text(
-      11 / size.width, (size.height + 36) / 2 / size.height, y.label, rotation=90, va="center",
-      **text,
+      14 / size.width, (size.height + 36) / 2 / size.height, y.label, rotation=90,
+      rotation_mode="anchor", **text,  # so that it stays in the middle in a larger font
   )
   for i, point in enumerate(points):
     _mark(axes, i, point)
