@@ -5,11 +5,15 @@ even TensorFlow.
 """
 
 import pathlib
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tqdm
 
 from imae_tf._shared import files
+from imae_tf._shared import paths
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
 from imae_tf.export import descriptions
@@ -30,7 +34,7 @@ class Encoder:
     InputError: it cannot be loaded, is no SavedModel of `imae-export`, or of another format.
   """
 
-  def __init__(self, path):
+  def __init__(self, path: str | pathlib.Path):
     import tensorflow as tf
 
     descriptions.check(path)
@@ -52,19 +56,23 @@ class Encoder:
       )
     self.image_shape = tuple(inputs["x"].shape[1:])
 
-  def __call__(self, images):
+  def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
     """Images [B, H, W, C] in [0, 1] to {"y": [B, K2], "z": [B, K1], "z_scale": [B, K1]}."""
     if images.shape[1:] != self.image_shape:
+      channels_first = np.roll(images.shape[1:], -1).tolist() == list(self.image_shape)
+      mend = "put the channels last: np.moveaxis(x, 1, -1)" if channels_first else "resize them"
       raise InputError(
           f"expected images of shape {list(self.image_shape)} (height, width, channels), as"
-          f" the SavedModel was trained on, got {list(images.shape[1:])}; resize them or name"
+          f" the SavedModel was trained on, got {list(images.shape[1:])}; {mend}, or name"
           " another --saved_model."
       )
     codes = self._encode(x=self._to_tensor(images))
     return {name: value.numpy() for name, value in codes.items()}
 
 
-def encode_batches(encoder, batches, n):
+def encode_batches(
+    encoder: Callable[[Any], dict[str, np.ndarray]], batches: Iterable[Any], n: int
+) -> dict[str, np.ndarray]:
   """The codes of all batches, joined; a progress bar counts n images on a terminal.
 
   Args:
@@ -84,9 +92,9 @@ def encode_batches(encoder, batches, n):
   return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def check_output(path):
+def check_output(path: str | pathlib.Path) -> None:
   """Raises an InputError unless `path` can become a file of codes."""
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(paths.text(path, "an --output"))
   if path.suffix not in SUFFIXES:
     raise InputError(
         f"expected an --output that ends in {' or '.join(SUFFIXES)}, got {path}; rename it."
@@ -99,7 +107,7 @@ def check_output(path):
     raise InputError(f"expected a file as --output, got the folder {path}; rename it.")
 
 
-def write(path, codes):
+def write(path: str | pathlib.Path, codes: dict[str, np.ndarray]) -> None:
   """Writes codes as `.npz` (arrays y, z, z_scale) or `.csv`, whole or not at all.
 
   The columns of the CSV are y, the most probable category; p0, p1, ..., the probabilities;
@@ -110,7 +118,7 @@ def write(path, codes):
     ImaeError: the file cannot be written; one that was there is untouched.
   """
   check_output(path)
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(paths.text(path, "an --output"))
   try:
     with files.replacing(path) as temporary:
       if path.suffix == ".npz":
@@ -124,13 +132,13 @@ def write(path, codes):
     ) from error
 
 
-def last_line(error):
+def last_line(error: BaseException) -> str:
   """The last line of an exception's message, where TensorFlow says what happened."""
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
   return lines[-1][:300] if lines else type(error).__name__
 
 
-def _write_csv(path, y, z, z_scale):
+def _write_csv(path: pathlib.Path, y: np.ndarray, z: np.ndarray, z_scale: np.ndarray) -> None:
   columns = {"y": 1, "p": y.shape[1], "z": z.shape[1], "z_scale": z.shape[1]}
   names = [
       name if name == "y" else f"{name}{k}" for name, size in columns.items() for k in range(size)

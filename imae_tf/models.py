@@ -50,9 +50,9 @@ class HybridAutoencoder(keras.Model):
 
   `model(x)` and `predict` give the codes {"y": [B, K2] probabilities, "z": [B, K1] posterior
   means, "z_scale": [B, K1] standard deviations}, deterministic whatever `training`. Images
-  are [B, H, W, C] floats in [0, 1], or integers whose type's largest value is white. Compile with an optimizer and no loss. `fit` and
-  `evaluate` take images or (images, label); labels are never used. They log, in nats per
-  image and unweighted, `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`,
+  are [B, H, W, C] floats in [0, 1], or integers whose type's largest value is white. Compile
+  with an optimizer and no loss. `fit` and `evaluate` take images, (images, label) or
+  {"image": images}; labels are never used. They log, in nats per image and unweighted, `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`,
   `mi_z` (summed over dimensions), `kl_z`, `total_correlation`, `vat_loss` (the
   cross-entropy; absent when lam = 0) and their weighted sum `loss`.
 

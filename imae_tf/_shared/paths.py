@@ -7,11 +7,14 @@ and links are followed, to each folder once.
 
 import os
 import pathlib
-from collections.abc import Container
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from imae_tf.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({
+    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+})
 
 
 def text(path: str | os.PathLike[str], what: str = "a path") -> str:
@@ -67,15 +70,15 @@ class Found(NamedTuple):
     return line + "."
 
 
-def image_files(folder: str | os.PathLike[str], suffixes: Container[str]) -> Found:
-  """The files of a folder, at any depth, that have one of the suffixes (in lower case).
+def image_files(folder: str | os.PathLike[str]) -> Found:
+  """The files of a folder, at any depth, that have a suffix of images.
 
   Raises:
     InputError: A folder inside cannot be read.
   """
   found = Found([], [])
   for path in _walk(pathlib.Path(text(folder)), found.others):
-    is_image = path.suffix.lower() in suffixes and os.path.isfile(path)
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
     (found.images if is_image else found.others).append(path)
   found.images.sort()
   found.others.sort()
@@ -105,7 +108,7 @@ def _walk(root: pathlib.Path, others: list[pathlib.Path]) -> Iterator[pathlib.Pa
         (links if entry.is_symlink() else waiting).append(path)
 
 
-def _entries(folder):
+def _entries(folder: pathlib.Path) -> list[os.DirEntry[str]]:
   try:
     with os.scandir(folder) as entries:
       return sorted(entries, key=lambda entry: entry.name)

@@ -14,9 +14,6 @@ from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 
 _T = TypeVar("_T")
-SUFFIXES = frozenset({
-    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
-})
 # What Pillow and its decoders raise when a file is damaged; those it documents are OSError,
 # SyntaxError, ValueError and the bomb.
 _UNREADABLE = (

@@ -39,11 +39,11 @@ def load(
   Raises:
     InputError: No images, a damaged one, or several shapes.
   """
-  found = paths.image_files(path, image_files.SUFFIXES)
+  found = paths.image_files(path)
   files = found.images
   if not files:
     raise InputError(
-        f"expected image files ({', '.join(sorted(image_files.SUFFIXES))}) in {path}, got none;"
+        f"expected image files ({', '.join(sorted(paths.IMAGE_SUFFIXES))}) in {path}, got none;"
         " name a folder that holds some."
     )
   say(found.line(path))
