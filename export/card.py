@@ -3,6 +3,7 @@
 Nothing in it is written by hand: what the run did not measure is said to be missing.
 """
 
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -31,9 +32,9 @@ _LABELLED = ("accuracy", "nmi", "ari")
 
 
 def write(
-    path: str | pathlib.Path,
+    path: str | os.PathLike[str],
     description: Mapping[str, Any],
-    config: dict[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     typical_of: int | None = None,
 ) -> None:
   """Writes the card of a SavedModel.
@@ -51,7 +52,7 @@ def write(
 
 def text(
     description: Mapping[str, Any],
-    config: dict[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     typical_of: int | None = None,
 ) -> str:
   """The card as Markdown; the arguments are those of `write`."""
@@ -109,7 +110,7 @@ def _use() -> str:
   )
 
 
-def _data(description: Mapping[str, Any], config: dict[str, Any] | None) -> str:
+def _data(description: Mapping[str, Any], config: Mapping[str, Any] | None) -> str:
   if description["dataset"] is None:
     return "## Data\n\nNot recorded."
   holdout = (config or {}).get("holdout")
@@ -207,7 +208,7 @@ def _limits(description: Mapping[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def _training(config: dict[str, Any] | None) -> str:
+def _training(config: Mapping[str, Any] | None) -> str:
   if not config:
     return "## Training\n\nNot recorded: the model does not come from a run of imae-train."
   settings = config.get("settings", {})

@@ -15,6 +15,7 @@ import numpy as np
 import tqdm
 
 from imae_tf._shared import files
+from imae_tf._shared import paths
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
 from imae_tf.export import descriptions
@@ -60,9 +61,11 @@ class Encoder:
   def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
     """Images [B, H, W, C] in [0, 1] to {"y": [B, K2], "z": [B, K1], "z_scale": [B, K1]}."""
     if images.shape[1:] != self.image_shape:
+      channels_first = np.roll(images.shape[1:], -1).tolist() == list(self.image_shape)
+      mend = "put the channels last: np.moveaxis(x, 1, -1)" if channels_first else "resize them"
       raise InputError(
           f"expected images of shape {list(self.image_shape)} (height, width, channels), as"
-          f" the SavedModel was trained on, got {list(images.shape[1:])}; resize them or name"
+          f" the SavedModel was trained on, got {list(images.shape[1:])}; {mend}, or name"
           " another --saved_model."
       )
     codes = self._encode(x=self._to_tensor(images))
@@ -93,7 +96,7 @@ def encode_batches(
 
 def check_output(path: str | os.PathLike[str]) -> None:
   """Raises an InputError unless `path` can become a file of codes."""
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(paths.text(path, "an --output"))
   if path.suffix not in SUFFIXES:
     raise InputError(
         f"expected an --output that ends in {' or '.join(SUFFIXES)}, got {path}; rename it."
@@ -117,7 +120,7 @@ def write(path: str | os.PathLike[str], codes: Mapping[str, Any]) -> None:
     ImaeError: the file cannot be written; one that was there is untouched.
   """
   check_output(path)
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(paths.text(path, "an --output"))
   try:
     with files.replacing(path) as temporary:
       if path.suffix == ".npz":

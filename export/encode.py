@@ -4,14 +4,16 @@ The images are a .npy file or a folder of images, both taken whole, or one split
 file or a data set. The codes go to a .npz file (arrays y, z, z_scale) or to a .csv file.
 """
 
-import mimetypes
+import os
 import pathlib
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from absl import flags
 
+from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
@@ -66,7 +68,7 @@ def main() -> None:
   print(f"Wrote the codes of {n} images, encoded by {name}, to {_OUTPUT.value}.")
 
 
-def _encode_here():
+def _encode_here() -> tuple[int, pathlib.Path]:
   """(number of images, the SavedModel's name) once the codes are written."""
   path = versions.find(str(_SAVED_MODEL.value))
   # Imported here: --help and a mistyped path should not wait for TensorFlow.
@@ -77,37 +79,38 @@ def _encode_here():
   return n, path
 
 
-def _encode_there(endpoint):
+def _encode_there(endpoint: str) -> tuple[int, str]:
   """The same by a server; TensorFlow is imported only for data sets."""
   from imae_tf.export import client as clients
 
+  source = paths.text(_INPUT.value, "--input")
   where = endpoint, _MODEL_NAME.value
   with clients.Client(*where, retries=2) as client:  # a mistyped one is told at once
     version = client.served_version()
   encode: Callable[[Any], dict[str, np.ndarray]]
   with clients.Client(*where, version) as client:  # all batches by one version
-    if _INPUT.value.endswith(".npy"):
-      encode, (n, batches) = client.encode, _array_batches(_INPUT.value)
-    elif "/" in _INPUT.value and pathlib.Path(_INPUT.value).expanduser().is_dir():
-      encode, (n, batches) = client.encode_files, _file_batches(_INPUT.value)
+    encode = client.encode
+    if source.lower().endswith(".npy"):
+      n, batches = _array_batches(source)
+    elif "/" in source and os.path.isdir(source):
+      encode, (n, batches) = client.encode_files, _file_batches(source)
     else:  # a bare name may be that of a data set
       program.import_tensorflow()
-      encode, (n, batches) = client.encode, _batches()
+      n, batches = _batches()
     codes.write(_OUTPUT.value, codes.encode_batches(encode, batches, n))
   return n, f"version {version} of {_MODEL_NAME.value} at {endpoint}"
 
 
-def _batches():
+def _batches() -> tuple[int, Iterable[np.ndarray]]:
   from imae_tf.data import loading
 
   return loading.input_batches(_INPUT.value, _SPLIT.value, _BATCH_SIZE.value)
 
 
-def _array_batches(path):
+def _array_batches(path: str) -> tuple[int, Iterable[Any]]:
   """(n, batches [B, H, W, C]) of a .npy file, which is read as it goes."""
-  file = pathlib.Path(path).expanduser()
   try:
-    images = np.load(file, mmap_mode="r", allow_pickle=False)
+    images = np.load(path, mmap_mode="r", allow_pickle=False)
   except FileNotFoundError:
     raise InputError(f"expected a file at {path}, got none; correct the path.") from None
   except (ValueError, OSError, EOFError) as error:
@@ -115,28 +118,29 @@ def _array_batches(path):
         f"expected a whole NumPy file of a plain array, got {path}, which cannot be read"
         f" ({first_line(error)}); write it again with np.save, without pickled objects."
     ) from error
+  if not isinstance(images, np.ndarray):
+    raise InputError(
+        f"expected an array in {path}, got the archive of np.savez; rename it to end in .npz."
+    )
   if images.ndim == 3:
     images = images[..., np.newaxis]
   return len(images) if images.ndim else 0, _parts(images, path)
 
 
-def _file_batches(folder):
+def _file_batches(folder: str) -> tuple[int, Iterable[Any]]:
   """(n, batches of paths) of the PNG and JPEG files of a folder, sorted by their paths."""
-  paths = sorted(
-      path
-      for path in pathlib.Path(folder).expanduser().rglob("[!.]*")
-      if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
-  )
-  others = [path for path in paths if path.suffix.lower() not in _SERVED_SUFFIXES]
+  found = paths.image_files(folder)
+  others = [path for path in found.images if path.suffix.lower() not in _SERVED_SUFFIXES]
   if others:
     raise InputError(
         f"expected PNG or JPEG files, which a server decodes, in {folder}, got {others[0]};"
         " convert or remove it."
     )
-  return len(paths), _parts(paths, folder)
+  print(found.line(folder))
+  return len(found.images), _parts(found.images, folder)
 
 
-def _parts(images, name):
+def _parts(images: np.ndarray | list[pathlib.Path], name: str) -> Iterable[Any]:
   if not np.size(images):
     raise InputError(f"expected images in {name}, got none; add images.")
   size = _BATCH_SIZE.value

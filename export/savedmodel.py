@@ -20,8 +20,10 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 import imae_tf
+from imae_tf._shared import pixels
 from imae_tf.export import card
 from imae_tf.export import descriptions
+from imae_tf.export import orientation
 from imae_tf.export import typical
 from imae_tf.export import warmup
 
@@ -58,7 +60,8 @@ def write(
   x [N, H, W, C] are floats in [0, 1], y [N, K2] probabilities, z [N, K1] means, z_scale
   [N, K1] standard deviations, image_bytes [N] strings; N is free and may be 0. All are
   float32, whatever the model computes in. Images of 2 or of more than 4 channels have no
-  file format, hence no `encode_image_bytes`, which lays what is transparent on white.
+  file format, hence no `encode_image_bytes`, which lays what is transparent on white and applies
+  the orientation that a camera notes.
 
   In `assets.extra/` lie imae.json, MODEL_CARD.md, the server's warm-up requests and, where
   `images` are given, typical_images.npz.
@@ -175,15 +178,17 @@ def _images(model: "HybridAutoencoder", y: Tensor, z: Tensor) -> dict[str, Tenso
 
 
 def _checked_images(x: Tensor, image_shape: Sequence[int]) -> Tensor:
-  x = _checked_shape(x, image_shape, "images x", "resize them or add the channel axis")
+  mend = "resize them, add the channel axis or put it last"
+  x = _checked_shape(x, image_shape, "images x", mend)
   low, high = tf.reduce_min(x), tf.reduce_max(x)
-  in_range = tf.reduce_all((x >= 0.0) & (x <= 1.0))  # false for NaN, too
+  bound = pixels.TOLERANCE
+  in_range = tf.reduce_all((x >= -bound) & (x <= 1.0 + bound))  # false for NaN, too
   message = tf.strings.format(
       "expected pixels in [0, 1], got [{}, {}]; divide bytes by 255 and remove what is not"
       " finite.",
       (low, high),
   )
-  return _asserted(x, in_range, message)
+  return tf.clip_by_value(_asserted(x, in_range, message), 0.0, 1.0)
 
 
 def _checked_codes(
@@ -214,14 +219,15 @@ def _decoded_images(image_bytes: Tensor, image_shape: Sequence[int]) -> Tensor:
   image_bytes = _checked_shape(image_bytes, (), "image_bytes", "send one string per image")
 
   def decode(content: Tensor) -> Tensor:
-    content, is_png = _checked_file(content, image_shape[:2])
-    pixels = tf.cond(
+    content, is_png, turn = _checked_file(content, image_shape[:2])
+    image = tf.cond(
         is_png,
         lambda: _of_png(content, image_shape[-1]),
         lambda: _of_jpeg(content, image_shape[-1]),
     )
-    pixels.set_shape(image_shape)  # tf.ensure_shape would let Grappler drop the sentence
-    return pixels / 255.0
+    image = orientation.upright(image, turn)
+    image.set_shape(image_shape)  # tf.ensure_shape would let Grappler drop the sentence
+    return image / 255.0
 
   spec = tf.TensorSpec(image_shape, tf.float32)
   return tf.map_fn(decode, image_bytes, fn_output_signature=spec)
@@ -229,22 +235,22 @@ def _decoded_images(image_bytes: Tensor, image_shape: Sequence[int]) -> Tensor:
 
 def _of_png(content: Tensor, channels: int) -> Tensor:
   """Pixels [H, W, C] in [0, 255], transparent ones on white, as a folder of images has them."""
-  pixels = tf.cast(tf.io.decode_png(content, channels=4), tf.float32)
+  image = tf.cast(tf.io.decode_png(content, channels=4), tf.float32)
   if channels == 4:
-    return pixels
-  opacity = pixels[..., 3:] / 255.0
-  colours = tf.round(pixels[..., :3] * opacity + 255.0 * (1.0 - opacity))
+    return image
+  opacity = image[..., 3:] / 255.0
+  colours = tf.round(image[..., :3] * opacity + 255.0 * (1.0 - opacity))
   return colours if channels == 3 else tf.reduce_sum(colours * _LUMA, axis=-1, keepdims=True)
 
 
 def _of_jpeg(content: Tensor, channels: int) -> Tensor:
-  pixels = tf.cast(tf.io.decode_jpeg(content, channels=min(channels, 3)), tf.float32)
-  opacity = tf.fill([*tf.unstack(tf.shape(pixels)[:2]), max(channels - 3, 0)], 255.0)
-  return tf.concat([pixels, opacity], axis=-1)
+  image = tf.cast(tf.io.decode_jpeg(content, channels=min(channels, 3)), tf.float32)
+  opacity = tf.fill([*tf.unstack(tf.shape(image)[:2]), max(channels - 3, 0)], 255.0)
+  return tf.concat([image, opacity], axis=-1)
 
 
-def _checked_file(content: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-  """The content and whether it is a PNG, once its header tells of a file of the size.
+def _checked_file(content: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+  """The content, whether it is a PNG and its orientation, once it tells of a file of the size.
 
   Nothing is decoded before, because some kilobytes can claim, and decode to, gigabytes.
   """
@@ -264,10 +270,14 @@ def _checked_file(content: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]
     return tf.io.decode_raw(width_and_height, tf.int32, little_endian=False)[::-1]
 
   claimed = tf.cond(is_png, of_png, lambda: tf.io.extract_jpeg_shape(content)[:2])
+  turn = tf.cond(
+      is_png, lambda: orientation.of_png(content), lambda: orientation.of_jpeg(content)
+  )
+  claimed = tf.where(turn >= 5, claimed[::-1], claimed)
   message = tf.strings.format(
       f"expected images of {list(size)} (height, width) pixels, got {{}}; resize them.", claimed
   )
-  return _asserted(content, tf.reduce_all(tf.equal(claimed, size)), message), is_png
+  return _asserted(content, tf.reduce_all(tf.equal(claimed, size)), message), is_png, turn
 
 
 def _checked_shape(tensor: Tensor, row_shape: Sequence[int], what: str, mend: str) -> Tensor:

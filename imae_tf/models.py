@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from imae_tf import posterior
 from imae_tf import vat
 from imae_tf._shared import global_batch
 from imae_tf._shared import model_checks
+from imae_tf._shared import pixels
 from imae_tf.errors import InputError
 from imae_tf.posterior import Posterior
 
@@ -48,9 +50,9 @@ class HybridAutoencoder(keras.Model):
 
   `model(x)` and `predict` give the codes {"y": [B, K2] probabilities, "z": [B, K1] posterior
   means, "z_scale": [B, K1] standard deviations}, deterministic whatever `training`. Images
-  are [B, H, W, C] floats in [0, 1]. Compile with an optimizer and no loss. `fit` and
-  `evaluate` take images or (images, label); labels are never used. They log, in nats per
-  image and unweighted, `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`,
+  are [B, H, W, C] floats in [0, 1], or integers whose type's largest value is white. Compile
+  with an optimizer and no loss. `fit` and `evaluate` take images, (images, label) or
+  {"image": images}; labels are never used. They log, in nats per image and unweighted, `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`,
   `mi_z` (summed over dimensions), `kl_z`, `total_correlation`, `vat_loss` (the
   cross-entropy; absent when lam = 0) and their weighted sum `loss`.
 
@@ -144,8 +146,7 @@ class HybridAutoencoder(keras.Model):
 
   def call(self, x, training: bool | None = None) -> dict[str, tf.Tensor]:
     """Images [B, H, W, C] to {"y", "z", "z_scale"}; `training` changes nothing."""
-    model_checks.check_floating(x)
-    return _codes(self._parameters(x, training=False))
+    return _codes(self._parameters(pixels.scaled(x), training=False))
 
   def encoder_model(self) -> keras.Model:
     """A plain `keras.Model`, images -> {"y", "z", "z_scale"}, sharing these weights."""
@@ -155,11 +156,16 @@ class HybridAutoencoder(keras.Model):
 
   def posterior(self, x: np.ndarray | tf.Tensor) -> Posterior:
     """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
-    x = x if tf.is_tensor(x) else tf.constant(model_checks.images(x, self.image_shape))
+    x = pixels.scaled(x) if tf.is_tensor(x) else model_checks.images(x, self.image_shape)
     return posterior.distributions(self._parameters(x, training=False), self.temperature)
 
-  def encode(self, x: np.ndarray | tf.data.Dataset) -> dict[str, np.ndarray]:
-    """Images (an array [N, H, W, C] or a tf.data.Dataset) to NumPy codes.
+  def encode(self, x: Any) -> dict[str, np.ndarray]:
+    """Images to NumPy codes.
+
+    Args:
+      x: an array [N, H, W, C] or a list of images; or batches of images, (images, label) or
+        {"image": images}: a tf.data.Dataset, a keras PyDataset, a generator. Integers and bools
+        are read as `imae_tf.data.load` reads them: white is the type's largest value.
 
     Returns:
       {"y": [N, K2] probabilities, "z": [N, K1] means, "z_scale": [N, K1]}.
@@ -167,9 +173,11 @@ class HybridAutoencoder(keras.Model):
     Raises:
       InputError: the images have another shape, dtype or range.
     """
-    if isinstance(x, tf.data.Dataset):
-      return self.predict(x.map(model_checks.images_of), verbose=0)
-    return _in_batches(self, model_checks.images(x, self.image_shape))
+    with model_checks.told():
+      x = model_checks.given(x, self.image_shape)
+      if isinstance(x, np.ndarray):
+        return _in_batches(self, x)
+      return super().predict(x, verbose=0)
 
   def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""
@@ -183,7 +191,7 @@ class HybridAutoencoder(keras.Model):
       )
     return _in_batches(lambda y, z: tf.sigmoid(self._logits(y, z)), y, z)
 
-  def reconstruct(self, x: np.ndarray | tf.data.Dataset) -> np.ndarray:
+  def reconstruct(self, x: Any) -> np.ndarray:
     """Images to their reconstructions from p(y|x) and the mean of z, in [0, 1]."""
     codes = self.encode(x)
     return self.decode(codes["y"], codes["z"])
@@ -304,9 +312,9 @@ class HybridAutoencoder(keras.Model):
       self._trackers[name].count.assign(count * num_replicas)
 
   def fit(
-      self, x=None, y=None, batch_size: int | None = None, *args, **kwargs
+      self, x: Any = None, y: Any = None, batch_size: int | None = None, *args, **kwargs
   ) -> keras.callbacks.History:
-    """`keras.Model.fit`; x is an array [N, H, W, C] or yields images or (images, label).
+    """`keras.Model.fit`; x is what `encode` takes.
 
     Raises:
       InputError: images of another shape, dtype or range, `batch_size=1`, a compiled loss
@@ -314,14 +322,21 @@ class HybridAutoencoder(keras.Model):
     """
     if self.compiled:
       model_checks.check_compiled(self)
+    kwargs = inspect.signature(super().fit).bind(x, y, batch_size, *args, **kwargs).arguments
     model_checks.check_no_weights(kwargs.get("sample_weight"), kwargs.get("class_weight"))
-    model_checks.check_fit_data(x, batch_size, self.image_shape)
-    return super().fit(x, y, batch_size, *args, **kwargs)
+    with model_checks.told():
+      kwargs["x"] = self._given(x, batch_size)
+      if kwargs.get("validation_data") is not None:
+        validation_batch_size = kwargs.get("validation_batch_size") or batch_size
+        kwargs["validation_data"] = self._validation(
+            kwargs["validation_data"], validation_batch_size
+        )
+      return super().fit(**kwargs)
 
   def evaluate(
       self,
-      x=None,
-      y=None,
+      x: Any = None,
+      y: Any = None,
       batch_size: int | None = None,
       verbose: str | int = "auto",
       return_dict: bool = True,
@@ -332,8 +347,34 @@ class HybridAutoencoder(keras.Model):
     Raises:
       InputError: as `fit`.
     """
-    model_checks.check_fit_data(x, batch_size, self.image_shape)
-    return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
+    with model_checks.told():
+      if not kwargs.get("_use_cached_eval_dataset"):  # which `fit` has checked
+        x = self._given(x, batch_size)
+      return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
+
+  def predict(
+      self, x: Any, batch_size: int | None = None, *args, **kwargs
+  ) -> dict[str, np.ndarray]:
+    """As `keras.Model.predict`: the codes of `encode`, which takes the same.
+
+    Raises:
+      InputError: as `encode`.
+    """
+    with model_checks.told():
+      x = model_checks.given(x, self.image_shape)
+      return super().predict(x, batch_size, *args, **kwargs)
+
+  def _given(self, x, batch_size):
+    x = model_checks.given(x, self.image_shape)
+    model_checks.check_sizes(x, batch_size)
+    return x
+
+  def _validation(self, data, batch_size):
+    """`validation_data`, of which (x, y, weights) has its images checked."""
+    if not isinstance(data, (tuple, list)):
+      return self._given(data, batch_size)
+    model_checks.check_no_weights(*data[2:])
+    return (self._given(data[0], batch_size), *data[1:])
 
   def _maybe_symbolic_build(self, iterator=None, data_batch=None):
     """Builds the optimizer, the only part of a model that is not built yet.
@@ -456,9 +497,7 @@ class HybridAutoencoder(keras.Model):
     return {name: batch.one_log(t.result()) for name, t in self._trackers.items()}
 
   def _batch_of(self, data):
-    x = model_checks.images_of(data)
-    model_checks.check_batch(x, self.image_shape)
-    return tf.cast(tf.ensure_shape(x, (None, *self.image_shape)), tf.float32)
+    return model_checks.batch(data, self.image_shape)
 
 
 @keras.saving.register_keras_serializable("imae_tf")

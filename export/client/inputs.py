@@ -7,12 +7,15 @@ import numbers
 import os
 import pathlib
 import re
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 
+from imae_tf._shared import pixels
 from imae_tf.errors import InputError
 
 _MOST_SECONDS = 10**6  # what the libraries' own clocks can bear
@@ -21,53 +24,19 @@ _OWN_HEADERS = ("connection", "content-length", "content-type", "te", "transfer-
 _TEXT = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
-def images(images):
-  """Images [N, H, W, C], uint8 or floats in [0, 1]; `float32` makes floats of some at a time."""
-  try:
-    images = np.asarray(images)
-  except ValueError:  # what numpy says of it is of no help
-    raise InputError(
-        "expected images of one shape, got a list of several; resize them."
-    ) from None
-  if images.ndim != 4:
-    raise InputError(
-        f"expected images of shape [N, height, width, channels], got {list(images.shape)};"
-        f" {_reshaping(images.shape)}."
-    )
-  if images.dtype == np.uint8:
-    return images
-  if not np.issubdtype(images.dtype, np.floating):
-    kind = "float32" if images.dtype == bool else "uint8"
-    raise InputError(
-        f"expected images of uint8, or of floats in [0, 1], got {images.dtype}; convert them,"
-        f" for example with images.astype({kind!r})."
-    )
-  if images.size and not (images.min() >= 0 and images.max() <= 1):  # false for NaN, too
-    raise InputError(
-        f"expected float pixels in [0, 1], got values from {images.min():g} to"
-        f" {images.max():g}; rescale them, for example with images / 255."
-    )
-  return images
+def images(images: Any) -> np.ndarray:
+  """Images [N, H, W, C] as uint8, or as float32 in [0, 1]; see `imae_tf._shared.pixels`."""
+  return pixels.stored(pixels.batch_of_images(pixels.array(images)))
 
 
-def _reshaping(shape):
-  if len(shape) == 2:
-    return "send one image as images[np.newaxis, ..., np.newaxis]"
-  if len(shape) != 3:
-    return "reshape them"
-  if shape[-1] in (1, 3, 4):
-    return "send one image as images[np.newaxis]"
-  return "add the channels with images[..., np.newaxis]"
-
-
-def float32(rows):
+def float32(rows: np.ndarray) -> np.ndarray:
   """Rows as float32; bytes of images in [0, 1]."""
   if rows.dtype == np.uint8:
     return rows.astype(np.float32) / 255
   return rows.astype(np.float32, copy=False)
 
 
-def rows(name, value):
+def rows(name: str, value: Any) -> np.ndarray:
   """A matrix of finite numbers as float32."""
   try:
     value = np.asarray(value, np.float32)
@@ -81,7 +50,7 @@ def rows(name, value):
   return value
 
 
-def _shown(value):
+def _shown(value: np.ndarray) -> str:
   return f"the shape {list(value.shape)}" if np.isfinite(value).all() else "other things"
 
 
@@ -92,7 +61,7 @@ class File(NamedTuple):
   source: pathlib.Path | bytes
 
 
-def files(files):
+def files(files: Iterable[str | os.PathLike[str] | bytes]) -> list[File]:
   """A list of paths and contents of image files as `File`s; nothing is read."""
   if isinstance(files, (str, bytes, os.PathLike)) or not isinstance(files, Iterable):
     raise InputError(
@@ -102,7 +71,7 @@ def files(files):
   return [_file(index, file) for index, file in enumerate(files)]
 
 
-def _file(index, file):
+def _file(index: int, file: Any) -> File:
   if isinstance(file, bytes):
     return File(f"image {index}", file)
   if isinstance(file, (str, os.PathLike)):
@@ -113,19 +82,19 @@ def _file(index, file):
   )
 
 
-def size(file):
+def size(file: File) -> int:
   """Bytes of a `File`."""
   return len(file.source) if isinstance(file.source, bytes) else _read(file, os.path.getsize)
 
 
-def content(file):
+def content(file: File) -> bytes:
   """The content of a `File`."""
   if isinstance(file.source, bytes):
     return file.source
   return _read(file, pathlib.Path.read_bytes)
 
 
-def _read(file, function):
+def _read(file: File, function: Callable[[Any], Any]) -> Any:
   try:
     return function(file.source)
   except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
@@ -135,18 +104,18 @@ def _read(file, function):
     ) from error
 
 
-def _is_integer(value):
+def _is_integer(value: Any) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def integer(name, value, least):
+def integer(name: str, value: Any, least: int) -> int:
   """An integer from `least`, for messages called by a name."""
   if _is_integer(value) and value >= least:
     return int(value)
   raise InputError(f"expected {name} as an integer from {least}, got {value!r}; correct it.")
 
 
-def seconds(value):
+def seconds(value: Any) -> float:
   """A timeout."""
   number = isinstance(value, numbers.Real) and not isinstance(value, bool)
   if number and 0 < value <= _MOST_SECONDS:
@@ -157,14 +126,14 @@ def seconds(value):
   )
 
 
-def name(value):
+def name(value: Any) -> str:
   """The name of a model."""
   if isinstance(value, str) and value:
     return value
   raise InputError(f"expected model_name as the server calls it, got {value!r}; correct it.")
 
 
-def version(value):
+def version(value: Any) -> int | str | None:
   """An integer, a label, or None."""
   if value is None or (isinstance(value, str) and value):
     return value
@@ -176,7 +145,7 @@ def version(value):
   )
 
 
-def headers(headers):
+def headers(headers: Mapping[str, str] | None) -> dict[str, str]:
   """{name in lower case: value}; messages do not show the values, which may be secrets."""
   if not isinstance(headers, Mapping | None):
     raise InputError(

@@ -1,7 +1,13 @@
 """What a model is given, checked: its arguments, `compile`'s, images and batches of them."""
 
+import contextlib
+import os
+import re
 import warnings
 from collections.abc import Container
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -9,10 +15,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from imae_tf._shared import pixels
 from imae_tf.errors import InputError
+from imae_tf.errors import listing
 
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
+
+_ImageShape = tuple[int, int, int]
+_IMAGE_KEYS = ("image", "x", "images")
+_OURS = re.compile(r"InputError: (.*)")
 
 # ---- arguments -------------------------------------------------------------------------------
 
@@ -43,7 +55,7 @@ def check_arguments(
   _check_networks(model)
 
 
-def _check_networks(model):
+def _check_networks(model: "HybridAutoencoder") -> None:
   for name in ("encoder", "decoder"):
     network = getattr(model, name)
     if not (isinstance(network, keras.Model) and hasattr(network, "input_shape")):
@@ -77,7 +89,7 @@ def is_number(value: Any) -> bool:
   return number and bool(np.isfinite(value))
 
 
-def _is_positive(value):
+def _is_positive(value: Any) -> bool:
   return is_number(value) and value > 0
 
 
@@ -102,7 +114,7 @@ def check_compiled(model: "HybridAutoencoder") -> None:
       )
 
 
-def _check_compiled_for_replicas(model):
+def _check_compiled_for_replicas(model: "HybridAutoencoder") -> None:
   for name, value, usable in (
       ("jit_compile", model.jit_compile, False),
       ("steps_per_execution", model.steps_per_execution, 1),
@@ -125,18 +137,177 @@ def _check_compiled_for_replicas(model):
 # ---- images ----------------------------------------------------------------------------------
 
 
-def check_fit_data(x: Any, batch_size: int | None, image_shape: tuple[int, int, int]) -> None:
-  """Raises an `InputError` of unusable images, of none, or of batches of a single one.
+def images(x: Any, image_shape: _ImageShape) -> np.ndarray:
+  """x as a float32 array [N, H, W, C] in [0, 1].
 
-  Looks at the whole of an array and at the first batches of a data set; a generator can be read
-  only once.
+  Args:
+    x: An array, or what NumPy makes one of, such as a list of images; (x, label); or a dict that
+      holds it.
+    image_shape: (H, W, C).
+
+  Raises:
+    InputError: Another shape or type, or values that `pixels.floats` refuses.
+  """
+  x = pixels.array(_named_images(x, image_shape))
+  pixels.check_shape(x.shape, image_shape)
+  return pixels.floats(x)
+
+
+def _named_images(x: Any, image_shape: _ImageShape) -> Any:
+  """The images of (x, label) or of a dict; whatever else is no list of images is named."""
+  if isinstance(x, (str, os.PathLike)):
+    raise InputError(
+        f"expected images, got the path {os.fspath(x)!r}; read them first:"
+        " imae_tf.data.load(path).arrays('train')[0]."
+    )
+  if hasattr(x, "train_batches"):
+    raise InputError(
+        f"expected images, got an {type(x).__name__}; give those of a split:"
+        " data.arrays('train')[0]."
+    )
+  if isinstance(x, Mapping):
+    return images_of(x)
+  if isinstance(x, (tuple, list)) and len(x) in (1, 2, 3):
+    first = x[0]
+    rank = len(image_shape) + 1
+    if isinstance(first, Mapping) or len(getattr(first, "shape", ())) == rank:
+      return images_of(x)
+  return x
+
+
+def images_of(data: Any, *rest: Any) -> Any:
+  """The images of a batch that may be x, (x, label), unpacked (x, label), or a dict with x.
+
+  Raises:
+    InputError: Weights of samples; or a dict in which it is not clear what the images are.
+  """
+  if isinstance(data, (tuple, list)):
+    check_no_weights(*data[2:])
+    data = data[0]
+  if not isinstance(data, Mapping):
+    return data
+  keys = [key for key in _IMAGE_KEYS if key in data] or (list(data) if len(data) == 1 else [])
+  if not keys:
+    raise InputError(
+        f"expected images under the name 'image' or 'x', got a dict of {listing(data)}; rename"
+        " them, or give them alone."
+    )
+  return data[keys[0]]
+
+
+def check_no_weights(*weights: Any) -> None:
+  """Raises an `InputError` unless all are None."""
+  if any(weight is not None for weight in weights):
+    raise InputError("expected no weights of samples or classes, got some; leave them out.")
+
+
+def batch(data: Any, image_shape: _ImageShape) -> tf.Tensor:
+  """The images of a batch in a step, float32 [B, H, W, C]; values are checked before, by `given`.
+
+  Raises:
+    InputError: Another shape or type.
+  """
+  x = images_of(data)
+  pixels.check_shape(x.shape, image_shape)
+  return tf.cast(tf.ensure_shape(pixels.scaled(x), (None, *image_shape)), tf.float32)
+
+
+# ---- what fit, evaluate and predict are given ---------------------------------------------------
+
+
+def given(x: Any, image_shape: _ImageShape) -> Any:
+  """What Keras can take in place of x: the same images, checked, float32 and without labels.
+
+  Arrays are checked at once. A pipeline, a generator or a `PyDataset` is checked batch by batch,
+  before the batches reach the model, where XLA and replicas could not raise.
+
+  Args:
+    x: What `images` takes; a `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator or
+      another iterable of batches, which may be (x, label) or dicts. Distributed data sets pass
+      as they are.
+    image_shape: (H, W, C).
+
+  Raises:
+    InputError: As `images`; for a pipeline only what its types and shapes tell.
   """
   if isinstance(x, tf.data.Dataset):
-    sizes = [_count(batch, image_shape) for batch in x.take(2)]
+    return _checked_pipeline(x, image_shape)
+  if isinstance(x, keras.utils.PyDataset):
+    return _CheckedPyDataset(x, image_shape)
+  if isinstance(x, tf.distribute.DistributedDataset):
+    return x
+  x = _named_images(x, image_shape)
+  if hasattr(x, "__array__") or isinstance(x, (list, tuple)) or not isinstance(x, Iterable):
+    return images(x, image_shape)
+  if isinstance(x, Iterator):
+    return ((images(data, image_shape),) for data in x)
+  return tf.data.Dataset.from_generator(
+      lambda: (images(data, image_shape) for data in x),
+      output_signature=tf.TensorSpec((None, *image_shape), tf.float32),
+  )
+
+
+def _checked_pipeline(dataset: tf.data.Dataset, image_shape: _ImageShape) -> tf.data.Dataset:
+  spec = images_of(dataset.element_spec)
+  if not isinstance(spec, tf.TensorSpec):
+    raise InputError(
+        f"expected batches of images, got elements of {type(spec).__name__}; make them dense"
+        " tensors of one shape."
+    )
+  if not pixels.is_numeric(spec.dtype):
+    raise InputError(
+        f"expected images of uint8, or of floats in [0, 1], got {spec.dtype.name}; decode or"
+        " convert them in the pipeline."
+    )
+  if spec.shape.rank is not None:
+    pixels.check_shape(spec.shape.as_list(), image_shape)
+
+  @tf.autograph.experimental.do_not_convert
+  def check(*data: Any) -> tf.Tensor:
+    x = images_of(data if len(data) > 1 else data[0])
+    if spec.shape.rank is None or None in spec.shape[1:]:
+      look = lambda value: images(value, image_shape)
+      x = tf.numpy_function(look, [x], tf.float32, stateful=False)
+      return tf.ensure_shape(x, (None, *image_shape))
+    return pixels.checked(x)
+
+  return dataset.map(check, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+class _CheckedPyDataset(keras.utils.PyDataset):
+  """Another one's batches as float32 images, checked."""
+
+  def __init__(self, source: keras.utils.PyDataset, image_shape: _ImageShape):
+    super().__init__(source.workers, source.use_multiprocessing, source.max_queue_size)
+    self._source = source
+    self._image_shape = image_shape
+
+  @property
+  def num_batches(self) -> int | None:
+    return self._source.num_batches
+
+  def __getitem__(self, index: int) -> tuple[np.ndarray]:
+    return (images(self._source[index], self._image_shape),)
+
+  def on_epoch_begin(self) -> None:
+    self._source.on_epoch_begin()
+
+  def on_epoch_end(self) -> None:
+    self._source.on_epoch_end()
+
+
+def check_sizes(x: Any, batch_size: int | None) -> None:
+  """Raises an `InputError` of no images, or of batches of a single one, in what `given` returns.
+
+  Looks at the first two batches of a data set; a generator can be read only once.
+  """
+  if isinstance(x, tf.data.Dataset):
+    sizes = [len(batch) for batch in x.take(2)]
   elif isinstance(x, keras.utils.PyDataset):
-    sizes = [_count(x[i], image_shape) for i in range(min(2, x.num_batches or 0))]
-  elif isinstance(x, (np.ndarray, tf.Tensor)):
-    sizes = [min(len(images(x, image_shape)), batch_size or len(x))]
+    count = 2 if x.num_batches is None else min(2, x.num_batches)
+    sizes = [len(x[i][0]) for i in range(count)]
+  elif isinstance(x, np.ndarray):
+    sizes = [min(len(x), batch_size or len(x))]
   else:
     return
   if not sum(sizes):
@@ -148,58 +319,13 @@ def check_fit_data(x: Any, batch_size: int | None, image_shape: tuple[int, int, 
     )
 
 
-def _count(data, image_shape):
-  return len(images(images_of(data), image_shape))
-
-
-def images(x: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
-  """x as a float32 array [N, H, W, C], or an `InputError` of its shape, dtype or range."""
-  x = x.numpy() if tf.is_tensor(x) else np.asarray(x)
-  if x.ndim != 4 or x.shape[1:] != image_shape:
-    raise InputError(
-        f"expected images of shape {_shape_text(image_shape)}, got"
-        f" {list(x.shape)}; add the channel axis, resize, or build the networks for it."
-    )
-  check_floating(x)
-  x = x.astype("float32", copy=False)
-  if x.size and not (x.min() >= 0.0 and x.max() <= 1.0):  # false for NaN, too
-    raise InputError(
-        f"expected pixels in [0, 1], got [{x.min():g}, {x.max():g}]; scale the images and"
-        " remove what is not finite."
-    )
-  return x
-
-
-def check_batch(x: tf.Tensor, image_shape: tuple[int, int, int]) -> None:
-  """Raises an `InputError` of a batch in a graph, whose values are not known yet."""
-  check_floating(x)
-  if not x.shape.is_compatible_with((None, *image_shape)):
-    raise InputError(
-        f"expected images of shape {_shape_text(image_shape)}, got batches of shape"
-        f" {x.shape}; resize them or build the networks for that shape."
-    )
-
-
-def images_of(data: Any, *rest: Any) -> Any:
-  """The images of a batch that may be x, (x, label) or unpacked (x, label)."""
-  if not isinstance(data, (tuple, list)):
-    return data
-  check_no_weights(*data[2:])
-  return data[0]
-
-
-def check_no_weights(*weights: Any) -> None:
-  """Raises an `InputError` unless all are None."""
-  if any(weight is not None for weight in weights):
-    raise InputError("expected no weights of samples or classes, got some; leave them out.")
-
-
-def check_floating(x: Any) -> None:
-  """Raises an `InputError` of images, here or in a graph, that are no floating-point numbers."""
-  dtype = getattr(x.dtype, "name", x.dtype)  # a symbolic tensor's is text
-  if not dtype.startswith(("float", "bfloat")):
-    raise InputError(f"expected floating-point images in [0, 1], got {dtype}; divide uint8 by 255.")
-
-
-def _shape_text(image_shape):
-  return "[N, " + ", ".join(map(str, image_shape)) + "]"
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+  """Makes TensorFlow's error of what a pipeline raised the `InputError` that it was."""
+  try:
+    yield
+  except tf.errors.OpError as error:
+    found = _OURS.search(error.message)
+    if not found:
+      raise
+    raise InputError(found.group(1)) from error

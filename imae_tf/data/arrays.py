@@ -1,16 +1,32 @@
 """Images that are arrays already: scikit-learn's digits, `.npz` and `.npy` files."""
 
+import lzma
+import math
+import os
 import pathlib
+import struct
+import tokenize
 import zipfile
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 
+from imae_tf._shared import paths
+from imae_tf._shared import pixels
 from imae_tf.data import splits
 from imae_tf.data.pipelines import ArrayData
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.errors import listing
+
+# What NumPy, zipfile and the decompressors raise when a file is damaged.
+_UNREADABLE = (
+    ValueError, OSError, EOFError, TypeError, KeyError, OverflowError, MemoryError,
+    NotImplementedError, RuntimeError, SyntaxError, struct.error, tokenize.TokenError,
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError,
+)
+_READ = ("x", "y")  # other arrays are not read, only named
 
 
 def digits(holdout: int) -> ArrayData:
@@ -24,18 +40,20 @@ def digits(holdout: int) -> ArrayData:
 
 
 def npz(path: str, holdout: int) -> ArrayData:
-  """The images `x` of a `.npz` and, if there are any, their labels `y`.
+  """The images `x` of a `.npz` and, if there are any, their labels `y`; or those of a `.npy`.
 
   Raises:
     InputError: No such file, a damaged one, or other arrays.
   """
   archive = _load_numpy(path)
+  if isinstance(archive, np.ndarray):
+    return _from_arrays(path, _images(archive, path), None, None, holdout)
   if "x" not in archive:
     raise InputError(
         f"expected images under the name 'x' in {path}, got {listing(archive)}; save them"
         " with np.savez(path, x=images, y=labels)."
     )
-  images = _check_images(archive["x"], path)
+  images = _images(archive["x"], path)
   if "y" not in archive:
     return _from_arrays(path, images, None, None, holdout)
   values, labels = np.unique(_check_labels(archive["y"], len(images), path), return_inverse=True)
@@ -43,14 +61,21 @@ def npz(path: str, holdout: int) -> ArrayData:
   return _from_arrays(path, images, labels.astype(np.int64), names, holdout)
 
 
-def _from_arrays(name, images, labels, class_names, holdout):
+def _from_arrays(
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    class_names: tuple[str, ...] | None,
+    holdout: int,
+) -> ArrayData:
   bounds = splits.train_test(len(images), holdout)
   splits.check_sizes(name, bounds)
   arrays_by_split = {
       split: (images[start:stop], None if labels is None else labels[start:stop])
       for split, (start, stop) in bounds.items()
   }
-  return ArrayData(name, images.shape[1:], class_names, arrays_by_split)
+  height, width, channels = images.shape[1:]
+  return ArrayData(name, (height, width, channels), class_names, arrays_by_split)
 
 
 def npy(path: str) -> np.ndarray:
@@ -59,22 +84,49 @@ def npy(path: str) -> np.ndarray:
   Raises:
     InputError: No such file, a damaged one, or another array.
   """
-  return _check_images(_load_numpy(path), path)
+  loaded = _load_numpy(path)
+  if isinstance(loaded, dict):
+    raise InputError(
+        f"expected an array in {path}, got the archive of np.savez with {listing(loaded)};"
+        " rename it to end in .npz."
+    )
+  return _images(loaded, path)
 
 
-def _load_numpy(path):
+def _images(x: np.ndarray, name: str) -> np.ndarray:
+  """Images as uint8 or float32 [N, H, W, C]."""
+  x = pixels.array(x, name)
+  if x.ndim == 3:
+    x = x[..., np.newaxis]
+  if x.ndim == 4 and not x.size:
+    raise InputError(f"expected images in {name}, got the empty shape {x.shape}; add images.")
+  return pixels.stored(pixels.batch_of_images(x, name), name)
+
+
+def _check_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:
+  if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer):
+    raise InputError(
+        f"expected integer labels 'y' of shape ({n},) in {name}, got {y.dtype} of shape"
+        f" {y.shape}; convert them or leave 'y' out."
+    )
+  return y
+
+
+# ---- files ------------------------------------------------------------------------------------
+
+
+def _load_numpy(path: str) -> np.ndarray | dict[str, np.ndarray | None]:
   """The array of a `.npy`, or the dict of arrays of a `.npz`."""
-  file = pathlib.Path(path).expanduser()
+  file = pathlib.Path(paths.text(path))
   if not file.is_file():
-    raise InputError(f"expected a file at {path}, got none; correct the path.")
+    kind = "a folder" if file.is_dir() else "none"
+    raise InputError(f"expected a file at {path}, got {kind}; correct the path.")
   try:
     with file.open("rb") as stream:  # np.load leaves a damaged .npz open
-      loaded = np.load(stream, allow_pickle=False)
-      if not isinstance(loaded, np.lib.npyio.NpzFile):
-        return loaded if path.endswith(".npy") else {"(a single array)": loaded}
-      # Other arrays are not read, only named.
-      return {key: loaded[key] if key in ("x", "y") else None for key in loaded.files}
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+      return _read(stream, path)
+  except _UNREADABLE as error:
+    if isinstance(error, InputError):
+      raise
     raise InputError(
         f"expected a whole NumPy file of plain arrays, got {path}, which cannot be read"
         f" ({first_line(error)}); write it again with np.savez or np.save, without pickled"
@@ -82,48 +134,57 @@ def _load_numpy(path):
     ) from error
 
 
-def _check_images(x, name) -> np.ndarray:
-  """Images as uint8 or float32 [N, H, W, C]."""
-  x = np.asarray(x)
-  if x.ndim == 3:
-    x = x[..., np.newaxis]
-  if x.ndim != 4:
-    raise InputError(
-        f"expected images [N, H, W] or [N, H, W, C] in {name}, got the shape {x.shape};"
-        " reshape them."
-    )
-  if not x.size:
-    raise InputError(f"expected images in {name}, got the empty shape {x.shape}; add images.")
-  if x.dtype == np.uint8:
-    return x
-  if not np.issubdtype(x.dtype, np.floating):
-    raise InputError(
-        f"expected images of uint8, or of floats in [0, 1], in {name}, got {x.dtype};"
-        " convert them, for example with x.astype('uint8')."
-    )
-  return _check_range(x.astype(np.float32), name)
+def _read(stream: BinaryIO, path: str) -> np.ndarray | dict[str, np.ndarray | None]:
+  if not zipfile.is_zipfile(stream):
+    stream.seek(0)
+    _check_header(stream, os.fstat(stream.fileno()).st_size, path)
+    stream.seek(0)
+    loaded = np.load(stream, allow_pickle=False)
+    return loaded if path.lower().endswith(".npy") else {"(a single array)": loaded}
+  with zipfile.ZipFile(stream) as archive:
+    sizes = {info.filename: info.file_size for info in archive.infolist()}
+    for key in _READ:
+      if f"{key}.npy" in sizes:
+        with archive.open(f"{key}.npy") as member:
+          _check_header(member, sizes[f"{key}.npy"], path)
+  stream.seek(0)
+  loaded = np.load(stream, allow_pickle=False)
+  return {key: loaded[key] if key in _READ else None for key in loaded.files}
 
 
-def _check_range(x, name):
-  low, high = x.min(), x.max()  # NaN if there is one.
-  if not np.isfinite(low) or not np.isfinite(high):
+def _check_header(stream: BinaryIO, size: int, path: str) -> None:
+  """Looks at what an array's header claims before anything of that size is made.
+
+  Raises:
+    InputError: The file, of `size` bytes, is shorter; or the memory that is free is less.
+    ValueError: There is no such header.
+  """
+  major, _ = np.lib.format.read_magic(stream)
+  if major == 1:
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+  else:
+    shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+  if dtype.hasobject:
+    return  # which np.load refuses
+  claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+  if claimed > held:
     raise InputError(
-        f"expected finite pixels in [0, 1] in {name}, got NaN or infinity; remove these"
-        " images."
+        f"expected a whole NumPy file, got {path}, whose header tells of the shape {shape} of"
+        f" {dtype}, {claimed:,} bytes, where it holds {max(held, 0):,}; write it again with"
+        " np.savez or np.save."
     )
-  if low < 0 or high > 1:
+  free = _free_memory()
+  if claimed > free:
     raise InputError(
-        f"expected float pixels in [0, 1] in {name}, got values from {low:g} to {high:g};"
-        " rescale them, for example with x / 255."
+        f"expected images that fit into memory, got {claimed:,} bytes in {path}, where"
+        f" {free:,} are free; give a folder of image files, which are read as they are needed."
     )
-  return x
 
 
-def _check_labels(y, n, name):
-  y = np.asarray(y)
-  if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer):
-    raise InputError(
-        f"expected integer labels 'y' of shape ({n},) in {name}, got {y.dtype} of shape"
-        f" {y.shape}; convert them or leave 'y' out."
-    )
-  return y
+def _free_memory() -> int:
+  """Bytes that can still be taken; where the system does not tell, more than any."""
+  try:
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+  except (OSError, StopIteration, ValueError, IndexError):
+    return 2**62

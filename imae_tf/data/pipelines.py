@@ -6,10 +6,12 @@ for evaluation alone: no training batch holds them.
 
 import abc
 import dataclasses
+import hashlib
 import math
 import os
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +20,7 @@ from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 
 _IMAGES_PER_TURN = 16
+_RECORDS_IN_CHECKSUM = 256
 _LAST_EPOCH = np.iinfo(np.int64).max
 
 # The images of a split and their labels.
@@ -33,12 +36,20 @@ class ImageData(abc.ABC):
     image_shape: (H, W, C).
     class_names: The name of label i at index i; None without labels.
     factor_names: Of the factors that the images were made from; None where they are unknown.
+    identity: Gives the checksum of `fingerprint`, where something better is at hand than the
+      pixels or the first records.
+
+  >>> import imae_tf
+  >>> digits = imae_tf.data.load("digits")
+  >>> digits.image_shape, digits.splits, digits.size("test")
+  ((8, 8, 1), ('train', 'test'), 360)
   """
 
   name: str
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...] | None
   factor_names: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
+  identity: Callable[[], str] | None = dataclasses.field(default=None, repr=False, kw_only=True)
 
   @property
   @abc.abstractmethod
@@ -58,6 +69,23 @@ class ImageData(abc.ABC):
   @abc.abstractmethod
   def _stored_factors(self, split: str, count: int) -> np.ndarray:
     """[count, F] of the first images of a split, where there are factors."""
+
+  @abc.abstractmethod
+  def _checksum(self) -> str:
+    """Of the images, where `identity` does not give one."""
+
+  def fingerprint(self) -> dict[str, Any]:
+    """What tells these images from others: {"n": how many, "checksum": of their bytes}.
+
+    It does not depend on the path or the held-out images. Of arrays all bytes count, of folders
+    the files' sizes and content (of 256 among them above 256 MiB), of TFDS the first records.
+
+    >>> import imae_tf
+    >>> imae_tf.data.load("digits").fingerprint()["n"]
+    1797
+    """
+    checksum = self.identity() if self.identity else self._checksum()
+    return {"n": sum(self.sizes.values()), "checksum": checksum}
 
   @property
   def splits(self) -> tuple[str, ...]:
@@ -82,6 +110,11 @@ class ImageData(abc.ABC):
 
     Returns:
       Images float32 [N, H, W, C] in [0, 1], and labels int64 [N] or None.
+
+    >>> import imae_tf
+    >>> x, labels = imae_tf.data.load("digits").arrays("test", limit=2)
+    >>> x.shape, labels.tolist()
+    ((2, 8, 8, 1), [8, 4])
     """
     count = self.size(split) if limit is None else min(limit, self.size(split))
     parts, label_parts = [], []
@@ -124,6 +157,11 @@ class ImageData(abc.ABC):
     """The images of a split in file order, once: float32 [B, H, W, C] in [0, 1].
 
     B is `batch_size`; the last batch may be smaller.
+
+    >>> import imae_tf
+    >>> batches = imae_tf.data.load("digits").batches("test", 200)
+    >>> [len(batch) for batch in batches]
+    [200, 160]
     """
     self.size(split)
     if batch_size < 1:
@@ -153,6 +191,11 @@ class ImageData(abc.ABC):
       initial_step: Batches of the first epoch left out.
       shares: Consecutive rows of each batch, for the replicas of this process: the stream
         then yields each batch as one share after the other. Only their images are decoded.
+
+    >>> import imae_tf
+    >>> stream = imae_tf.data.load("digits").train_batches(32, seed=0)
+    >>> next(iter(stream)).shape
+    TensorShape([32, 8, 8, 1])
     """
     self.steps_per_epoch(batch_size)
     rows = slice(shares[0].start, shares[-1].stop) if shares else slice(0, batch_size)
@@ -195,10 +238,17 @@ class ArrayData(ImageData):
   )
 
   @property
-  def sizes(self):
+  def sizes(self) -> dict[str, int]:
     return {split: len(images) for split, (images, _) in self.arrays_by_split.items()}
 
-  def _stored_batches(self, split, batch_size):
+  def _checksum(self) -> str:
+    parts = [images for images, _ in self.arrays_by_split.values()]
+    digest = hashlib.blake2b(f"{parts[0].dtype}{self.image_shape}".encode(), digest_size=16)
+    for part in parts:  # in file order, wherever they are cut
+      digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+  def _stored_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
     images, labels = self.arrays_by_split[split]
     labels = np.full([len(images)], -1, np.int64) if labels is None else labels
     with tf.device("CPU:0"):
@@ -211,15 +261,17 @@ class ArrayData(ImageData):
         )
     )
 
-  def _stored_factors(self, split, count):
+  def _stored_factors(self, split: str, count: int) -> np.ndarray:
     return self.factors_by_split[split][:count]
 
-  def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
+  def _stored_train_batches(
+      self, batch_size: int, seed: int, initial_epoch: int, initial_step: int, rows: slice
+  ) -> tf.data.Dataset:
     with tf.device("CPU:0"):
       images = tf.convert_to_tensor(self.arrays_by_split["train"][0])
     indices = tf.range(len(images), dtype=tf.int64)
 
-    def shuffled_batches(epoch):
+    def shuffled_batches(epoch: tf.Tensor) -> tf.data.Dataset:
       order = tf.random.experimental.stateless_shuffle(indices, seed=[seed, epoch])
       return tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
 
@@ -259,7 +311,7 @@ class StreamedData(ImageData):
   )
 
   @property
-  def sizes(self):
+  def sizes(self) -> dict[str, int]:
     return self.split_sizes
 
   @property
@@ -287,9 +339,26 @@ class StreamedData(ImageData):
     return ArrayData(
         self.name, self.image_shape, self.class_names, arrays_by_split,
         factor_names=self.factor_names, factors_by_split=factors_by_split,
+        identity=self.identity or self._checksum,
     )
 
-  def _read(self, split):
+  def _checksum(self) -> str:
+    digest = hashlib.blake2b(repr(sorted(self.sizes)).encode(), digest_size=16)
+    for split in ("train", "test"):
+      for record in self.records[split].take(_RECORDS_IN_CHECKSUM).as_numpy_iterator():
+        for part in tf.nest.flatten(record):
+          digest.update(part if isinstance(part, bytes) else np.asarray(part).tobytes())
+    return digest.hexdigest()
+
+  def are_dim(self, count: int = 64) -> bool:
+    """Whether no pixel of the first images is above 1 of 255: nearly black, or 0 and 1."""
+    try:
+      images, _ = next(iter(self._stored_batches(self.splits[0], count)))
+    except (tf.errors.OpError, StopIteration):
+      return False  # who reads them is told
+    return int(tf.reduce_max(images)) == 1
+
+  def _read(self, split: str) -> Arrays:
     images = np.empty((self.size(split), *self.image_shape), np.uint8)
     labels = np.empty([self.size(split)], np.int64)
     start = 0
@@ -299,17 +368,19 @@ class StreamedData(ImageData):
       start += len(image)
     return images, None if self.class_names is None else labels
 
-  def _stored_batches(self, split, batch_size):
+  def _stored_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
     return self._decoded(self.records[split].batch(batch_size))
 
-  def _stored_factors(self, split, count):
+  def _stored_factors(self, split: str, count: int) -> np.ndarray:
     batches = self.records[split].take(count).batch(1000).map(self.parse_factors)
     found = [batch.numpy() for batch in batches]
     num_factors = len(self.factor_names or ())
     return np.concatenate(found) if found else np.zeros((0, num_factors), np.int64)
 
-  def _stored_train_batches(self, batch_size, seed, initial_epoch, initial_step, rows):
-    def shuffled_batches(epoch):
+  def _stored_train_batches(
+      self, batch_size: int, seed: int, initial_epoch: int, initial_step: int, rows: slice
+  ) -> tf.data.Dataset:
+    def shuffled_batches(epoch: tf.Tensor) -> tf.data.Dataset:
       windows = _shuffled_windows(self.records["train"], self.window, [seed, epoch])
       return windows.rebatch(batch_size, drop_remainder=True)
 
@@ -317,10 +388,10 @@ class StreamedData(ImageData):
     batches = epochs.flat_map(shuffled_batches).skip(initial_step)
     return self._decoded(batches, rows).map(lambda images, labels: images)
 
-  def _decoded(self, batches, rows=slice(None)):
+  def _decoded(self, batches: tf.data.Dataset, rows: slice = slice(None)) -> tf.data.Dataset:
     """(images, labels) of these rows of batches of records; the other rows are not parsed."""
 
-    def decode_batch(records):
+    def decode_batch(records: Any) -> tuple[tf.Tensor, tf.Tensor]:
       chosen = tf.nest.map_structure(lambda part: part[rows], records)
       encoded, labels = self.parse(chosen)
       return _decode_each(self.decode, encoded, self.image_shape), labels
@@ -329,7 +400,7 @@ class StreamedData(ImageData):
     return _on_own_threads(decoded)
 
 
-def _shared(images, shares):
+def _shared(images: tf.Tensor, shares: Sequence[slice]) -> tf.data.Dataset:
   """The rows of one process's images as one element per replica."""
   first = shares[0].start
   bounds = tf.constant([(share.start - first, share.stop - first) for share in shares])
@@ -342,7 +413,7 @@ def _finish(stored: tf.data.Dataset) -> tf.data.Dataset:
   return images.prefetch(tf.data.AUTOTUNE)
 
 
-def _on_own_threads(dataset):
+def _on_own_threads(dataset: tf.data.Dataset) -> tf.data.Dataset:
   """Lets a pipeline run on threads of its own, as many as TensorFlow's.
 
   On TensorFlow's the operations of a training step would queue behind whole batches that are
@@ -360,13 +431,15 @@ def _to_float(images: tf.Tensor) -> tf.Tensor:
   return images
 
 
-def _shuffled_windows(records, window, seed):
+def _shuffled_windows(
+    records: tf.data.Dataset, window: int, seed: Sequence[int | tf.Tensor]
+) -> tf.data.Dataset:
   """Runs of `window` records, each shuffled by itself, as a pure function of `seed`.
 
   `Dataset.shuffle` would also depend on TensorFlow's global seed.
   """
 
-  def shuffled(index, run):
+  def shuffled(index: tf.Tensor, run: Any) -> Any:
     rows = tf.range(tf.shape(tf.nest.flatten(run)[0])[0])
     run_seed = tf.random.fold_in(seed, index)
     order = tf.random.experimental.stateless_shuffle(rows, seed=run_seed)
@@ -376,7 +449,9 @@ def _shuffled_windows(records, window, seed):
   return records.batch(window).prefetch(1).enumerate().map(shuffled)
 
 
-def _decode_each(decode, encoded, shape):
+def _decode_each(
+    decode: Callable[[tf.Tensor], tf.Tensor], encoded: tf.Tensor, shape: tuple[int, int, int]
+) -> tf.Tensor:
   """Encoded images [B] as uint8 [B, H, W, C].
 
   A turn of `tf.map_fn`'s loop costs as much as decoding a small image. Where the size of the
@@ -385,7 +460,7 @@ def _decode_each(decode, encoded, shape):
   size = encoded.shape[0] or 1
   per_turn = max(n for n in range(1, _IMAGES_PER_TURN + 1) if size % n == 0)
 
-  def decode_some(part):
+  def decode_some(part: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.ensure_shape(decode(one), shape) for one in tf.unstack(part)])
 
   images = tf.map_fn(
@@ -396,6 +471,6 @@ def _decode_each(decode, encoded, shape):
   return tf.reshape(images, [-1, *shape])
 
 
-def unlabelled(images):
+def unlabelled(images: tf.Tensor) -> tf.Tensor:
   """Labels of a batch of images that has none: int64 [B], all -1."""
   return tf.fill(tf.shape(images)[:1], tf.constant(-1, tf.int64))

@@ -63,11 +63,14 @@ def load(name: str, holdout: int) -> pipelines.StreamedData:
   )
 
 
-def grid(name):
+def grid(name: str) -> dict[str, int]:
   """{factor: number of values} of a name such as "shapes:scale=2:x=8".
 
   Raises:
     InputError: an unknown factor, one given twice, or a number out of range.
+
+  >>> grid("shapes:scale=2:x=8")
+  {'shape': 3, 'scale': 2, 'orientation': 9, 'x': 8, 'y': 12}
   """
   sizes = dict(_USUAL)
   parts = name.split(":")[1:]
@@ -85,13 +88,13 @@ def grid(name):
   return sizes
 
 
-def order(sizes):
+def order(sizes: dict[str, int]) -> np.ndarray:
   """[N] the places in the grid of the images of a data set: all, in a fixed random order."""
   # The legacy generator, whose streams NumPy promises never to change.
   return np.random.RandomState(0).permutation(math.prod(sizes.values()))
 
 
-def draw(places, sizes):
+def draw(places: tf.Tensor | np.ndarray, sizes: dict[str, int]) -> tf.Tensor:
   """The images at these places in the grid.
 
   Scales run evenly from 0.5 to 1 and places over 33 pixels, both ends included; orientations
@@ -116,7 +119,7 @@ def draw(places, sizes):
   return tf.cast(chosen[..., None], tf.uint8) * 255
 
 
-def _values(places, sizes):
+def _values(places: tf.Tensor | np.ndarray, sizes: dict[str, int]) -> list[tf.Tensor]:
   """Shape (int32), scale, orientation, x, y (float32) of places: each [B, 1, 1]."""
   axes = tf.constant(list(sizes.values()), tf.int64)
   indices = tf.unravel_index(tf.cast(places, tf.int64), axes)[..., None, None]
@@ -133,14 +136,14 @@ def _values(places, sizes):
 # Each lies within the unit circle and touches it.
 
 
-def _square(u, v):
+def _square(u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
   return tf.maximum(tf.abs(u), tf.abs(v)) <= math.sqrt(0.5)
 
 
-def _ellipse(u, v):
+def _ellipse(u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
   return u**2 + (2 * v) ** 2 <= 1
 
 
-def _heart(u, v):
+def _heart(u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
   u, v = 1.4 * u, 1.4 * v
   return (u**2 + v**2 - 1) ** 3 <= u**2 * v**3

@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import os
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,7 +60,7 @@ def load(
   factor_keys = _FACTORS.get(builder.name, ())
   label_key = _label_key(builder.name) if class_names is not None else None
   source = _records_of(builder, image_key, label_key, factor_keys)
-  return pipelines.StreamedData(
+  data = pipelines.StreamedData(
       name,
       shape,
       class_names,
@@ -73,6 +75,13 @@ def load(
       factor_names=tuple(key.removeprefix("label_") for key in factor_keys) or None,
       parse_factors=source.factors,
   )
+  if data.are_dim():
+    raise InputError(
+        f"expected pixels up to 255, which is white, in the TFDS data set {name!r}, got none above"
+        " 1: all would be black; if 1 is white, save them as booleans:"
+        f" {_saving(name, image_key, '.astype(bool)')}, and give images.npz."
+    )
+  return data
 
 
 def known(name: str) -> bool:
@@ -84,7 +93,7 @@ def known(name: str) -> bool:
   return name in tfds.list_builders()
 
 
-def _builder(name):
+def _builder(name: str) -> Any:
   import tensorflow_datasets as tfds
 
   try:
@@ -98,7 +107,7 @@ def _builder(name):
     ) from error
 
 
-def _unknown_dataset(name, tfds_names):
+def _unknown_dataset(name: str, tfds_names: list[str]) -> str:
   close = difflib.get_close_matches(name, ["digits", "shapes", *tfds_names], n=3)
   hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "correct the name."
   return (
@@ -107,7 +116,7 @@ def _unknown_dataset(name, tfds_names):
   )
 
 
-def _prepare(name, builder):
+def _prepare(name: str, builder: Any) -> None:
   if builder.is_prepared():
     return
   try:
@@ -120,7 +129,9 @@ def _prepare(name, builder):
     ) from error
 
 
-def _features(name, builder_name, features):
+def _features(
+    name: str, builder_name: str, features: Any
+) -> tuple[str, tuple[str, ...] | None]:
   """The key of the image feature, and the class names or None."""
   import tensorflow_datasets as tfds
 
@@ -134,7 +145,7 @@ def _features(name, builder_name, features):
   if features[key].np_dtype != np.uint8:
     raise InputError(
         f"expected uint8 images, got {np.dtype(features[key].np_dtype)} in the TFDS data set"
-        f" {name!r}; convert it to a .npz with x in [0, 1]."
+        f" {name!r}; save them as a .npz, which may hold such: {_saving(name, key)}."
     )
   label_key = _label_key(builder_name)
   label = features[label_key] if label_key in features else None
@@ -142,17 +153,27 @@ def _features(name, builder_name, features):
   return key, names
 
 
-def _label_key(builder_name):
+def _saving(name: str, key: str, after: str = "") -> str:
+  """Python that makes a .npz of a data set."""
+  return (
+      f"x = tfds.as_numpy(tfds.load({name!r}, split='train', batch_size=-1))[{key!r}]{after} and"
+      " np.savez('images.npz', x=x)"
+  )
+
+
+def _label_key(builder_name: str) -> str:
   return "label_shape" if builder_name in _FACTORS else "label"
 
 
-def _image_keys(features):
+def _image_keys(features: Any) -> list[str]:
   import tensorflow_datasets as tfds
 
   return [key for key in features if isinstance(features[key], tfds.features.Image)]
 
 
-def _resizing(name, builder_name, feature, image_size):
+def _resizing(
+    name: str, builder_name: str, feature: Any, image_size: tuple[int, int] | None
+) -> tuple[tuple[int, int, int], Callable[[tf.Tensor], tf.Tensor]]:
   """The shape of the images handed out, and the function that brings them to it."""
   if builder_name == "celeb_a":
     size = image_size or (_CELEB_A_SIZE, _CELEB_A_SIZE)
@@ -161,28 +182,37 @@ def _resizing(name, builder_name, feature, image_size):
     if not image_size:
       return tuple(feature.shape), lambda image: image * 255
     return (*image_size, 1), lambda image: _resize(image * 255, image_size)
+  if feature.shape[-1] is None:
+    raise InputError(
+        f"expected a known number of channels, got the shape {feature.shape} in the TFDS data set"
+        f" {name!r}; choose a data set that tells it, or save its images as files in a folder."
+    )
   if image_size:
     return (*image_size, feature.shape[-1]), lambda image: _resize(image, image_size)
   if None in feature.shape:
     raise InputError(
         f"expected images of one size, got the shape {feature.shape} in the TFDS data set"
-        f" {name!r}; give an image_size (height, width) to resize them to."
+        f" {name!r}; resize them once, in Python: data = imae_tf.data.load({name!r},"
+        " image_size=(64, 64)) and np.savez('images.npz', x=data.arrays('train')[0]), and give"
+        " images.npz."
     )
   return tuple(feature.shape), lambda image: image
 
 
-def _central_crop(image, size):
+def _central_crop(image: tf.Tensor, size: int) -> tf.Tensor:
   height, width = image.shape[:2]
   top, left = (height - size) // 2, (width - size) // 2
   return image[top : top + size, left : left + size]
 
 
-def _resize(image, size):
+def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
   resized = tf.image.resize(image, size, antialias=True)
   return tf.cast(tf.round(tf.clip_by_value(resized, 0, 255)), tf.uint8)
 
 
-def _bounds(name, infos, holdout):
+def _bounds(
+    name: str, infos: Any, holdout: int
+) -> dict[str, tuple[str, tuple[int, int]]]:
   """For each split, the stored split that it is cut from and its (start, stop)."""
   if "train" not in infos:
     raise InputError(
@@ -214,7 +244,7 @@ class _Records:
   label_key: str | None
   factor_keys: tuple[str, ...]
 
-  def records(self, split):
+  def records(self, split: str) -> tf.data.Dataset:
     """Dataset of {feature: value} of the image and the label, in file order."""
     import tensorflow_datasets as tfds
 
@@ -228,19 +258,19 @@ class _Records:
     )
     return examples.map(lambda example: {key: example[key] for key in self._keys})
 
-  def parse(self, batch):
+  def parse(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """(encoded images [B], labels int64 [B]) of a batch of records."""
     images = batch[self.image_key]
     if self.label_key is None:
       return images, pipelines.unlabelled(images)
     return images, batch[self.label_key]
 
-  def factors(self, batch):
+  def factors(self, batch: Any) -> tf.Tensor:
     """int64 [B, F] of a batch of records."""
     return tf.stack([batch[key] for key in self.factor_keys], axis=1)
 
   @property
-  def _keys(self):
+  def _keys(self) -> list[str]:
     keys = (self.image_key, self.label_key, *self.factor_keys)
     return list(dict.fromkeys(key for key in keys if key is not None))
 
@@ -248,7 +278,7 @@ class _Records:
 class _FileRecords(_Records):
   """The same of a data set whose TFRecord files can be read here and parsed in batches."""
 
-  def records(self, split):
+  def records(self, split: str) -> tf.data.Dataset:
     """Dataset of serialized `tf.train.Example`s in file order."""
     parts = self.builder.info.splits[split].file_instructions
     files = tf.data.Dataset.from_tensor_slices((
@@ -265,13 +295,13 @@ class _FileRecords(_Records):
     count = sum(part.take for part in parts)
     return records.apply(tf.data.experimental.assert_cardinality(count))
 
-  def parse(self, batch):
+  def parse(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor]:
     return super().parse(self._examples(batch))
 
-  def factors(self, batch):
+  def factors(self, batch: Any) -> tf.Tensor:
     return super().factors(self._examples(batch))
 
-  def _examples(self, batch):
+  def _examples(self, batch: tf.Tensor) -> dict[str, tf.Tensor]:
     spec = {
         key: tf.io.FixedLenFeature([], tf.string if key == self.image_key else tf.int64)
         for key in self._keys
@@ -279,7 +309,32 @@ class _FileRecords(_Records):
     return tf.io.parse_example(batch, spec)
 
 
-def _records_of(builder, image_key, label_key, factor_keys):
+class _RandomAccessRecords(_Records):
+  """The same of files that TFDS reads in Python alone, such as array_record."""
+
+  def records(self, split: str) -> tf.data.Dataset:
+    import tensorflow_datasets as tfds
+
+    keys = _image_keys(self.builder.info.features)
+    examples = self.builder.as_data_source(
+        split=split, decoders={key: tfds.decode.SkipDecoding() for key in keys}
+    )
+
+    def rows() -> Iterator[dict[str, Any]]:
+      for place in range(len(examples)):  # in file order
+        example = examples[place]
+        yield {key: example[key] for key in self._keys}
+
+    signature = {
+        key: tf.TensorSpec([], tf.string if key == self.image_key else tf.int64)
+        for key in self._keys
+    }
+    return tf.data.Dataset.from_generator(rows, output_signature=signature)
+
+
+def _records_of(
+    builder: Any, image_key: str, label_key: str | None, factor_keys: tuple[str, ...]
+) -> _Records:
   import tensorflow_datasets as tfds
 
   info = builder.info
@@ -293,4 +348,7 @@ def _records_of(builder, image_key, label_key, factor_keys):
           for key in (label_key, *factor_keys) if key is not None
       )
   )
-  return (_FileRecords if plain else _Records)(builder, image_key, label_key, factor_keys)
+  kind = _FileRecords if plain else _Records
+  if info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+    kind = _RandomAccessRecords
+  return kind(builder, image_key, label_key, factor_keys)

@@ -6,18 +6,19 @@ was expected.
 
 import numpy as np
 
+from imae_tf._shared import pixels
 from imae_tf.errors import InputError
 
 
 def images(x: np.ndarray) -> np.ndarray:
-  """x: [N, H, W, C], N >= 1."""
-  x = np.asarray(x)
+  """x: [N, H, W, C], N >= 1; integers and bools are read as floats in [0, 1]."""
+  x = pixels.array(x)
   if x.ndim < 2 or not x.size:
     raise InputError(
         f"expected images [N, height, width, channels] with N >= 1, got shape {x.shape}; add"
         " images, or reshape them."
     )
-  return x
+  return x if np.issubdtype(x.dtype, np.floating) else pixels.floats(x)
 
 
 def integers(name: str, values: np.ndarray) -> np.ndarray:

@@ -277,7 +277,7 @@ def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
   return "\n".join(lines)
 
 
-def command(config: dict[str, Any]) -> str:
+def command(config: Mapping[str, Any]) -> str:
   """The imae-train command of a run's config.json: what differs from its recipe are flags."""
   names = ("dataset", "method", "num_categories", "latent_dim", "epochs", "seed")
   given = {name: config[name] for name in (*names, "recipe") if name in config}

@@ -1,10 +1,15 @@
 """Arrays as data: values, labels, the last fifth, and every kind of bad array."""
 
+import io
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 import sklearn.datasets
 from mendable import assert_mendable
 
+from imae_tf.data import arrays
 from imae_tf.data import loading
 from imae_tf.errors import InputError
 
@@ -67,9 +72,10 @@ BAD_ARRAYS = {
     "pickled_labels": ({"x": X, "y": np.array([{}] * 10)}, ["plain arrays", "pickled"]),
     "empty": ({"x": X[:0]}, ["(0, 2, 2, 1)", "add images"]),
     "no_pixels": ({"x": np.zeros([10, 0, 2])}, ["(10, 0, 2, 1)"]),
-    "flat": ({"x": X.reshape(10, 4)}, ["[N, H, W, C]", "(10, 4)", "reshape"]),
-    "int32": ({"x": X.astype(np.int32)}, ["uint8", "int32", "astype"]),
-    "bool": ({"x": X.astype(bool)}, ["uint8", "bool", "astype"]),
+    "flat": ({"x": X.reshape(10, 4)}, ["[N, height, width, channels]", "[10, 4]", "reshape"]),
+    "int32": ({"x": X.astype(np.int32) + 200}, ["white", "int32", "astype('uint8')"]),
+    "mask": ({"x": X.astype(np.uint8) + 1}, ["black", "astype(bool)"]),
+    "channels_first": ({"x": np.zeros([10, 3, 8, 8])}, ["[10, 3, 8, 8]", "np.moveaxis(x, 1, -1)"]),
     "complex": ({"x": X.astype(complex)}, ["uint8", "complex128"]),
     "nan": ({"x": np.where(np.arange(10) == 3, np.nan, X.T).T}, ["finite", "NaN"]),
     "infinite": ({"x": X + np.inf}, ["finite", "infinity"]),
@@ -84,8 +90,8 @@ BAD_ARRAYS = {
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_bad_npz(tmp_path, case):
-  arrays, parts = BAD_ARRAYS[case]
-  np.savez(tmp_path / "bad.npz", **arrays)
+  given, parts = BAD_ARRAYS[case]
+  np.savez(tmp_path / "bad.npz", **given)
   with pytest.raises(InputError) as error:
     loading.load(str(tmp_path / "bad.npz"))
   assert_mendable(error, "bad.npz", *parts)
@@ -93,8 +99,8 @@ def test_bad_npz(tmp_path, case):
 
 @pytest.mark.parametrize("case", ["pickled", "empty", "flat", "int32", "nan", "bytes_as_floats"])
 def test_bad_npy(tmp_path, case):
-  arrays, parts = BAD_ARRAYS[case]
-  np.save(tmp_path / "bad.npy", arrays["x"])
+  given, parts = BAD_ARRAYS[case]
+  np.save(tmp_path / "bad.npy", given["x"])
   with pytest.raises(InputError) as error:
     loading.input_batches(str(tmp_path / "bad.npy"), "test", 2)
   assert_mendable(error, "bad.npy", *parts)
@@ -130,3 +136,84 @@ def test_npy_under_the_name_of_a_npz(tmp_path):
   with pytest.raises(InputError) as error:
     loading.load(str(tmp_path / "x.npz"))
   assert_mendable(error, "'x'", "single array", "np.savez")
+
+
+BYTES = np.arange(10 * 4 * 4, dtype=np.uint8).reshape(10, 4, 4, 1)
+READ_RIGHT = {
+    "uint8": (BYTES, BYTES / 255),
+    "uint16": (BYTES.astype("uint16") * 257, BYTES / 255),
+    "big-endian uint16": (BYTES.astype(">u2") * 257, BYTES / 255),
+    "bool": (BYTES > 80, BYTES > 80),
+    "int8": ((BYTES // 2).astype("int8"), BYTES // 2 / 127),
+    "float16": ((BYTES / 255).astype("float16"), BYTES / 255),
+    "float64": (BYTES / 255, BYTES / 255),
+    "a rounding above 1": (BYTES / 159 * (1 + 1e-6), BYTES / 159),
+    "Fortran order": (np.asfortranarray(BYTES), BYTES / 255),
+}
+
+
+@pytest.mark.parametrize("save, suffix", [(np.save, "npy"), (lambda p, x: np.savez(p, x=x), "npz")])
+@pytest.mark.parametrize("case", READ_RIGHT)
+def test_every_type_is_read_right_from_every_file(tmp_path, case, save, suffix):
+  x, expected = READ_RIGHT[case]
+  save(tmp_path / f"x.{suffix}", x)
+  loaded = loading.load(tmp_path / f"x.{suffix}")
+  found = np.concatenate([loaded.arrays(split)[0] for split in loaded.splits])
+  np.testing.assert_allclose(found, expected, atol=4e-4 if case == "float16" else 2e-6)
+  whole = "all" if suffix == "npy" else "train"
+  _, batches = loading.input_batches(tmp_path / f"x.{suffix}", "train", 3)
+  np.testing.assert_array_equal(np.concatenate(list(batches)), found[: 8 if whole != "all" else 10])
+
+
+# ---- damaged files ----------------------------------------------------------------------------
+
+
+def claiming(shape, content=b""):
+  """A `.npy` whose header tells of a shape."""
+  file = io.BytesIO()
+  header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+  np.lib.format.write_array_header_1_0(file, header)
+  return file.getvalue() + content
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_a_header_that_claims_too_much_costs_no_memory(tmp_path, suffix):
+  file, content = tmp_path / f"x.{suffix}", claiming((10**11, 1, 1, 1), bytes(64))
+  if suffix == "npy":
+    file.write_bytes(content)
+  else:
+    with zipfile.ZipFile(file, "w") as archive:
+      archive.writestr("x.npy", content)
+  tracemalloc.start()
+  with pytest.raises(InputError) as error:
+    loading.load(str(file))
+  assert tracemalloc.get_traced_memory()[1] < 2**22
+  tracemalloc.stop()
+  assert_mendable(error, file, "400,000,000,000 bytes", "holds 64")
+
+
+def test_images_that_do_not_fit_into_memory(tmp_path, monkeypatch):
+  monkeypatch.setattr(arrays, "_free_memory", lambda: 1000)
+  np.savez_compressed(tmp_path / "x.npz", x=np.zeros([10, 8, 8]))
+  with pytest.raises(InputError) as error:
+    loading.load(str(tmp_path / "x.npz"))
+  assert_mendable(error, "5,120 bytes", "1,000 are free", "folder of image files")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fuzz_of_the_npz_reader(tmp_path, seed):
+  """400 truncated or bit-flipped archives: read, or one sentence that names the file."""
+  rng = np.random.default_rng(seed)
+  file = tmp_path / "x.npz"
+  save = np.savez_compressed if seed % 2 else np.savez
+  save(file, x=rng.integers(0, 256, (10, 6, 6), np.uint8), y=np.arange(10))
+  whole = file.read_bytes()
+  for _ in range(100):
+    content = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.3 else whole)
+    for place in rng.integers(len(content), size=rng.integers(1, 6) if content else 0):
+      content[place] ^= 1 << rng.integers(8)
+    file.write_bytes(content)
+    try:
+      loading.load(str(file))
+    except InputError as error:
+      assert "x.npz" in str(error) and "\n" not in str(error)

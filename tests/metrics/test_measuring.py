@@ -81,7 +81,7 @@ def test_gaussian_floor_is_the_loss_of_a_perfect_copy(digits):
         (_images(2), "laplace", "'bernoulli' or 'gaussian'"),
         (_images(2) * 3, "bernoulli", r"expected pixels in \[0, 1\]"),
         (_images(2) * np.nan, "bernoulli", r"expected pixels in \[0, 1\]"),
-        (np.full((2, 2, 2, 1), 255, "uint8"), "bernoulli", "uint8 / 255"),
+        (np.full((2, 2, 2, 1), 255.0), "bernoulli", "uint8 / 255"),
     ],
 )
 def test_floor_refuses_bad_images(x, likelihood, message):

@@ -27,21 +27,33 @@ class TestBadInput:
   @pytest.mark.parametrize(
       "x,sentence",
       [
-          (np.zeros([8, 8, 1]), r"shape \[N, .*got \[8, 8, 1\]; .*images\[np.newaxis\]"),
-          (np.zeros([5, 8, 8]), r"got \[5, 8, 8\]; .*images\[\.\.\., np.newaxis\]"),
-          (np.zeros([8, 8]), r"got \[8, 8\]; .*images\[np.newaxis, \.\.\., np.newaxis\]"),
-          (None, r"got \[\]; reshape"),
+          (np.zeros([8, 8, 1]), r"shape \[N, .*got \[8, 8, 1\]; .*x\[np.newaxis\]"),
+          (np.zeros([5, 8, 8]), r"got \[5, 8, 8\]; .*x\[\.\.\., np.newaxis\]"),
+          (np.zeros([8, 8]), r"got \[8, 8\]; .*x\[np.newaxis, \.\.\., np.newaxis\]"),
+          (np.zeros([2, 3, 8, 8]), r"got \[2, 3, 8, 8\]; .*np.moveaxis\(x, 1, -1\)"),
+          (None, "got a NoneType; give an array"),
           ([np.zeros([8, 8, 1]), np.zeros([9, 8, 1])], "expected images of one shape, got a list"),
-          (np.zeros([1, 8, 8, 1], bool), r"got bool; convert them, .*images.astype\('float32'\)"),
-          (np.zeros([1, 8, 8, 1], np.int32), "expected images of uint8, .*got int32; convert"),
+          (np.ones([1, 8, 8, 1], np.uint8), r"got none above 1: all would be black; give x.astype"),
+          (np.full([1, 8, 8, 1], 255), r"expected int64 pixels .* above 255: .*astype\('uint8'\)"),
           (np.full([1, 8, 8, 1], 2.0), r"expected float pixels in \[0, 1\], got .* from 2 to 2"),
-          (np.full([1, 8, 8, 1], np.nan), r"expected float pixels in \[0, 1\], got .* from nan"),
+          (np.full([1, 8, 8, 1], np.nan), "expected finite pixels .*, got NaN or infinity in 1 of 1"),
       ],
   )
   def test_images(self, client, fake, x, sentence):
     with pytest.raises(InputError, match=sentence):
       client.encode(x)
     assert not fake.requests
+
+  @pytest.mark.parametrize("kind", ["uint16", "bool", "a rounding above 1", "a list"])
+  def test_images_of_other_types(self, client, kind):
+    x = np.round(images(2))
+    given = {
+        "uint16": (x * 65535).astype(np.uint16),
+        "bool": x.astype(bool),
+        "a rounding above 1": x * (1 + 1e-6),
+        "a list": list(x),
+    }[kind]
+    exports.assert_same_arrays(client.encode(given), codes_of(x), 1e-6)
 
   @pytest.mark.parametrize(
       "y,z,sentence",
