@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import inspect
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +15,10 @@ from imae_tf import objective
 from imae_tf import optimizers  # noqa: F401  registers Adam, for models to load
 from imae_tf import posterior
 from imae_tf import vat
-from imae_tf._shared import global_batch
 from imae_tf._shared import model_checks
 from imae_tf._shared import pixels
+from imae_tf._shared.global_batch import GlobalBatch
+from imae_tf._shared.image_model import ImageModel
 from imae_tf.errors import InputError
 from imae_tf.posterior import Posterior
 
@@ -42,19 +42,26 @@ _LOGGED = (
     "total_correlation",
     "vat_loss",
 )
+# Arguments that are config keys as they are.
+_PLAIN_ARGUMENTS = (
+    "num_categories", "latent_dim", "lam", "likelihood", "temperature", "detach_y", "vat_radius",
+    "neighbor_fraction", "vat_xi", "vat_detach", "marginals", "max_log_scale", "seed",
+)
 _ARRAY_BATCH = 1024
+Terms = dict[str, tf.Tensor]
 
 
-class HybridAutoencoder(keras.Model):
+class HybridAutoencoder(ImageModel):
   """Encoder, hybrid posterior and decoder; a subclass is the weighted sum it minimises.
 
   `model(x)` and `predict` give the codes {"y": [B, K2] probabilities, "z": [B, K1] posterior
   means, "z_scale": [B, K1] standard deviations}, deterministic whatever `training`. Images
   are [B, H, W, C] floats in [0, 1], or integers whose type's largest value is white. Compile
   with an optimizer and no loss. `fit` and `evaluate` take images, (images, label) or
-  {"image": images}; labels are never used. They log, in nats per image and unweighted, `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`,
-  `mi_z` (summed over dimensions), `kl_z`, `total_correlation`, `vat_loss` (the
-  cross-entropy; absent when lam = 0) and their weighted sum `loss`.
+  {"image": images}; labels are never used. They log, in nats per image and unweighted,
+  `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`, `mi_z` (summed over
+  dimensions), `kl_z`, `total_correlation`, `vat_loss` (the cross-entropy; absent when lam = 0)
+  and their weighted sum `loss`.
 
   The marginals are taken over the batch, so a batch needs two images at least. A last batch
   of one has weight 0 in the loss, the logs and the statistics of the layers; its optimizer
@@ -103,8 +110,8 @@ class HybridAutoencoder(keras.Model):
       max_log_scale: float = 3.0,
       logits_initializer: str | keras.initializers.Initializer = "glorot_uniform",
       seed: int = 0,
-      **kwargs,
-  ):
+      **kwargs: Any,
+  ) -> None:
     super().__init__(**kwargs)
     self.encoder = encoder
     self.decoder = decoder
@@ -137,21 +144,21 @@ class HybridAutoencoder(keras.Model):
     self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
     self(keras.Input(self.image_shape))  # builds it, so that summary() is full
 
-  def build(self, input_shape):
+  def build(self, input_shape: Any) -> None:
     if not self.head.built:
       self.head.build(self.encoder.output_shape)
     self.built = True
 
   # ---- codes and images -------------------------------------------------------------
 
-  def call(self, x, training: bool | None = None) -> dict[str, tf.Tensor]:
+  def call(self, x: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
     """Images [B, H, W, C] to {"y", "z", "z_scale"}; `training` changes nothing."""
-    return _codes(self._parameters(pixels.scaled(x), training=False))
+    return posterior.codes(self._parameters(pixels.scaled(x), training=False))
 
   def encoder_model(self) -> keras.Model:
     """A plain `keras.Model`, images -> {"y", "z", "z_scale"}, sharing these weights."""
     image = keras.Input(self.image_shape, name="x")
-    codes = _Codes(self.encoder, self.head)(image)
+    codes = posterior.Codes(self.encoder, self.head)(image)
     return keras.Model(image, codes, name=f"{self.name}_encoder_model")
 
   def posterior(self, x: np.ndarray | tf.Tensor) -> Posterior:
@@ -225,7 +232,7 @@ class HybridAutoencoder(keras.Model):
     """-log q(x|y,z) from p(y|x) and the mean of z: [N] NumPy, nats per image."""
     x = model_checks.images(x, self.image_shape)
 
-    def nats(x):
+    def nats(x: tf.Tensor) -> tf.Tensor:
       codes = self(x)
       return self._reconstruction(x, self._logits(codes["y"], codes["z"]))
 
@@ -246,7 +253,7 @@ class HybridAutoencoder(keras.Model):
       step: integer scalar; the noise is a function of (seed, step).
       training: a Python boolean.
     """
-    return self._terms(x, global_batch.GlobalBatch(x), step, training)
+    return self._terms(x, GlobalBatch(x), step, training)
 
   def objective(
       self, terms: dict[str, tf.Tensor], mean: Callable[[tf.Tensor], tf.Tensor]
@@ -260,10 +267,10 @@ class HybridAutoencoder(keras.Model):
     """
     raise NotImplementedError
 
-  def train_step(self, data):
+  def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One optimizer step on images, or (images, label); returns the logs of the epoch so far."""
     x = self._batch_of(data)
-    batch = global_batch.GlobalBatch(x)
+    batch = GlobalBatch(x)
     usable = batch.size > 1
     networks = (self.encoder, self.decoder)
     state = [(v, tf.identity(v.value)) for n in networks for v in n.non_trainable_variables]
@@ -281,16 +288,16 @@ class HybridAutoencoder(keras.Model):
       variable.assign(tf.where(usable, variable.value, before))
     return self._log(terms, batch)
 
-  def test_step(self, data):
+  def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     """The same terms without a step, from p(y|x) and the mean of z; returns the logs so far."""
     x = self._batch_of(data)
-    batch = global_batch.GlobalBatch(x)
+    batch = GlobalBatch(x)
     terms = self._terms(x, batch, step=0, training=False)
     terms["loss"] = self.objective(terms, batch.mean) + terms["regularization"]
     return self._log(terms, batch)
 
   @property
-  def metrics(self):
+  def metrics(self) -> list[keras.metrics.Metric]:
     return list(self._trackers.values())
 
   def log_sums(self) -> dict[str, tuple[float, float]]:
@@ -311,72 +318,7 @@ class HybridAutoencoder(keras.Model):
       self._trackers[name].total.assign(total * num_replicas)
       self._trackers[name].count.assign(count * num_replicas)
 
-  def fit(
-      self, x: Any = None, y: Any = None, batch_size: int | None = None, *args, **kwargs
-  ) -> keras.callbacks.History:
-    """`keras.Model.fit`; x is what `encode` takes.
-
-    Raises:
-      InputError: images of another shape, dtype or range, `batch_size=1`, a compiled loss
-        or metric, sample weights.
-    """
-    if self.compiled:
-      model_checks.check_compiled(self)
-    kwargs = inspect.signature(super().fit).bind(x, y, batch_size, *args, **kwargs).arguments
-    model_checks.check_no_weights(kwargs.get("sample_weight"), kwargs.get("class_weight"))
-    with model_checks.told():
-      kwargs["x"] = self._given(x, batch_size)
-      if kwargs.get("validation_data") is not None:
-        validation_batch_size = kwargs.get("validation_batch_size") or batch_size
-        kwargs["validation_data"] = self._validation(
-            kwargs["validation_data"], validation_batch_size
-        )
-      return super().fit(**kwargs)
-
-  def evaluate(
-      self,
-      x: Any = None,
-      y: Any = None,
-      batch_size: int | None = None,
-      verbose: str | int = "auto",
-      return_dict: bool = True,
-      **kwargs,
-  ) -> dict[str, float] | list[float]:
-    """As `keras.Model.evaluate`, with the keys of training (`return_dict` is True here).
-
-    Raises:
-      InputError: as `fit`.
-    """
-    with model_checks.told():
-      if not kwargs.get("_use_cached_eval_dataset"):  # which `fit` has checked
-        x = self._given(x, batch_size)
-      return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
-
-  def predict(
-      self, x: Any, batch_size: int | None = None, *args, **kwargs
-  ) -> dict[str, np.ndarray]:
-    """As `keras.Model.predict`: the codes of `encode`, which takes the same.
-
-    Raises:
-      InputError: as `encode`.
-    """
-    with model_checks.told():
-      x = model_checks.given(x, self.image_shape)
-      return super().predict(x, batch_size, *args, **kwargs)
-
-  def _given(self, x, batch_size):
-    x = model_checks.given(x, self.image_shape)
-    model_checks.check_sizes(x, batch_size)
-    return x
-
-  def _validation(self, data, batch_size):
-    """`validation_data`, of which (x, y, weights) has its images checked."""
-    if not isinstance(data, (tuple, list)):
-      return self._given(data, batch_size)
-    model_checks.check_no_weights(*data[2:])
-    return (self._given(data[0], batch_size), *data[1:])
-
-  def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+  def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
     """Builds the optimizer, the only part of a model that is not built yet.
 
     Else the first step makes its variables, for which TensorFlow traces that step twice. (Under
@@ -391,24 +333,12 @@ class HybridAutoencoder(keras.Model):
         **super().get_config(),
         "encoder": keras.saving.serialize_keras_object(self.encoder),
         "decoder": keras.saving.serialize_keras_object(self.decoder),
-        "num_categories": self.num_categories,
-        "latent_dim": self.latent_dim,
-        "lam": self.lam,
-        "likelihood": self.likelihood,
-        "temperature": self.temperature,
-        "detach_y": self.detach_y,
-        "vat_radius": self.vat_radius,
-        "neighbor_fraction": self.neighbor_fraction,
-        "vat_xi": self.vat_xi,
-        "vat_detach": self.vat_detach,
-        "marginals": self.marginals,
-        "max_log_scale": self.max_log_scale,
+        **{name: getattr(self, name) for name in _PLAIN_ARGUMENTS},
         "logits_initializer": keras.initializers.serialize(self.logits_initializer),
-        "seed": self.seed,
     }
 
   @classmethod
-  def from_config(cls, config):
+  def from_config(cls, config: dict[str, Any]) -> "HybridAutoencoder":
     # Keras empties the dicts that it deserializes.
     networks = {
         name: keras.saving.deserialize_keras_object(copy.deepcopy(config[name]))
@@ -418,7 +348,9 @@ class HybridAutoencoder(keras.Model):
 
   # ---- inside ---------------------------------------------------------------------------
 
-  def _terms(self, x, batch, step, training):
+  def _terms(
+      self, x: tf.Tensor, batch: GlobalBatch, step: int | tf.Tensor, training: bool
+  ) -> Terms:
     seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
     seed_codes, seed_vat = tf.unstack(tf.random.split(seed, 2))
     # p(y|x) and p(z_k|x)
@@ -449,15 +381,17 @@ class HybridAutoencoder(keras.Model):
       terms["vat_loss"] = self._vat_loss(x, batch, log_y, seed_vat, training)
     return terms
 
-  def _gathered(self, parameters, batch):
+  def _gathered(self, parameters: Terms, batch: GlobalBatch) -> Terms:
     names = ("mean", "log_scale", "logits")
     rows = batch.gather(tf.concat([parameters[name] for name in names], axis=1))
     parts = tf.split(rows, [parameters[name].shape[1] for name in names], axis=1)
     return dict(zip(names, parts))
 
-  def _vat_loss(self, x, batch, log_y, seed, training):
+  def _vat_loss(
+      self, x: tf.Tensor, batch: GlobalBatch, log_y: tf.Tensor, seed: tf.Tensor, training: bool
+  ) -> tf.Tensor:
     noise = tf.random.stateless_normal([batch.size, *self.image_shape], seed)
-    radius = self.vat_radius
+    radius: float | str | tf.Tensor = self.vat_radius
     if radius == "neighbor":
       radius = vat.neighbor_radius(
           x, self.neighbor_fraction, others=batch.gather(x), first_row=batch.first_row
@@ -472,22 +406,22 @@ class HybridAutoencoder(keras.Model):
         detach=self.vat_detach,
     )
 
-  def _parameters(self, x, training):
+  def _parameters(self, x: tf.Tensor, training: bool) -> Terms:
     return self.head(self.encoder(x, training=training))
 
-  def _logits(self, y, z, training=False):
+  def _logits(self, y: tf.Tensor, z: tf.Tensor, training: bool = False) -> tf.Tensor:
     code = tf.concat([tf.cast(y, tf.float32), tf.cast(z, tf.float32)], axis=1)
     return tf.cast(self.decoder(code, training=training), tf.float32)
 
-  def _log_y_without_updates(self, x, training):
+  def _log_y_without_updates(self, x: tf.Tensor, training: bool) -> tf.Tensor:
     # Statistics of perturbed images would spoil the moving averages that inference uses.
     with keras.StatelessScope():
       return tf.nn.log_softmax(self._parameters(x, training)["logits"])
 
-  def _reconstruction(self, x, logits):
+  def _reconstruction(self, x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return _RECONSTRUCTION[self.likelihood](tf.cast(x, tf.float32), logits)
 
-  def _log(self, terms, batch):
+  def _log(self, terms: Terms, batch: GlobalBatch) -> Terms:
     """Updates the logs with the means over the global batch, equal on every replica."""
     sums = batch.sum(tf.stack([tf.reduce_sum(terms[name]) for name in self._trackers]))
     means = tf.unstack(tf.where(batch.size > 1, sums / _count(batch), 0.0))
@@ -496,50 +430,13 @@ class HybridAutoencoder(keras.Model):
       tracker.update_state(mean, sample_weight=weight)
     return {name: batch.one_log(t.result()) for name, t in self._trackers.items()}
 
-  def _batch_of(self, data):
-    return model_checks.batch(data, self.image_shape)
 
 
-@keras.saving.register_keras_serializable("imae_tf")
-class _Codes(keras.layers.Layer):
-  """Encoder and posterior as one layer that has no training mode.
-
-  In a functional model `training=True` would reach a bare encoder's batch normalisation.
-  """
-
-  def __init__(self, encoder, head, **kwargs):
-    super().__init__(**kwargs)
-    self.encoder = encoder
-    self.head = head
-    self.built = True
-
-  def call(self, x):
-    return _codes(self.head(self.encoder(x, training=False)))
-
-  def get_config(self):
-    parts = {"encoder": self.encoder, "head": self.head}
-    serialized = {n: keras.saving.serialize_keras_object(part) for n, part in parts.items()}
-    return {**super().get_config(), **serialized}
-
-  @classmethod
-  def from_config(cls, config):
-    parts = {n: keras.saving.deserialize_keras_object(config[n]) for n in ("encoder", "head")}
-    return cls(**{**config, **parts})
-
-
-def _codes(parameters):
-  return {
-      "y": keras.ops.softmax(parameters["logits"]),
-      "z": parameters["mean"],
-      "z_scale": keras.ops.exp(parameters["log_scale"]),
-  }
-
-
-def _count(batch):
+def _count(batch: GlobalBatch) -> tf.Tensor:
   return tf.cast(batch.size, tf.float32)
 
 
-def _in_batches(function, *arrays):
+def _in_batches(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
   """Applies a function of tensors to NumPy arrays, empty ones included, by slices."""
   starts = range(0, len(arrays[0]), _ARRAY_BATCH) or [0]
   parts = [function(*(tf.constant(a[i : i + _ARRAY_BATCH]) for a in arrays)) for i in starts]

@@ -110,3 +110,39 @@ def distributions(parameters: dict[str, tf.Tensor], temperature: float) -> Poste
       y=tfd.Categorical(logits=parameters["logits"]),
       y_relaxed=tfd.RelaxedOneHotCategorical(temperature, logits=parameters["logits"]),
   )
+
+
+@keras.saving.register_keras_serializable("imae_tf", name="_Codes")
+class Codes(keras.layers.Layer):
+  """Encoder and posterior as one layer that has no training mode.
+
+  In a functional model `training=True` would reach a bare encoder's batch normalisation.
+  """
+
+  def __init__(self, encoder: keras.Model, head: HybridPosterior, **kwargs: Any) -> None:
+    super().__init__(**kwargs)
+    self.encoder = encoder
+    self.head = head
+    self.built = True
+
+  def call(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+    return codes(self.head(self.encoder(x, training=False)))
+
+  def get_config(self) -> dict[str, Any]:
+    parts = {"encoder": self.encoder, "head": self.head}
+    serialized = {n: keras.saving.serialize_keras_object(part) for n, part in parts.items()}
+    return {**super().get_config(), **serialized}
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> "Codes":
+    parts = {n: keras.saving.deserialize_keras_object(config[n]) for n in ("encoder", "head")}
+    return cls(**{**config, **parts})
+
+
+def codes(parameters: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """What `HybridPosterior` gives as {"y": [B, K2] probabilities, "z": [B, K1], "z_scale"}."""
+  return {
+      "y": keras.ops.softmax(parameters["logits"]),
+      "z": parameters["mean"],
+      "z_scale": keras.ops.exp(parameters["log_scale"]),
+  }

@@ -11,6 +11,7 @@ import csv
 import pathlib
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 from typing import TYPE_CHECKING
