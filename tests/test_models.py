@@ -448,13 +448,12 @@ def _with(x, value):
 
 BAD_IMAGES = {
     "shape": (
-        lambda x: x[:, :7], r"expected images of shape \[N, 8, 8, 1\], got \[[48], 7, 8, 1\]"
+        lambda x: x[:, :7], r"expected images of shape \[N, 8, 8, 1\], got \[[48?], 7, 8, 1\]"
     ),
     "no channel": (lambda x: x[..., 0], "add the channel axis"),
-    "range": (lambda x: x * 255, r"expected pixels in \[0, 1\], got \[0, 255\]"),
-    "negative": (lambda x: _with(x, -0.5), r"got \[-0.5, 1\]"),
-    "nan": (lambda x: _with(x, np.nan), r"got \[nan, nan\]"),
-    "uint8": (lambda x: (x * 255).astype("uint8"), "got uint8; divide uint8 by 255"),
+    "range": (lambda x: x * 255, r"expected float pixels in \[0, 1\], got values from 0 to 255"),
+    "negative": (lambda x: _with(x, -0.5), "got values from -0.5 to 1"),
+    "nan": (lambda x: _with(x, np.nan), "got NaN or infinity in 1 of [48] images"),
     "empty": (lambda x: x[:0], "got an empty array or data set"),
 }
 
@@ -488,8 +487,8 @@ def test_bad_training_calls(tiny_model, digits):
     model.fit(x, batch_size=4, sample_weight=np.ones(8))
   with pytest.raises(InputError, match="expected no weights of samples"):
     model.evaluate(x, x, batch_size=4, sample_weight=np.ones(8))
-  with pytest.raises(InputError, match="got uint8; divide uint8 by 255"):
-    model.predict((x * 255).astype("uint8"), verbose=0)
+  with pytest.raises(InputError, match="got values from 0 to 255"):
+    model.predict(x * 255, verbose=0)
   with pytest.raises(InputError, match=r"expected y of shape \[N, 10\]"):
     model.decode(np.zeros((2, 3)), np.zeros((2, 10)))
   with pytest.raises(InputError, match="an integer in 0..9, or 2 of them, got 10"):

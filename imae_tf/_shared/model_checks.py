@@ -8,6 +8,7 @@ from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -167,12 +168,19 @@ def _named_images(x: Any, image_shape: _ImageShape) -> Any:
     )
   if isinstance(x, Mapping):
     return images_of(x)
-  if isinstance(x, (tuple, list)) and len(x) in (1, 2, 3):
-    first = x[0]
-    rank = len(image_shape) + 1
-    if isinstance(first, Mapping) or len(getattr(first, "shape", ())) == rank:
-      return images_of(x)
+  if isinstance(x, (tuple, list)) and len(x) in (1, 2, 3) and _is_batch(x, image_shape):
+    return images_of(x)
   return x
+
+
+def _is_batch(x: Sequence[Any], image_shape: _ImageShape) -> bool:
+  """Whether up to three things are (x, label), rather than images one by one."""
+  if isinstance(x[0], Mapping):
+    return True
+  shape = getattr(x[0], "shape", None)
+  if shape is None or tuple(shape) == image_shape:
+    return False
+  return len(shape) == 4 or all(len(getattr(part, "shape", ())) <= 1 for part in x[1:])
 
 
 def images_of(data: Any, *rest: Any) -> Any:

@@ -114,7 +114,7 @@ class ImageData(abc.ABC):
     >>> import imae_tf
     >>> x, labels = imae_tf.data.load("digits").arrays("test", limit=2)
     >>> x.shape, labels.tolist()
-    ((2, 8, 8, 1), [8, 4])
+    ((2, 8, 8, 1), [2, 3])
     """
     count = self.size(split) if limit is None else min(limit, self.size(split))
     parts, label_parts = [], []

@@ -1,13 +1,21 @@
 """Folders of images: order, modes, sizes, and every kind of bad file."""
 
+import re
+import tracemalloc
+import zlib
+
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
+import PIL.PngImagePlugin
 import pytest
 from mendable import assert_mendable
 from stored import coded_images
 from stored import codes
 from stored import save_folder
 
+from imae_tf.data import image_files
+from imae_tf.data import image_folder
 from imae_tf.data import loading
 from imae_tf.errors import InputError
 
@@ -59,8 +67,9 @@ def test_folder_without_images(tmp_path):
     "bad, parts",
     [
         (PIL.Image.new("L", (5, 5)), ["one shape", "(4, 5, 1)", "(5, 5, 1)", "resize"]),
-        (PIL.Image.new("RGB", (5, 4)), ["one shape", "(4, 5, 1)", "(4, 5, 3)"]),
-        (PIL.Image.new("I;16", (5, 4)), ["8 bits", "I;16", "convert"]),
+        (PIL.Image.new("RGB", (5, 4)), ["one shape", "(4, 5, 1)", "(4, 5, 3)", "grey"]),
+        (PIL.Image.new("RGB", (9, 4)), ["one shape", "(4, 9, 3)", "resize"]),
+        (PIL.Image.new("I;16", (5, 4), 257), ["8 bits", "I;16", "convert"]),
         (b"not an image", ["image file", "cannot be read", "replace or remove"]),
         (b"", ["image file", "cannot be read", "replace or remove"]),
     ],
@@ -76,6 +85,21 @@ def test_bad_image_file(tmp_path, monkeypatch, streamed, bad, parts):
   with pytest.raises(InputError) as error:
     loading.load(str(tmp_path))
   assert_mendable(error, file, *parts)
+  follow(str(error.value), file)
+  assert loading.load(tmp_path).image_shape == (4, 5, 1)
+
+
+def follow(message, file):
+  """Does what an error says: runs its expression, or removes the file."""
+  steps = r"for example with (?:pixels = (.+?) and )?(.+?)(?:, or remove.*)?\.$"
+  expression = re.search(steps, message)
+  if not expression:
+    file.unlink()
+    return
+  names = {"np": np, "PIL": PIL, "file": file}
+  if expression.group(1):
+    names["pixels"] = eval(expression.group(1), names)
+  eval(expression.group(2), names)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -99,3 +123,184 @@ def test_damaged_image_in_a_streamed_folder_is_an_input_error(tmp_path, monkeypa
   with pytest.raises(InputError) as error:
     list(batches)
   assert_mendable(error, file, "replace or remove")
+
+
+# ---- orientation, text, brightness --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tiff"])
+def test_the_orientation_of_a_camera_is_applied(tmp_path, kind):
+  """Each of the eight ways to store one picture, against Pillow's own transposition."""
+  coarse = np.random.default_rng(0).integers(0, 256, (2, 4), np.uint8).repeat(8, 0).repeat(8, 1)
+  expected = []
+  for orientation in range(1, 9):
+    image = PIL.Image.fromarray(np.ascontiguousarray(coarse if orientation < 5 else coarse.T))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / f"{orientation}.{kind}"
+    image.convert("RGB").save(file, exif=exif)
+    expected.append(np.asarray(PIL.ImageOps.exif_transpose(PIL.Image.open(file)).convert("RGB")))
+  data = loading.load(tmp_path)
+  x = np.concatenate([data.arrays(split)[0] for split in data.splits])
+  np.testing.assert_array_equal(np.rint(x * 255), np.stack(expected))
+  assert x.shape == (8, 16, 32, 3) and np.abs(x[0] - x[2]).max() > 0.1
+
+
+def test_a_damaged_exif_block_turns_nothing(tmp_path):
+  image = PIL.Image.new("RGB", (5, 4), (9, 9, 9))
+  for i in range(3):
+    image.save(tmp_path / f"{i}.jpg", exif=b"Exif\0\0" + b"MM\0*" + bytes([255] * 20))
+  assert loading.load(tmp_path).image_shape == (4, 5, 3)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the pixels", "after them"])
+def test_a_png_with_megabytes_of_compressed_text_is_read(tmp_path, after):
+  save_folder(tmp_path, coded_images(5))
+  text = PIL.PngImagePlugin.PngInfo()
+  text.add_text("workflow", "x" * 3_000_000, zip=True)
+  image = PIL.Image.new("L", (5, 4), 2)
+  image.save(tmp_path / "002.png", pnginfo=text)
+  if after:
+    content = (tmp_path / "002.png").read_bytes()
+    start = content.index(b"zTXt") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    end_chunk = content[-12:]
+    (tmp_path / "002.png").write_bytes(
+        content[:start] + content[end:-12] + content[start:end] + end_chunk
+    )
+  data = loading.load(tmp_path)
+  np.testing.assert_array_equal(codes(data.arrays("train")[0]), [0, 1, 2, 3])
+
+
+def bomb(kind):
+  """A file of some bytes that claims a gigabyte of pixels."""
+  if kind == "pgm":
+    return b"P5 40000 40000 255\n" + bytes(100)
+  size = (40000).to_bytes(4, "big") * 2
+  parts = [(b"IHDR", size + bytes([8, 0, 0, 0, 0])), (b"IDAT", zlib.compress(bytes(10**6)))]
+  chunk = lambda k, v: len(v).to_bytes(4, "big") + k + v + zlib.crc32(k + v).to_bytes(4, "big")
+  return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in [*parts, (b"IEND", b"")])
+
+
+@pytest.mark.parametrize("kind", ["png", "pgm"])
+def test_decompression_bombs_stay_refused(tmp_path, kind):
+  file = save_folder(tmp_path, coded_images(5)) / f"002x.{kind}"
+  file.write_bytes(bomb(kind))
+  tracemalloc.start()
+  with pytest.raises(InputError) as error:
+    loading.load(tmp_path)
+  assert tracemalloc.get_traced_memory()[1] < 2**24
+  tracemalloc.stop()
+  assert_mendable(error, file, "replace or remove")
+
+
+@pytest.mark.parametrize(
+    "header", [b"P5 5 x 255\n", b"P5 5", b"P5 -5 4 255\n", b"P5 5 4 0\n", b"P5"]
+)
+def test_a_damaged_header(tmp_path, header):
+  file = save_folder(tmp_path, coded_images(5)) / "002.pgm"
+  file.write_bytes(header + bytes(20))
+  with pytest.raises(InputError) as error:
+    loading.load(tmp_path)
+  assert_mendable(error, file, "replace or remove")
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**30])
+def test_masks_of_zeros_and_ones_are_said(tmp_path, monkeypatch, memory_limit):
+  monkeypatch.setattr(loading, "MEMORY_LIMIT", memory_limit)
+  masks = np.random.default_rng(0).integers(0, 2, (6, 4, 5), np.uint8)
+  folder = save_folder(tmp_path, masks)
+  with pytest.raises(InputError) as error:
+    loading.load(folder)
+  assert_mendable(error, folder, "black")
+  for file in folder.iterdir():
+    follow(str(error.value), file)
+  np.testing.assert_array_equal(loading.load(folder).arrays("train")[0][..., 0], masks[:4])
+
+
+# ---- what is told, what is kept -----------------------------------------------------------------
+
+
+def test_one_line_tells_what_was_found(tmp_path):
+  save_folder(tmp_path, coded_images(6))
+  save_folder(tmp_path / ".ipynb_checkpoints", coded_images(2))
+  lines = []
+  loading.load(tmp_path, say=lines.append)
+  assert lines == [f"6 images in {tmp_path}; 1 passed over, the first .ipynb_checkpoints."]
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_too_few_to_evaluate_are_said_at_once(tmp_path, n):
+  save_folder(tmp_path, coded_images(n))
+  lines = []
+  loading.load(tmp_path, say=lines.append)
+  assert len(lines) == 2 and "can be trained, but not evaluated" in lines[1]
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**30])
+def test_a_fingerprint_moves_with_the_images(tmp_path, monkeypatch, memory_limit):
+  monkeypatch.setattr(loading, "MEMORY_LIMIT", memory_limit)
+  prints = []
+  for place, turn in (("a", 1), ("b", 1), ("c", -1)):
+    folder = save_folder(tmp_path / place, np.ascontiguousarray(coded_images(9)[::turn]))
+    prints += [loading.load(folder, holdout=h).fingerprint() for h in (0, 2)]
+  assert prints[0]["n"] == 9 and prints[:4] == [prints[0]] * 4
+  assert prints[4] == prints[5] != prints[0]
+
+
+def test_a_large_folder_is_fingerprinted_by_some_of_its_files(tmp_path, monkeypatch):
+  files = sorted(save_folder(tmp_path, coded_images(9)).iterdir())
+  monkeypatch.setattr(image_folder, "_BYTES_READ", 0)
+  monkeypatch.setattr(image_folder, "_FILES_READ", 3)
+  before = loading.load(tmp_path).fingerprint()
+  PIL.Image.new("L", (5, 4), 77).save(files[3])
+  assert loading.load(tmp_path).fingerprint() != before
+
+
+# ---- fuzz ---------------------------------------------------------------------------------------
+
+FORMATS = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp", "mpo.jpg")
+
+
+def written(folder, kind):
+  """Whole files of a format, in some of its variants."""
+  rng = np.random.default_rng(0)
+  colours = PIL.Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8))
+  variants = {
+      "gif": [("P", {}), ("P", {"transparency": 3})],
+      "png": [(mode, {"exif": b"MM\0*" + bytes(20)}) for mode in ("RGB", "P", "1", "LA")],
+      "pgm": [("L", {})],
+      "tif": [("RGB", {"compression": "tiff_lzw"}), ("CMYK", {})],
+      "tiff": [("1", {"compression": "group4"}), ("RGB", {"compression": "jpeg"})],
+      "mpo.jpg": [("RGB", {"format": "MPO", "save_all": True, "append_images": [colours]})],
+  }.get(kind, [("RGB", {})])
+  for i, (mode, options) in enumerate(variants):
+    path = folder / f"whole{i}.{kind}"
+    colours.convert(mode).save(path, **options)
+    yield path.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_fuzz_of_the_folder_reader(tmp_path, kind):
+  """200 files of each format, truncated and bit-flipped: read, or one sentence that names it."""
+  rng = np.random.default_rng(zlib.crc32(kind.encode()))
+  wholes = list(written(tmp_path, kind))
+  file = tmp_path / f"x.{kind}"
+  read = 0
+  for i in range(200):
+    whole = wholes[i % len(wholes)]
+    content = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.3 else whole)
+    reach = len(content) if rng.random() < 0.5 else min(len(content), 64)  # mostly headers
+    for place in rng.integers(reach, size=rng.integers(1, 5)) if reach else ():
+      content[place] ^= 1 << rng.integers(8)
+    file.write_bytes(content)
+    try:
+      shape = image_files.shape(file, None)
+      pixels = image_files.read(file, None)
+    except InputError as error:
+      assert str(file) in str(error) and "\n" not in str(error)
+    else:
+      read += 1
+      assert pixels.dtype == np.uint8 and pixels.ndim == 3 and len(shape) == 3
+  assert read or kind in ("webp",)

@@ -1,5 +1,8 @@
 """Data by name or path: which source is meant, held-out images, images to encode."""
 
+import doctest
+import json
+import pathlib
 import subprocess
 import sys
 
@@ -11,6 +14,9 @@ from stored import codes
 from stored import save_folder
 
 from imae_tf.data import loading
+from imae_tf.data import pipelines
+from imae_tf.data import shapes
+from imae_tf.data import splits
 from imae_tf.errors import InputError
 
 
@@ -50,6 +56,57 @@ def test_file_of_another_kind(tmp_path):
   with pytest.raises(InputError) as error:
     loading.load(str(tmp_path / "x.csv"))
   assert_mendable(error, "x.csv", "another kind of file")
+
+
+@pytest.mark.parametrize("use", [
+    loading.load, loading.canonical, lambda name: loading.input_batches(name, "test", 2),
+])
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_no_folder(tmp_path, monkeypatch, use, name):
+  save_folder(tmp_path, coded_images(6))
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(InputError) as error:
+    use(name)
+  assert_mendable(error, "an empty text", "unset variable")
+
+
+def test_paths_are_texts_or_pathlib_and_begin_at_home(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  save_folder(tmp_path / "mnist", coded_images(6))  # as a path it is none of TFDS's names
+  np.savez(tmp_path / "a.npz", x=coded_images(6))
+  for name in ("~/mnist", pathlib.Path("~/mnist"), pathlib.Path("mnist"), "./mnist", "~/a.npz",
+               pathlib.Path("a.npz")):
+    loaded = loading.load(name)
+    assert loaded.sizes == {"train": 4, "test": 2}, name
+    assert pathlib.Path(loading.canonical(name)).is_absolute()
+    assert loading.input_batches(name, "train", 2)[0] in (4, 6)
+
+
+def test_a_link_to_a_blob_without_suffix(tmp_path):
+  """As stores of large files lay them out; the programs read what Python reads."""
+  np.savez(tmp_path / "blob.npz", x=coded_images(6))
+  (tmp_path / "blob.npz").rename(tmp_path / "0123abcd")
+  (tmp_path / "x.npz").symlink_to("0123abcd")
+  name = loading.canonical(tmp_path / "x.npz")
+  assert name.endswith("x.npz")
+  assert loading.load(name).sizes == {"train": 4, "test": 2}
+
+
+def test_fingerprints_tell_arrays_apart(tmp_path):
+  x = coded_images(10)
+  for name, images in {"a": x, "b": x, "c": x[::-1], "d": x.reshape(10, 5, 4, 1)}.items():
+    np.savez(tmp_path / f"{name}.npz", x=images, y=np.arange(10) % 3)
+  a, b, c, d = (loading.load(tmp_path / f"{name}.npz").fingerprint() for name in "abcd")
+  assert a == b == loading.load(tmp_path / "a.npz", holdout=3).fingerprint()
+  assert a["n"] == 10 and len({f["checksum"] for f in (a, c, d)}) == 3
+  assert json.loads(json.dumps(a)) == a
+
+
+@pytest.mark.parametrize("module", [loading, pipelines, splits, shapes])
+def test_the_examples_run(module):
+  done = doctest.testmod(module)
+  assert done.attempted and not done.failed
 
 
 def test_image_size_is_refused_for_arrays():

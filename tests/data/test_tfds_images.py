@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import numpy as np
 import PIL.Image
@@ -17,6 +18,7 @@ from stored import store_tfds
 from stored import store_tiny
 from stored import TINY_IMAGE
 
+import imae_tf
 from imae_tf.data import loading
 from imae_tf.errors import InputError
 
@@ -35,13 +37,16 @@ def test_tfds_keeps_its_splits_and_labels(tiny_tfds):
 
 @pytest.mark.parametrize(
     "image, file_format, parsed_by_tfds",
-    [(TINY_IMAGE, None, False), (OTHER_IMAGE, None, True), (TINY_IMAGE, "parquet", True)],
+    [
+        (TINY_IMAGE, None, False), (OTHER_IMAGE, None, True), (TINY_IMAGE, "parquet", True),
+        (TINY_IMAGE, "array_record", True),
+    ],
 )
 def test_tfds_files_follow_each_other_and_are_cut_between(
     tfds_root, monkeypatch, image, file_format, parsed_by_tfds
 ):
-  if file_format == "parquet":
-    pytest.importorskip("pyarrow")
+  if file_format:
+    pytest.importorskip({"parquet": "pyarrow", "array_record": "array_record"}[file_format])
   monkeypatch.setattr(loading, "MEMORY_LIMIT", 0)
   three = tfds.download.DownloadConfig(num_shards=3)
   name = store_tiny(tfds_root, image, download_config=three, file_format=file_format)
@@ -186,10 +191,53 @@ def test_tfds_name_without_images():
   assert_mendable(error, "image feature", "'imdb_reviews'", "'text'", "'mnist'")
 
 
-def test_tfds_images_of_many_sizes(tfds_root):
+def test_tfds_images_of_many_sizes_and_the_mend(tfds_root, tmp_path, monkeypatch):
+  features = {"image": tfds.features.Image(shape=(None, None, 3))}
+  images = [np.full((h, 9, 3), 10 * h, np.uint8) for h in range(5, 15)]
+  path = tmp_path / "generated"
+  tfds.dataset_builders.store_as_tfds_dataset(
+      name="many", version="1.0.0", features=tfds.features.FeaturesDict(features),
+      split_datasets={
+          "train": tf.data.Dataset.from_generator(
+              lambda: ({"image": image} for image in images),
+              output_signature={"image": tf.TensorSpec((None, None, 3), tf.uint8)},
+          )
+      },
+      data_dir=tfds_root, disable_shuffling=True,
+  )
   with pytest.raises(InputError) as error:
-    loading.load("cats_vs_dogs")
-  assert_mendable(error, "one size", "(None, None, 3)", "image_size")
+    loading.load("many")
+  assert_mendable(error, "one size", "(None, None, 3)", "'many'")
+  path.mkdir()
+  monkeypatch.chdir(path)
+  steps = re.search(r"in Python: (.+?) and (.+?), and give (.+)\.$", str(error.value)).groups()
+  names = {"imae_tf": imae_tf, "np": np}
+  for step in steps[:2]:
+    exec(step, names)
+  assert loading.load(steps[2]).image_shape == (64, 64, 3)
+
+
+def test_tfds_images_of_zeros_and_ones_and_the_mend(tfds_root, tmp_path, monkeypatch):
+  masks = np.random.default_rng(0).integers(0, 2, (10, 4, 5, 1), np.uint8)
+  features = {"image": tfds.features.Image(shape=(4, 5, 1))}
+  store_tfds(tfds_root, "masks", "1.0.0", features, {"train": {"image": masks}})
+  with pytest.raises(InputError) as error:
+    loading.load("masks")
+  assert_mendable(error, "'masks'", "black")
+  monkeypatch.chdir(tmp_path)
+  tfds.core.add_data_dir(str(tfds_root))  # TFDS_DATA_DIR is read when TFDS is imported
+  steps = re.search(r"booleans: (.+?) and (.+?), and give (.+)\.$", str(error.value)).groups()
+  names = {"tfds": tfds, "np": np}
+  for step in steps[:2]:
+    exec(step, names)
+  np.testing.assert_array_equal(loading.load(steps[2]).arrays("train")[0], masks[:8])
+
+
+def test_a_fingerprint_of_tfds_is_of_its_records(tiny_tfds, monkeypatch):
+  held = loading.load(tiny_tfds).fingerprint()
+  monkeypatch.setattr(loading, "MEMORY_LIMIT", 0)
+  assert loading.load(tiny_tfds).fingerprint() == held
+  assert held["n"] == 57
 
 
 def test_tfds_without_training_split(tfds_root):

@@ -75,6 +75,7 @@ def test_flags_that_absl_refuses(tmp_path, flags, fragments):
         ({"dataset": "digit"}, ["'digit'", "did you mean 'digits'"]),
         ({"dataset": "fashion_mnst"}, ["did you mean 'fashion_mnist'"]),
         ({"dataset": "./nowhere"}, ["./nowhere", "correct the path"]),
+        ({"dataset": ""}, ["an empty text", "unset variable"]),
         ({"dataset": "nowhere.npz"}, ["nowhere.npz", "correct the path"]),
         ({"batch_size": 5000}, ["from 2 to the 1437 training images", "5000"]),
         ({"holdout": 1436}, ["at least 2 training images", "lower the holdout"]),
@@ -98,12 +99,17 @@ def test_settings_that_make_no_run(tmp_path, flags, fragments):
         (GREY * 255, ["[0, 1]", "from 0 to 255", "x / 255"]),
         (GREY - 0.5, ["[0, 1]", "from -0.5 to 0.5"]),
         (np.where(GREY > 0.9, np.nan, GREY), ["NaN", "remove"]),
-        ((GREY * 255).astype("int32"), ["int32", "uint8"]),
-        (GREY.reshape(20, 16), ["(20, 16)", "reshape"]),
+        ((GREY * 255).astype("int32"), ["int32", "astype('uint8')"]),
+        ((GREY > 0.5).astype("uint8"), ["black", "astype(bool)"]),
+        (np.zeros([20, 3, 8, 8]), ["[20, 3, 8, 8]", "np.moveaxis(x, 1, -1)"]),
+        (GREY.reshape(20, 16), ["[20, 16]", "reshape"]),
         (GREY[:0], ["empty", "add images"]),
         (GREY[:2], ["at least 2 training images", "add images"]),
     ],
-    ids=["pickled", "bytes as floats", "negative", "nan", "int32", "flat", "empty", "two"],
+    ids=[
+        "pickled", "bytes as floats", "negative", "nan", "int32", "mask", "channels", "flat",
+        "empty", "two",
+    ],
 )
 def test_images_that_cannot_be_trained_on(tmp_path, npz, x, fragments):
   flags = {"dataset": npz(x=x), "workdir": tmp_path / "run"}
