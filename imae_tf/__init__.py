@@ -1,7 +1,8 @@
-"""Unlabelled images to a category y and a few continuous factors z.
+"""The Information Maximization Autoencoder: it describes unlabelled images by y and z.
 
-Names load on first use (PEP 562), so that `import imae_tf` stays light: TensorFlow,
-Keras and TensorFlow Probability are imported when a name that needs them is asked for.
+y is a category, z are a few continuous factors. The package's public names load on first use
+(PEP 562), so that `import imae_tf` stays light: TensorFlow, Keras and TensorFlow Probability are
+imported when a name that needs them is asked for.
 """
 
 import importlib

@@ -1,3 +1,3 @@
-"""Callbacks for `fit`, from `imae_tf.training.callbacks`."""
+"""The public name of `imae_tf.training.callbacks`: callbacks for `fit`."""
 
 from imae_tf.training.callbacks import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""What the package raises; the programs print the message alone and exit with status 1."""
+"""The errors of the package; the programs print the message alone and exit with status 1."""
 
 import re
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class DivergenceError(ImaeError, RuntimeError):
 
 
 class SearchError(ImaeError, RuntimeError):
-  """A search that gives no result: the message says why."""
+  """A search ends without a result: the message says why."""
 
 
 class Preempted(ImaeError):
@@ -42,15 +42,19 @@ class WorkerLostError(ImaeError, RuntimeError):
 
 
 def listing(names: Iterable[str]) -> str:
-  """The names as a message tells them: in quotes, with commas, or that there is none."""
+  """The names for a message: in quotes, with commas between them; "nothing" if there are none."""
   return ", ".join(map(repr, names)) or "nothing"
 
 
 def first_line(error: object) -> str:
-  """The line of another library's error, or message, that says what went wrong, or its type.
+  """The line of another library's error that says what went wrong, of at most 200 characters.
 
-  At most 200 characters. TensorFlow writes headings and stack frames before it, and names of
-  nodes, in double braces, and of a pipeline's steps at its start.
+  TensorFlow writes headings and stack frames before this line. At the start of the line it writes
+  names of nodes, in double braces, and of a pipeline's steps; these are cut off. If the error has
+  no text, the result is the name of its type.
+
+  Args:
+    error: an exception, or a message.
   """
   lines = str(error).splitlines()
   telling = [line for line in lines if line.strip() and not _HEADING.match(line)]

@@ -1,15 +1,16 @@
-"""Aggregate-posterior log densities, eq (35): the encoder averaged over images.
+"""Estimates the marginals p(z_k), p(y) and p(y, z): the encoder averaged over images, eq (35).
 
-The marginals p(z_k), p(y) and p(y, z) are mixtures with one component per image,
+`models` calls these functions on a batch in each training step, and `metrics.dataset_information`
+on a whole data set. The marginals are mixtures with one component per image,
 
     log p(z_i) ~ log (1/N) sum_j p(z_i | x_j).
 
-*Naive*: the code's own image, j = i, is a component; information is then at most log N
-and biased down. *Leave-one-out*: the own image is left out and N - 1 divides;
-information is biased up. In expectation they bracket I(x; z).
+There are three versions. *Naive*: the code's own image, j = i, is a component. An information is
+then at most log N and biased down. *Leave-one-out*: the own image is left out, and the sum is
+divided by N - 1. An information is then biased up. In expectation the two bracket I(x; z).
 
-*Other half*: the components are the images of the half of a batch in which the code's own
-image is not, as if i and j ran over different batches; information is biased up.
+*Other half*: the components are the images of that half of the batch which does not contain the
+code's own image, as if i and j ran over different batches. An information is then biased up.
 
 y is never sampled: for each z_i all K2 values of log p(y, z_i) come from one product of
 an [M, N] and an [N, K2] matrix.
@@ -23,7 +24,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 _HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
-# Pairs x dimensions at a time: 16 MiB a tensor, which is faster than less and than more.
+# Pairs x dimensions in a block: 16 MiB a tensor; smaller and larger blocks are both slower.
 _BLOCK_SIZE = 2**22
 _TINY = np.finfo(np.float32).tiny
 
@@ -66,16 +67,16 @@ def log_marginals(
 ) -> LogMarginals:
   """Log densities of codes under the mixture of the encoder over N images, eq (35).
 
-  The M x N pairs are taken in blocks of rows, whose densities the backward pass computes
-  again: memory grows as `block_size`, or as N x K1 where one row is more than that, and
-  never as M x N x K1.
+  The M x N pairs are processed in blocks of rows, and the backward pass computes the densities of
+  a block again. So memory grows as `block_size`, or as N x K1 if one row is larger than a block,
+  and never as M x N x K1.
 
   Args:
     z: [M, K1], sampled codes; row m was drawn from image `first_row + m`.
     mean: [N, K1], means of p(z|x_j).
     log_scale: [N, K1], log standard deviations of p(z|x_j).
     log_y: [N, K2], log p(y|x_j).
-    leave_one_out: leave the own image of each code out of its mixture.
+    leave_one_out: whether the own image of each code is left out of its mixture.
     first_row: row of the first code among the N images.
     block_size: pairs x dimensions of a block.
 
@@ -120,7 +121,7 @@ def log_marginals(
 def log_marginals_of_other_half(
     z: Tensor, mean: Tensor, log_scale: Tensor, log_y: Tensor, *, first_row: int | Tensor = 0
 ) -> LogMarginals:
-  """`log_marginals` over the half of the N images in which a code's own image is not.
+  """`log_marginals` over that half of the N images which does not contain a code's own image.
 
   The halves are the first N // 2 images and the rest; N >= 2. Arguments as in `log_marginals`.
 
@@ -192,7 +193,7 @@ def _of_block(
 
 
 def _safe_log(x: Tensor) -> Tensor:
-  """log(x), with a finite value where float32 underflows to 0."""
+  """log(x), with a finite value if x has underflowed to 0 in float32."""
   return tf.math.log(tf.maximum(x, _TINY))
 
 

@@ -1,7 +1,8 @@
-"""IMAE and the VAEs it is compared with: one `HybridAutoencoder` for each weighted sum.
+"""IMAE and the VAEs that it is compared with: a subclass of `HybridAutoencoder` for each method.
 
-The sums themselves are in `objective`. All take the arguments of `HybridAutoencoder` and
-their own weights, whose defaults are the paper's (Figure 4: beta = lambda = 5 for all).
+The methods differ in the weighted sum that they minimise; the sums are in `objective`. Each class
+takes the arguments of `HybridAutoencoder` and the weights of its method. The default weights are
+the paper's (Figure 4: beta = lambda = 5 for all).
 """
 
 import math
@@ -25,9 +26,9 @@ Mean = Callable[[tf.Tensor], tf.Tensor]
 class IMAE(HybridAutoencoder):
   """Information Maximization Autoencoder: minimises the negative of eq (11) with (12).
 
-  The defaults are the paper's weights (figure 4: beta = lambda = 5, gamma = 2, VAT radius
-  1: the reading that fits its damaged text). `beta_y`, `entropy_weight` and `detach_y` are
-  named departures from eq (11), off by default.
+  The defaults are the paper's weights (figure 4: beta = lambda = 5, gamma = 2, VAT radius 1; the
+  text of the paper is damaged there, and this reading fits it). `beta_y`, `entropy_weight` and
+  `detach_y` are departures from eq (11), off by default.
 
       encoder, decoder = imae_tf.networks.mlp(image_shape=(28, 28, 1))
       model = imae_tf.IMAE(encoder, decoder, num_categories=10, latent_dim=10)
@@ -94,7 +95,7 @@ class IMAE(HybridAutoencoder):
 class VAE(HybridAutoencoder):
   """Variational autoencoder on the hybrid code, with VAT: minimises the negative ELBO.
 
-  Args and errors: see `HybridAutoencoder`; it has no weights of its own.
+  Args and errors: see `HybridAutoencoder`; this method has no weights of its own.
 
   References: Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, arXiv:1312.6114;
     `objective.beta_vae` with beta = 1.
@@ -147,8 +148,8 @@ class BetaVAE(HybridAutoencoder):
 class InfoVAE(HybridAutoencoder):
   """InfoVAE on the hybrid code, with VAT: minimises `objective.info_vae`.
 
-  With the default alpha = 1, the paper's, it is also WAE's objective with the KL divergence
-  of the aggregate posterior from the prior as penalty.
+  The default alpha = 1 is the paper's. With it, this is also WAE's objective, whose penalty is
+  then the KL divergence of the aggregate posterior from the prior.
 
   Args:
     encoder: see `HybridAutoencoder`, as all arguments not listed here.
@@ -195,8 +196,8 @@ class InfoVAE(HybridAutoencoder):
 class JointVAE(HybridAutoencoder):
   """JointVAE, with VAT: minimises `objective.joint_vae` under capacities that rise.
 
-  C_y and C_z rise linearly from 0 with the optimizer's step, which is saved with the model,
-  so that a run that goes on has the capacities of an unbroken one.
+  C_y and C_z rise linearly from 0 with the optimizer's step. The step is saved with the model, so
+  a run that goes on after a kill has the capacities of an unbroken run.
 
   Args:
     encoder: see `HybridAutoencoder`, as all arguments not listed here.
@@ -205,9 +206,9 @@ class JointVAE(HybridAutoencoder):
     latent_dim: K1.
     beta: weight of |KL(p(y|x)||r(y)) - C_y| + |KL(p(z|x)||r(z)) - C_z|, and of VAT; >= 0.
     lam: weight of the VAT cross-entropy inside beta; >= 0.
-    capacity_y: the last C_y in nats, clipped to ln K2, which is all that y can hold; >= 0.
-    capacity_z: the last C_z in nats; >= 0.
-    capacity_steps: steps of the optimizer until then; an integer >= 1.
+    capacity_y: the final C_y in nats, clipped to ln K2, which is all that y can hold; >= 0.
+    capacity_z: the final C_z in nats; >= 0.
+    capacity_steps: steps of the optimizer in which both rise; an integer >= 1.
     **kwargs: the other arguments of `HybridAutoencoder`.
 
   Raises:

@@ -1,8 +1,9 @@
-"""Encoders and decoders: `mlp` (the paper's Table 1) and `conv` (64x64 images).
+"""Builds encoders and decoders: `mlp` (the paper's Table 1) and `conv` (64x64 images).
 
-An encoder maps images [B, H, W, C] to features [B, F]; the model's `HybridPosterior` maps
-features to (mean, log-scale, logits). A decoder maps the concatenation (y, z),
-[B, K2 + K1], to image logits [B, H, W, C]. Any Keras models of those shapes will do.
+`recipes.build` and users call these functions. An encoder maps images [B, H, W, C] to features
+[B, F]; the model's `HybridPosterior` maps features to (mean, log-scale, logits). A decoder maps the
+concatenation (y, z), [B, K2 + K1], to image logits [B, H, W, C]. You can use any other Keras models
+with these shapes.
 """
 
 import math
@@ -13,8 +14,8 @@ import keras
 
 from imae_tf.errors import InputError
 
-# PyTorch's value: with Keras's 0.99 the statistics of a small data set lag epochs behind the
-# weights. Synchronized: replicas take the statistics of the global batch.
+# 0.9 is PyTorch's value: with Keras's 0.99 the statistics of a small data set lag epochs behind
+# the weights. `synchronized` makes replicas use the statistics of the global batch.
 _BATCH_NORM = {"momentum": 0.9, "synchronized": True}
 
 
@@ -64,8 +65,9 @@ def conv(
 ) -> tuple[keras.Model, keras.Model]:
   """Convolutional networks for images whose sides are multiples of 16, such as CelebA's.
 
-  Four 4x4 convolutions of stride 2 and a layer of 256 units, mirrored in the decoder:
-  Burgess et al. 2018, with batch normalisation in the encoder as in Table 1.
+  The encoder has four 4x4 convolutions of stride 2 and a layer of 256 units, and the decoder
+  mirrors it. These are the networks of Burgess et al. 2018, with batch normalisation in the
+  encoder as in Table 1.
 
   Args:
     image_shape: (H, W, C), H and W multiples of 16.

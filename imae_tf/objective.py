@@ -1,10 +1,11 @@
 """The paper's objectives: one pure function per information term, then the weighted sums.
 
-Every term is a vector [B], one value per image in nats, whose mean over the batch is the
-estimate. Shapes: z, mean, log_scale [B, K1]; log_y = log p(y|x) [B, K2]; `marginals` is
-`estimators.LogMarginals`, the densities under the encoder averaged over the batch, eq (35), of
-which log_p_z = log p(z_k) [B, K1] and log_p_y = log p(y) [B, K2] are parts; log_z_given_x =
-log p(z_k|x) [B, K1].
+`models` computes the terms in each training step, and `methods` chooses the weighted sum. Every
+term is a vector [B] with one value per image, in nats; its mean over the batch is the estimate.
+
+Shapes: z, mean, log_scale [B, K1]; log_y = log p(y|x) [B, K2]; log_z_given_x = log p(z_k|x)
+[B, K1]. `marginals` is `estimators.LogMarginals`: the densities under the encoder averaged over
+the batch, eq (35). Its parts are log_p_z = log p(z_k) [B, K1] and log_p_y = log p(y) [B, K2].
 
 The methods are weighted sums of these terms and nothing else, Figure 1:
 
@@ -21,8 +22,8 @@ The methods are weighted sums of these terms and nothing else, Figure 1:
     beta-TCVAE  1 - I(x;y,z) - beta TC(y,z) - 3 - sum_k KL(p(z_k) || r(z_k))
     IMAE        1 + beta (I(x;y) - sum_k KL(p(z_k) || r(z_k))) - gamma TC(y,z)
 
-each with VAT, - beta lam H(p(y|x), p(y|x+r)), in which beta-TCVAE's beta counts as 1 and
-IMAE's may be `beta_y`.
+Each method also has the term of VAT, - beta lam H(p(y|x), p(y|x+r)). There beta-TCVAE's beta
+counts as 1, and IMAE's may be `beta_y`.
 
 Reference: "Information Maximization Auto-Encoding", equations (3)-(12), Figure 1.
 """
@@ -43,7 +44,7 @@ Terms = Mapping[str, Tensor]  # {name: [B]}, in nats
 def bernoulli_reconstruction(x: Tensor, logits: Tensor) -> Tensor:
   """-log q(x|y,z) = -sum_d [x_d log s(l_d) + (1 - x_d) log(1 - s(l_d))], pixels in [0, 1].
 
-  x, logits: [B, H, W, C]. The Bernoulli cross-entropy; for grey pixels its floor is not 0
+  x, logits: [B, H, W, C]. This is the Bernoulli cross-entropy; for grey pixels its floor is not 0
   but the pixels' own entropy (`metrics.reconstruction_floor`).
 
   >>> x = tf.fill([1, 2, 2, 1], 0.5)
@@ -195,7 +196,7 @@ def mutual_information_of_all_z(log_z_given_x: Tensor, marginals: LogMarginals) 
 def information_terms(
     z: Tensor, mean: Tensor, log_scale: Tensor, log_y: Tensor, marginals: LogMarginals
 ) -> dict[str, Tensor]:
-  """The terms of the code that the objectives weigh or a log names: {name: [B]}, in nats.
+  """All terms of the code that an objective weighs or training logs: {name: [B]}, in nats.
 
   >>> mean, log_scale = tf.constant([[-9.0, -9.0], [9.0, 9.0]]), tf.zeros([2, 2])
   >>> log_y = tf.math.log([[0.5, 0.5], [0.5, 0.5]])
@@ -263,13 +264,13 @@ def imae(
 def beta_vae(terms: Terms, *, beta: float, lam: float) -> Tensor:
   """The negative of 1 - beta (2+3) - beta (4+5) - beta lam VAT; [B], in nats.
 
-  With beta = 1 and lam = 0 it is the negative ELBO, that of the VAE.
+  With beta = 1 and lam = 0 it is the negative ELBO, the loss of the VAE.
 
   Args:
-    terms: {name: [B]}, of `information_terms`, with `reconstruction_loss`, and `vat_loss`
+    terms: {name: [B]}: the terms of `information_terms` and `reconstruction_loss`, and `vat_loss`
       unless lam = 0.
     beta: weight of the code's divergence from the prior, and of VAT.
-    lam: weight of the VAT cross-entropy inside it.
+    lam: weight of the VAT cross-entropy inside beta.
 
   >>> terms = {"reconstruction_loss": 10.0, "mi_y": 1.0, "mi_z_joint": 2.0}
   >>> terms |= {"kl_y": 0.5, "kl_z_joint": 0.5}
@@ -285,13 +286,13 @@ def beta_vae(terms: Terms, *, beta: float, lam: float) -> Tensor:
 def info_vae(terms: Terms, *, beta: float, alpha: float, lam: float) -> Tensor:
   """The negative of 1 - (1 - alpha)(2+4) - beta (3+5) - beta lam VAT; [B], in nats.
 
-  alpha = 1 is the paper's InfoVAE and WAE's objective with the KL divergence as penalty;
-  alpha = 0 with beta = 1 is the VAE's.
+  alpha = 1 is the paper's InfoVAE, and WAE's objective with the KL divergence as penalty;
+  alpha = 0 with beta = 1 is the objective of the VAE.
 
   Args:
     terms: as in `beta_vae`.
     beta: weight of KL(p(y)||r(y)) and of KL(p(z)||r(z)), jointly over dimensions, and of VAT.
-    alpha: how much of the informations is not penalised.
+    alpha: 1 - alpha is the weight with which I(x;y) and I(x;z) are penalised.
     lam: weight of the VAT cross-entropy inside beta.
 
   >>> terms = {"reconstruction_loss": 10.0, "mi_y": 1.0, "mi_z_joint": 2.0}
@@ -322,16 +323,16 @@ def joint_vae(
 ) -> Tensor:
   """The negative of 1 - beta |2+3 - C_y| - beta |4+5 - C_z| - beta lam VAT; [B], in nats.
 
-  The absolute values are of the means over the batch, written per image so that the mean of
-  the result is theirs.
+  The absolute values are those of means over the batch. The result has one value per image, such
+  that its mean is the loss with these absolute values.
 
   Args:
     terms: as in `beta_vae`.
-    beta: weight of both terms, and of VAT.
-    capacity_y: C_y, in nats; at most log K2 is meaningful.
+    beta: weight of both absolute values, and of VAT.
+    capacity_y: C_y, in nats; only values up to log K2 are meaningful.
     capacity_z: C_z, in nats.
     lam: weight of the VAT cross-entropy inside beta.
-    mean: of a term [B] over the (global) batch.
+    mean: function that gives the mean of a term [B] over the (global) batch.
 
   >>> terms = {"reconstruction_loss": 10.0, "mi_y": 1.0, "mi_z_joint": 2.0}
   >>> terms |= {"kl_y": 0.5, "kl_z_joint": 0.5}
@@ -351,7 +352,7 @@ def joint_vae(
 def beta_tcvae(terms: Terms, *, beta: float, lam: float) -> Tensor:
   """The negative of 1 - I(x;y,z) - beta TC(y,z) - 3 - sum_k KL(p(z_k)||r(z_k)) - lam VAT; [B].
 
-  I(x;y,z) is I(x;y) + sum_k I(x;z_k) - TC(y,z), eq (3). With beta = 1 it is the VAE's.
+  I(x;y,z) is I(x;y) + sum_k I(x;z_k) - TC(y,z), eq (3). With beta = 1 this is the VAE's objective.
 
   Args:
     terms: as in `beta_vae`.

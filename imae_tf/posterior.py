@@ -1,4 +1,7 @@
-"""The hybrid posterior p(y,z|x) = p(y|x) prod_k N(z_k; mu_k(x), sigma_k(x)^2)."""
+"""The hybrid posterior p(y,z|x) = p(y|x) prod_k N(z_k; mu_k(x), sigma_k(x)^2).
+
+`models` puts `HybridPosterior` after the encoder, and samples codes from `distributions`.
+"""
 
 from typing import Any
 from typing import NamedTuple
@@ -23,7 +26,7 @@ class Posterior(NamedTuple):
   y_relaxed: tfd.RelaxedOneHotCategorical
 
   def sample(self, seed: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws (relaxed y [B, K2], z [B, K1]), reparameterised.
+    """Draws (relaxed y [B, K2], z [B, K1]), reparameterised so that gradients pass.
 
     Args:
       seed: an integer or an integer tensor [2]; equal seeds give equal samples.
@@ -36,11 +39,11 @@ class Posterior(NamedTuple):
 
 @keras.saving.register_keras_serializable("imae_tf")
 class HybridPosterior(keras.layers.Layer):
-  """Features [B, F] to the parameters of p(y,z|x), in float32 under every policy.
+  """Maps features [B, F] to the parameters of p(y,z|x), in float32 under every dtype policy.
 
-  Returns {"mean": [B, K1], "log_scale": [B, K1], "logits": [B, K2]}. Log scales are
-  `max_log_scale * tanh(raw / max_log_scale)`: unbounded ones diverge within an epoch under
-  SGD with momentum. The default, 3, allows standard deviations from 0.05 to 20; the
+  The layer returns {"mean": [B, K1], "log_scale": [B, K1], "logits": [B, K2]}. Log scales are
+  `max_log_scale * tanh(raw / max_log_scale)`, because unbounded log scales diverge within an epoch
+  under SGD with momentum. The default, 3, allows standard deviations from 0.05 to 20; the
   variances that the paper's appendix B reports lie well inside.
 
   Args:
@@ -103,7 +106,7 @@ def distributions(parameters: dict[str, tf.Tensor], temperature: float) -> Poste
 
   Args:
     parameters: {"mean", "log_scale", "logits"}.
-    temperature: of the relaxed one-hot categorical, > 0.
+    temperature: temperature of the relaxed one-hot categorical, > 0.
   """
   return Posterior(
       z=tfd.Normal(parameters["mean"], tf.exp(parameters["log_scale"])),

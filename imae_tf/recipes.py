@@ -1,8 +1,9 @@
-"""The settings of a run: the paper's, and the ones that work, each with its reason.
+"""The settings of a run: the paper's, and tuned ones that work, each with its reason.
 
-`Recipe()` is the paper's (Table 1, figure 4; where the paper is silent, or its damaged text has
-two readings, the comment says "open"), but for VAT's target, whose gradient is stopped. A tuned
-recipe is the paper's with departures, one per line.
+`Recipe()` has the paper's settings (Table 1, figure 4), except that VAT's target gets no gradient.
+Where the paper is silent, or its damaged text has two readings, a comment says "open". A tuned
+recipe changes some of these settings, one per line. `get` finds a recipe, and `build` makes a
+compiled model of it; the programs and `training` call both.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
   from imae_tf.models import HybridAutoencoder
 
-# The ids of the methods, and the weights that each has beside `lam`, VAT's.
+# The ids of the methods, each with the weights that it has beside `lam`, the weight of VAT.
 WEIGHTS: dict[str, tuple[str, ...]] = {
     method: known.weights for method, known in METHODS.items()
 }
@@ -34,10 +35,10 @@ _WIDTHS = Choice(("250-250", "500-500", "500-1000", "1200-1200"))
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """All that decides a run besides the data, K1, K2 and the seed.
+  """All settings of a run except the data, K1, K2 and the seed.
 
-  A setting is a line here and its use: flags, the space of a search and the site are made from
-  the fields. Those whose name an argument of the model has are given to it.
+  To add a setting, write a field here and use it: flags, the space of a search and the site are
+  made from the fields. If the model has an argument with the name of a field, it gets the value.
   """
 
   # Networks (`networks.py`)
@@ -52,12 +53,12 @@ class Recipe:
       (500, 500), "Widths of the hidden layers of the mlp decoder, in units.", search=_WIDTHS
   )
   weight_scale: float | None = setting(  # None: Glorot weights (open)
-      None, "First weights of the mlp encoder: normal, of this standard deviation over the root"
-      " of a layer's inputs; none for Glorot's.", above=0,
+      None, "Initial weights of the mlp encoder: normal, with a standard deviation of this number"
+      " over the square root of a layer's inputs; none for Glorot weights.", above=0,
   )
   logits_stddev: float | None = setting(  # None: Glorot
-      None, "Standard deviation of the first weights of the layer that gives p(y|x): small, and"
-      " no category is chosen by chance; none for Glorot's.", low=0,
+      None, "Standard deviation of the initial weights of the layer that gives p(y|x). With a small"
+      " one no category is chosen by chance; none for Glorot weights.", low=0,
   )
   # Objective: eq (11) and (12), and the weights of the methods compared (`methods.py`)
   likelihood: str = setting(
@@ -65,8 +66,9 @@ class Recipe:
       " [0, 1], or gaussian, of unit variance.", choices=("bernoulli", "gaussian"),
   )
   beta: float = setting(
-      5.0, "Weight of the divergence of the code from its prior; of imae: of L(z), and of L_D(y)"
-      " unless --beta_y is given.", low=0, search=Range(0.5, 20.0), searched=True,
+      5.0, "Weight of the divergence of the code from its prior. For imae: weight of L(z), which"
+      " pulls z to its prior, and of L_D(y) unless --beta_y is given.",
+      low=0, search=Range(0.5, 20.0), searched=True,
   )
   gamma: float = setting(
       2.0, "Weight of the total correlation TC(y,z), the dependence of category and factors.",
@@ -74,39 +76,42 @@ class Recipe:
   )
   lam: float = setting(  # open: VAT's weight may stand outside beta (experiment 62)
       5.0, "Weight of virtual adversarial training (VAT), which keeps the category when the image"
-      " is perturbed; it counts inside beta, of imae inside L_D(y). 0 leaves it out.",
+      " is perturbed. It is multiplied by the weight of L_D(y) for imae, and by beta for betavae,"
+      " infovae and jointvae. 0 leaves VAT out.",
       low=0, search=Range(1.0, 50.0), searched=True,
   )
   beta_y: float | None = setting(  # None: beta
-      None, "Weight of L_D(y), which forms the categories; none for beta's.", low=0,
+      None, "Weight of L_D(y), which forms the categories; none for the value of beta.", low=0,
       search=Range(10.0, 300.0),
   )
   entropy_weight: float = setting(
-      1.0, "How often H(y), the even use of the categories, counts in L_D(y); 1 is the paper's"
+      1.0, "Weight in L_D(y) of H(y), which rewards an even use of the categories; 1 is the paper's"
       " eq (7).", low=0, search=Range(1.0, 8.0),
   )
   alpha: float = setting(
-      1.0, "One minus the weight of the information I(x;y) + I(x;z), which is penalised.",
+      1.0, "The information I(x;y) + I(x;z) is penalised with the weight 1 - alpha; 1 for no"
+      " penalty.",
       low=0, high=1,
   )
-  capacity_y: float = setting(  # JointVAE's for MNIST, as the one below
-      5.0, "Capacity of the category at the end of its rise, in nats.", low=0
+  capacity_y: float = setting(  # JointVAE's value for MNIST, like capacity_z
+      5.0, "Capacity of the category at the end of its rise, in nats: the divergence from the prior"
+      " that training aims at.", low=0
   )
   capacity_z: float = setting(
-      5.0, "Capacity of the continuous factors at the end of its rise, in nats.", low=0,
-      search=Range(1.0, 30.0), searched=True,
+      5.0, "Capacity of the continuous factors at the end of its rise, in nats: the divergence from"
+      " the prior that training aims at.", low=0, search=Range(1.0, 30.0), searched=True,
   )
-  # A quarter of these epochs of MNIST, as JointVAE's 25,000 of its 94,000.
+  # A quarter of the steps of ten epochs of MNIST; JointVAE takes 25,000 of its 94,000 steps.
   capacity_steps: int = setting(
       1_250, "Optimizer steps over which both capacities rise from 0.", low=1
   )
   detach_y: bool = setting(
-      False, "Keep the gradient of the reconstruction from the category, so that L_D(y) alone"
+      False, "Stop the gradient of the reconstruction at the category, so that L_D(y) alone"
       " forms the categories.",
   )
-  temperature: float = setting(  # open; JointVAE's
-      0.67, "Temperature at which a category is drawn in training: the lower, the closer the draw"
-      " is to one category alone.", above=0, search=Range(0.3, 1.5),
+  temperature: float = setting(  # open; JointVAE's value
+      0.67, "Temperature at which a category is drawn in training: at a low temperature a draw is"
+      " close to a single category.", above=0, search=Range(0.3, 1.5),
   )
   vat_radius: float | str = setting(
       1.0, "Euclidean length of VAT's perturbation of an image, in pixel values from 0 to 1;"
@@ -122,21 +127,21 @@ class Recipe:
       above=0,
   )
   vat_detach: bool = setting(  # eq (12) to the letter, False, collapses
-      True, "Keep VAT's gradient from its target p(y|x). Off, it is eq (12) to the letter: an"
-      " experiment, in which all images end in one category.",
+      True, "Stop VAT's gradient at its target p(y|x). If it is off, VAT is eq (12) to the letter:"
+      " an experiment, in which all images end in one category.",
   )
   marginals: str = setting(  # open: the paper's text says different batches
-      "batch", "Images over which the marginals p(y) and p(z) of an image are averaged: batch, all"
-      " of its batch. The others are experiments, which collapse in training: leave_one_out, all"
-      " but itself; second_batch, the half of the batch that it is not in.",
+      "batch", "Images over which the marginals p(y) and p(z) of an image are averaged: batch takes"
+      " all images of its batch. The others are experiments, which collapse in training:"
+      " leave_one_out leaves out the image itself, second_batch takes the other half of the batch.",
       choices=("batch", "leave_one_out", "second_batch"),
   )
   # Optimisation
   optimizer: str = setting("sgd", "Optimizer: sgd, with momentum, or adam.",
                            choices=("sgd", "adam"))
   momentum: float = setting(  # open
-      0.9, "Momentum of the optimizer sgd: the part of the last step that is made again.",
-      low=0, high=1,
+      0.9, "Momentum of the optimizer sgd: the part of the last step that is added to the next"
+      " one.", low=0, high=1,
   )
   learning_rate: float = setting(
       1e-3, "Learning rate of the first epoch.", low=0, search=Range(2e-4, 1e-2)
@@ -145,49 +150,51 @@ class Recipe:
       0.98, "Factor by which the learning rate changes after each epoch; 1 keeps it.", low=0
   )
   batch_size: int = setting(  # open
-      128, "Images in a step of training, over all replicas; the marginals are averages over them.",
+      128, "Number of images in a training step, over all replicas; the marginals are averages over"
+      " these images.",
       low=2,
   )
-  epochs: int = setting(  # open; a run of IMAE of 50 keeps its categories (experiments 9 and 54)
-      10, "Passes over the training images, in all: an existing run may be given more.", low=1
+  epochs: int = setting(  # open; IMAE keeps its categories for 50 epochs (experiments 9 and 54)
+      10, "Number of passes over the training images, in all; you may raise it for an existing"
+      " run.", low=1,
   )
   precision: str = setting(  # Keras's dtype policy; in float16 VAT's first gradients underflow
       "float32", "Number format of the layers in training; newer GPUs are faster with bfloat16."
       " The trained model computes in float32.", choices=("float32", "mixed_bfloat16"),
   )
-  # Starts with different seeds, of which the best without labels goes on
+  # Starts with different seeds; the best one, chosen without labels, goes on
   restarts: int = setting(
-      1, "Number of short starts with different seeds, of which the best goes on, chosen without"
-      " labels.", low=1,
+      1, "Number of short starts with different seeds. The best one, chosen without labels, goes"
+      " on.", low=1,
   )
   restart_epochs: int = setting(
-      0, "Epochs of each short start, where there is more than one.", low=0
+      0, "Number of epochs of each short start, if there are several.", low=0
   )
   restart_score: str = setting(  # `metrics`
-      "neighbors", "What the best start is chosen by: neighbors, the information that near images"
-      " share of y, or agreement, its agreement with the other starts.",
+      "neighbors", "How the best start is chosen: neighbors, by the information that near images"
+      " share about y; agreement, by how well its categories agree with those of the other starts.",
       choices=("neighbors", "agreement"),
   )
 
 
 SETTINGS: dict[str, Setting] = settings_of(Recipe)
-# What a run, not its recipe, says of the code: K2 and K1.
+# The sizes of the code, K2 and K1, which belong to a run and not to its recipe.
 SIZES: dict[str, Setting] = {
     "num_categories": Setting(
-        int, 10, "Number of categories K2: of the values of y.", low=2,
+        int, 10, "Number of categories K2, the values that y can take.", low=2,
         search=Range(5, 30, integer=True),
     ),
     "latent_dim": Setting(
-        int, 10, "Number of continuous factors K1: of the dimensions of z.", low=1,
+        int, 10, "Number of continuous factors K1, the dimensions of z.", low=1,
         search=Range(2, 32, integer=True),
     ),
 }
 
 PAPER = Recipe()
 
-# Weights as in IMSAT (Hu et al. 2017), whose discrete objective eq (12) is: there the VAT
-# term weighs 1, H(y|x) 0.1 and H(y) 0.4. Labels helped to choose: accuracy on training images
-# (docs/experiments.md).
+# The weights follow IMSAT (Hu et al. 2017), because eq (12) is its discrete objective: there the
+# VAT term weighs 1, H(y|x) 0.1 and H(y) 0.4. Labels helped to choose them, through the accuracy on
+# training images (docs/experiments.md).
 _MNIST = dataclasses.replace(
     PAPER,
     weight_scale=0.1,  # small first weights: batch normalisation makes the first steps large
@@ -196,14 +203,14 @@ _MNIST = dataclasses.replace(
     beta_y=100.0,  # the y terms must outweigh the reconstruction in the shared trunk
     lam=10.0,  # smooth categories form before confident ones
     entropy_weight=4.0,  # counted once, categories merge
-    # Against categories by style, and for dense regions that need a smaller ball: kept from
-    # early runs; one run each shows no difference without (experiments 44, 63).
+    # `detach_y` is against categories by style; "neighbor" gives dense regions a smaller radius.
+    # Both are kept from early runs; one run without each shows no difference (experiments 44, 63).
     detach_y=True,
     vat_radius="neighbor",
-    vat_xi=10.0,  # IMSAT's
-    optimizer="adam",  # IMSAT's
+    vat_xi=10.0,  # IMSAT's value
+    optimizer="adam",  # IMSAT's choice
     learning_rate=2e-3,
-    learning_rate_decay=1.0,  # the plateau near 0.90 is left late, and sooner at full rate
+    learning_rate_decay=1.0,  # runs leave the plateau near 0.90 late, and sooner at the full rate
     batch_size=250,  # the marginals are averages over it
     epochs=30,
 )
@@ -214,24 +221,25 @@ TUNED = {
     "mnist": _MNIST,
     "fashion_mnist": dataclasses.replace(
         _MNIST,
-        # Of a search without labels (results/search_fashion_mnist.json). Between the y terms of
-        # its trials 01, taken, and 14, labels of held-out training images decided: the search's
-        # figure says 14, by 0.007 nats, whose accuracy is lower by 0.06 (experiment 48).
+        # From a search without labels (results/search_fashion_mnist.json). Labels of held-out
+        # training images decided for the y terms of trial 01 and against those of trial 14: the
+        # search's figure prefers 14 by 0.007 nats, but the accuracy of 14 is lower by 0.06
+        # (experiment 48).
         lam=1.5,
         beta_y=60.0,
         entropy_weight=2.5,
         neighbor_fraction=0.3,
         beta=3.0,  # looser than on MNIST: more of these images is texture that z must carry
         restarts=6,  # the first epochs decide which classes part, and two starts in five do well
-        restart_epochs=6,  # what a start is like then it stays (experiment 51)
-        restart_score="agreement",  # neighbours do not tell these starts apart (experiment 52)
+        restart_epochs=6,  # good and bad starts differ by then, and stay so (experiment 51)
+        restart_score="agreement",  # "neighbors" does not tell these starts apart (experiment 52)
     ),
     "digits": dataclasses.replace(
         _MNIST,
         encoder_units=(500, 500),  # 64 pixels need no more, and an epoch takes 0.2 s
-        # No label helped with these six: of the five best of 30 trials of a search, which are
-        # alike, those of the least total correlation (results/search_digits.json, experiments
-        # 33, 34).
+        # No label helped to choose these six. The five best of 30 trials of a search are alike;
+        # these are the settings of the one with the least total correlation
+        # (results/search_digits.json, experiments 33, 34).
         beta=0.57,
         gamma=0.76,
         lam=8.0,
@@ -242,18 +250,19 @@ TUNED = {
         epochs=60,
         vat_xi=5.0,  # 10 is longer than most of these images
         restarts=6,  # six starts in ten confuse two digits (experiment 12)
-        restart_epochs=60,  # at 25 they cannot be told yet (experiment 32)
+        restart_epochs=60,  # after 25 epochs the good starts cannot be told yet (experiment 32)
     ),
-    # Not searched; convolutions for images of 64x64 pixels. Shapes of two values have dense
-    # layers, which train faster on a CPU (experiment 59) and find no shapes (66).
+    # These were not searched. Images of 64x64 pixels get convolutions. `shapes`, whose pixels have
+    # two values, gets dense layers, which train faster on a CPU (experiment 59) and find no shapes
+    # (66).
     **dict.fromkeys(("celeb_a", "dsprites", "shapes3d"), _CONV),
     "shapes": _MNIST,
 }
 
 
-# What the siblings take of a data set's recipe: all but the weights, and but `detach_y`, which
-# is a departure from IMAE's objective. Their weights are those that a search without labels has
-# found (results/search_DATASET_METHOD.json), where there was none the paper's.
+# The other methods take over a data set's recipe without the weights and without `detach_y`,
+# because that is a departure from IMAE's objective. Their weights come from a search without labels
+# (results/search_DATASET_METHOD.json), or from the paper if there was no search.
 _UNSEARCHED = {"beta": PAPER.beta, "lam": PAPER.lam, "detach_y": PAPER.detach_y}
 _TWELVE_EPOCHS = 720  # steps: a quarter of twelve epochs of 60,000 images
 SIBLINGS: dict[tuple[str, str], dict[str, Any]] = {
@@ -281,7 +290,7 @@ def get(name: str, dataset: str, method: str = "imae") -> Recipe:
   Args:
     name: "paper" or "tuned".
     dataset: data set name; one without a tuned recipe of its own gets MNIST's.
-    method: of `WEIGHTS`.
+    method: a key of `WEIGHTS`.
 
   Returns:
     `Recipe`; weights that the method does not have are the paper's.
@@ -316,12 +325,12 @@ def with_change(recipe: Recipe, method: str, change: str) -> Recipe:
   """A recipe with one setting changed, from text.
 
   Args:
-    recipe: what is changed.
-    method: of `WEIGHTS`.
-    change: "lam=0", "vat_radius=neighbor".
+    recipe: the recipe before the change.
+    method: a key of `WEIGHTS`.
+    change: text such as "lam=0" or "vat_radius=neighbor".
 
   Raises:
-    InputError: no setting of the method, or a value that cannot be read.
+    InputError: the method has no such setting, or the value cannot be read.
   """
   name, _, text = change.partition("=")
   if name not in settings(recipe, method):
@@ -354,9 +363,9 @@ def build(
     image_shape: (H, W, C).
     num_categories: K2.
     latent_dim: K1.
-    seed: of the noise; first weights follow `keras.utils.set_random_seed`.
+    seed: seed of the noise; the initial weights follow `keras.utils.set_random_seed`.
     steps_per_epoch: the learning rate decays once in so many steps.
-    method: of `WEIGHTS`.
+    method: a key of `WEIGHTS`.
 
   Returns:
     A compiled model, whose layers compute in `recipe.precision`.

@@ -1,3 +1,3 @@
-"""For keras-tuner code, from `imae_tf.search.hypermodel`."""
+"""The public name of `imae_tf.search.hypermodel`: a HyperModel for your own keras-tuner code."""
 
 from imae_tf.search.hypermodel import *  # noqa: F403

@@ -2,9 +2,10 @@
 
     E_x max_{|r| <= eps} H(p(y|x), p(y|x+r))
 
-The maximising r is found with one forward and backward pass (Miyato et al. 2016,
-arXiv:1507.00677). The target p(y|x) is detached: H(p, q) contains H(y|x), so with gradients
-through both arguments the pull to a constant p(y|x) wins and y collapses to one category.
+`models` adds `loss` to the terms of each training step. The maximising r is found with one
+forward and backward pass (Miyato et al. 2016, arXiv:1507.00677). The target p(y|x) gets no
+gradient: H(p, q) contains H(y|x), so with gradients through both arguments the pull to a constant
+p(y|x) wins, and y collapses to one category.
 
 `log_p_y` below is any function from images [B, H, W, C] to log p(y|x) [B, K2].
 """
@@ -24,8 +25,9 @@ def direction(
 ) -> Tensor:
   """The unit direction in which p(y|x + r) leaves the target fastest.
 
-  One power iteration: the gradient, at r = xi d for a random unit direction d, of the
-  cross-entropy H(p(y|x), p(y|x+r)) (its gradient in r is that of the KL divergence).
+  The function makes one power iteration: it takes the gradient of the cross-entropy
+  H(p(y|x), p(y|x+r)) at r = xi d, where d is a random unit direction. (This gradient in r equals
+  that of the KL divergence.)
 
   Args:
     log_p_y: images -> log p(y|x).
@@ -55,7 +57,7 @@ def cross_entropy(target_log_y: Tensor, log_y: Tensor, detach: bool = True) -> T
   Args:
     target_log_y: [B, K2], log p.
     log_y: [B, K2], log q.
-    detach: keep the gradient from the target p.
+    detach: whether the target p gets no gradient.
 
   >>> print(cross_entropy(tf.math.log([[0.5, 0.5]]), tf.math.log([[0.25, 0.75]])).numpy().round(4))
   [0.837]
@@ -79,11 +81,11 @@ def loss(
   Args:
     log_p_y: images -> log p(y|x).
     x: [B, H, W, C] images.
-    target_log_y: [B, K2], log p(y|x), detached here unless `detach` is False.
+    target_log_y: [B, K2], log p(y|x).
     noise: [B, H, W, C], standard normal.
     radius: eps, the Euclidean length of r in pixel units: a number, or [B].
     xi: see `direction`.
-    detach: keep the gradient from the target.
+    detach: whether the target p(y|x) gets no gradient.
 
   >>> log_p_y = lambda x: tf.nn.log_softmax(tf.reshape(x, [-1, 2]))  # two pixels as logits
   >>> x, noise = tf.constant([[[[0.0, 0.0]]]]), tf.constant([[[[1.0, 0.0]]]])
@@ -99,16 +101,16 @@ def loss(
 def neighbor_radius(
     x: Tensor, fraction: float, *, others: Tensor | None = None, first_row: int | Tensor = 0
 ) -> Tensor:
-  """A radius per image, [B]: `fraction` x distance to its nearest other in the batch.
+  """A radius for each image, [B]: `fraction` x the distance to the nearest other image.
 
-  Dense regions get a small radius and sparse ones a large one. IMSAT (Hu et al. 2017,
-  arXiv:1702.08720) takes 0.25 x the distance to the 10th neighbour in the whole data set; on
-  MNIST with 250 images a batch, 0.2 x the distance to the nearest is as large on average (1.29
-  and 1.33 pixels) and needs no pass over the data before training.
+  Images in dense regions get a small radius, images in sparse regions a large one. IMSAT (Hu et
+  al. 2017, arXiv:1702.08720) takes 0.25 x the distance to the 10th neighbour in the whole data set.
+  On MNIST with 250 images a batch, 0.2 x the distance to the nearest is about as large on average
+  (1.29 and 1.33 pixels), and it needs no pass over the data before training.
 
   Args:
     x: [B, H, W, C] images.
-    fraction: of the distance.
+    fraction: the part of the distance that is the radius.
     others: [N, H, W, C], the images among which the nearest is sought; None for x.
     first_row: row of the first image of x among the others.
 

@@ -3,8 +3,8 @@
 Example: imae-compare --methods=imae,betavae --datasets=digits --seeds=0,1 --workdir=runs/compare
 
 Each run is a workdir of its own; the tables of all finished runs are comparison.md, .json and
-.html. The same command again goes on where a killed comparison stopped, and another one adds
-to it; several processes can share the work.
+.html. If a comparison is killed, the same command goes on with it. Another command with the same
+--workdir adds runs, and several processes can share the work.
 """
 
 import pathlib
@@ -17,30 +17,32 @@ from imae_tf.errors import InputError
 from imae_tf.trainers import setting_flags
 
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder that the comparison is written to; one that is there goes on."
+    "workdir", None, "Folder that the comparison is written to; a comparison that is there goes on."
     " Required.",
     required=True,
 )
 _METHODS = flags.DEFINE_list(
-    "methods", list(METHODS), "Methods that are compared, of imae-train's --method."
+    "methods", list(METHODS), "Methods that are compared, as in imae-train --method."
 )
 _RECIPES = flags.DEFINE_list(
     "recipes", ["paper", "tuned"], "Settings of each method: the paper's, ours, or both in turn."
 )
 _DATASETS = flags.DEFINE_list(
-    "datasets", ["digits"], "Images that each method is trained on, of imae-train's --dataset."
+    "datasets", ["digits"], "Images that each method is trained on, as in imae-train --dataset."
 )
 _SEEDS = flags.DEFINE_list(
-    "seeds", ["0", "1", "2"], "Seeds of weights, order of the images and noise, a run for each."
+    "seeds", ["0", "1", "2"], "Seeds; each seed is a run with its own initial weights, order of the"
+    " images and noise."
 )
 _VARIANTS = flags.DEFINE_list(
     "variants",
     [],
     "Settings that are changed one at a time, each in a run beside the recipe's: lam=0,gamma=0."
-    " They have the names of imae-train's flags. Default: the recipes as they are, alone.",
+    " They have the names of imae-train's flags. Default: only the recipes as they are.",
 )
 _EPOCHS = flags.DEFINE_integer(
-    "epochs", None, "Passes over the training images of every run. Default: its recipe's.", 1
+    "epochs", None, "Number of passes over the training images in every run. Default: the"
+    " recipe's.", 1
 )
 _NUM_CATEGORIES = setting_flags.define_size("num_categories", __name__)
 _LATENT_DIM = setting_flags.define_size("latent_dim", __name__)

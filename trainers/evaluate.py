@@ -1,4 +1,4 @@
-"""imae-evaluate: metrics.json, report.html and figures of a trained run.
+"""imae-evaluate: measures a trained run and writes metrics.json, report.html and figures.
 
 Example: imae-evaluate --workdir=runs/digits
 """
@@ -13,8 +13,8 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, as imae-train has written it. Required.", required=True
 )
 _SPLIT = flags.DEFINE_string(
-    "split", "test", "Images that the run is measured on: test, train, or holdout, those that"
-    " imae-train --holdout has kept from training."
+    "split", "test", "Images that the run is measured on: test, train, or holdout, the images that"
+    " imae-train --holdout kept from training."
 )
 
 

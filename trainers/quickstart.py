@@ -1,7 +1,7 @@
-"""imae-quickstart: the whole path on one data set, as the commands a user would type.
+"""imae-quickstart: runs all steps on one data set, with the commands that a user would type.
 
-Train, evaluate, export a SavedModel and encode the test images with it; each command is
-shown before it runs, and the figures at the end are those of metrics.json.
+It trains, evaluates, exports a SavedModel and encodes the test images with it. It shows each
+command before it runs, and at the end the main figures of metrics.json.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""The flags that say what is trained, shared by the programs that train."""
+"""The flags that say what is trained; imae-train and imae-tune share them."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from imae_tf.trainers import setting_flags
 if TYPE_CHECKING:
   from imae_tf.training.runs import Run
 
-# What imae-train alone has flags for: a trial of a search is one start.
+# Only imae-train has flags for these settings, because a trial of a search is one start.
 OF_STARTS = [name for name in recipes.SETTINGS if name.startswith("restart")]
 
 _DATASET = flags.DEFINE_string(
@@ -22,30 +22,30 @@ _DATASET = flags.DEFINE_string(
     " celeb_a), a .npz file with an array x, or a folder of images."
 )
 _METHOD = flags.DEFINE_enum(
-    "method", "imae", list(METHODS), "Objective that is minimised: "
+    "method", "imae", list(METHODS), "Method, whose objective is minimised: "
     + ", ".join(f"{key} is {method.name}" for key, method in METHODS.items()) + "."
 )
 _RECIPE = flags.DEFINE_enum(
-    "recipe", "tuned", ["tuned", "paper"], "Settings that the other flags depart from: tuned, ours"
-    " for the data set and the method, or paper, the paper's."
+    "recipe", "tuned", ["tuned", "paper"], "Settings that hold unless other flags change them:"
+    " tuned, ours for the data set and the method, or paper, the paper's."
 )
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of the first weights, the order of the images and the noise.", 0
+    "seed", 0, "Seed of the initial weights, the order of the images and the noise.", 0
 )
 _NUM_CATEGORIES = setting_flags.define_size("num_categories", __name__)
 _LATENT_DIM = setting_flags.define_size("latent_dim", __name__)
 _HOLDOUT = flags.DEFINE_integer(
-    "holdout", 0, "Number of training images that are kept from training, the last ones, for"
+    "holdout", 0, "Number of training images, the last ones, that are kept from training for"
     " imae-evaluate --split=holdout.", 0
 )
 _DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", True, "Repeat a run to the bit; a run is a little faster without."
+    "deterministic", True, "Make runs that repeat to the bit; without it a run is a little faster."
 )
 setting_flags.define((name for name in recipes.SETTINGS if name not in OF_STARTS), __name__)
 
 
 def run() -> "Run":
-  """The `runs.Run` of the flags."""
+  """The `runs.Run` that the flags describe."""
   from imae_tf.data import loading
   from imae_tf.training import runs
 
@@ -63,7 +63,7 @@ def run() -> "Run":
 
 
 def _recipe() -> recipes.Recipe:
-  """The recipe with the flags that were given in its place."""
+  """The recipe, with the values of the flags that were given."""
   recipe = recipes.get(_RECIPE.value, _DATASET.value, _METHOD.value)
   defined = [flags.FLAGS[name] for name in recipes.SETTINGS if name in flags.FLAGS]
   # None may be a value that was given.

@@ -1,4 +1,4 @@
-"""Flags made from the settings of a recipe: a flag's help, bounds and reader are its setting's."""
+"""Makes flags from the settings of a recipe, which give the help, the bounds and the reader."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -31,8 +31,8 @@ def define(names: Iterable[str], module: str) -> None:
   A flag that is not given leaves the recipe's value, so its default is None.
 
   Args:
-    names: of `recipes.SETTINGS`.
-    module: `__name__` of the module whose flags they are.
+    names: names from `recipes.SETTINGS`.
+    module: `__name__` of the module that the flags belong to.
   """
   for name in names:
     setting = recipes.SETTINGS[name]

@@ -2,7 +2,7 @@
 
 Example: imae-train --dataset=digits --workdir=runs/digits
 
-The same command again goes on where a killed run stopped, and gives the same weights.
+If a run is killed, the same command goes on with it and gives the same weights.
 """
 
 import pathlib
@@ -14,7 +14,7 @@ from imae_tf.trainers import run_flags
 from imae_tf.trainers import setting_flags
 
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder that the run is written to; one that is there goes on. Required.",
+    "workdir", None, "Folder that the run is written to; a run that is there goes on. Required.",
     required=True,
 )
 _STRATEGY = flags.DEFINE_enum(
@@ -22,7 +22,7 @@ _STRATEGY = flags.DEFINE_enum(
     "auto",
     ["auto", "none", "mirrored", "multi_worker"],
     "Devices to train on: none, one device; mirrored, all GPUs of this machine; multi_worker, the"
-    " machines of TF_CONFIG; auto, what is there.",
+    " machines of TF_CONFIG; auto, all that there are.",
 )
 setting_flags.define(run_flags.OF_STARTS, __name__)
 flags.adopt_module_key_flags(run_flags)

@@ -2,10 +2,10 @@
 
 Example: imae-tune --dataset=digits --trials=30 --workdir=runs/search
 
-Each trial is a run of its own; the best is the workdir W/best. The flags of imae-train give
-what is not searched; restarts are left out, and so is --strategy: with several GPUs or
-machines, give the same command in several processes, which share the trials. The same command
-again goes on where a killed search stopped, and with more --trials adds to it.
+Each trial is a run of its own; the best run is the workdir `best` in --workdir. The flags of
+imae-train give the settings that are not searched. There are no flags for restarts and no
+--strategy: on several GPUs or machines, start the same command in several processes, which share
+the trials. If a search is killed, the same command goes on with it. More --trials add to a search.
 """
 
 import dataclasses
@@ -21,30 +21,31 @@ from imae_tf._shared import program
 from imae_tf.trainers import run_flags
 
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder that the search is written to; one that is there goes on. Required.",
+    "workdir", None, "Folder that the search is written to; a search that is there goes on."
+    " Required.",
     required=True,
 )
 _TRIALS = flags.DEFINE_integer(
-    "trials", 30, "Number of trials in all; an existing search may be given more.", 1
+    "trials", 30, "Number of trials in all; you may raise it for an existing search.", 1
 )
 _SEARCHABLE = {name: s for name, s in (recipes.SETTINGS | recipes.SIZES).items() if s.search}
 _SEARCH = flags.DEFINE_list(
     "search",
     [],
-    "What is searched, each alone or with its part:"
-    " beta=1:10,learning_rate,encoder_units=500-500|500-1000. It can be "
+    "Names of what is searched, each alone or with a range or choices:"
+    " beta=1:10,learning_rate,encoder_units=500-500|500-1000. The names are "
     + ", ".join(_SEARCHABLE) + ". Default: of "
     + ", ".join(name for name, s in _SEARCHABLE.items() if s.searched)
     + " those that the method has.",
 )
 _TUNER = flags.DEFINE_enum(
     "tuner", "random", ["random", "bayesian", "hyperband"],
-    "How keras-tuner chooses the next trial: at random, by a model of the trials before, or by"
-    " short runs of which the best go on.",
+    "How keras-tuner chooses the next trial: random; bayesian, by a model of the earlier trials; or"
+    " hyperband, which makes short runs and goes on with the best.",
 )
 _EXECUTIONS_PER_TRIAL = flags.DEFINE_integer(
-    "executions_per_trial", 1, "Number of runs of a trial, with seeds in a row; the trial's figure"
-    " is their mean.", 1
+    "executions_per_trial", 1, "Number of runs in a trial, with consecutive seeds; the figure of"
+    " the trial is the mean of its runs.", 1
 )
 flags.adopt_module_key_flags(run_flags)
 
@@ -81,7 +82,7 @@ def _summarise(found: dict[str, Any], workdir: pathlib.Path) -> None:
 
 
 def _command(weights: dict[str, Any]) -> str:
-  """imae-train with weights that were found and the flags that were given, for fresh seeds."""
+  """An imae-train command with the weights that were found and the flags that were given."""
   own = flags.FLAGS.flags_by_module_dict()[run_flags.__name__]
   left_out = {"seed", "holdout", *weights}
   given = [flag.serialize() for flag in own if flag.present and flag.name not in left_out]

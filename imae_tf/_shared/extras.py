@@ -1,8 +1,8 @@
-"""Libraries of the extras, which `pip install imae_tf` leaves out, and how one is missed.
+"""Checks for the libraries of the extras, which `pip install imae_tf` leaves out.
 
-The core trains on arrays and folders and encodes. What else there is asks here for its
-libraries where it first needs them, so that one that is missing is one sentence with the
-command that brings it.
+The core, which trains on arrays and folders and encodes, needs none of them. All other code
+imports such a library inside `needed`, or calls `check` first. If a library is missing, the user
+then reads one sentence with the command that installs it.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from imae_tf.errors import MissingExtraError
 
-# What each extra of setup.py brings, by the names that are imported.
+# The libraries of each extra in setup.py, under the names by which code imports them.
 LIBRARIES = {
     "data": ("tensorflow_datasets", "importlib_resources"),
     "report": ("matplotlib", "jinja2"),
@@ -22,15 +22,15 @@ LIBRARIES = {
 
 @contextlib.contextmanager
 def needed(extra: str, purpose: str) -> Iterator[None]:
-  """Imports of an extra's libraries stand inside; one that fails names the extra.
+  """A context for imports of an extra's libraries: if one fails, the error names the extra.
 
   Args:
     extra: key of `LIBRARIES`.
     purpose: what the libraries are for, after "to": "draw figures".
 
   Raises:
-    MissingExtraError: an import failed, and a library of the extra is not installed. Where
-      all of them are, a failed import stays what it is.
+    MissingExtraError: an import failed, and a library of the extra is not installed. If all of
+      them are installed, the error of the import stays as it is.
   """
   try:
     yield
@@ -42,7 +42,7 @@ def needed(extra: str, purpose: str) -> Iterator[None]:
 
 
 def check(extra: str, purpose: str) -> None:
-  """Raises what `needed` would, without importing: before work that takes long.
+  """Raises the error of `needed` without an import; call it before work that takes long.
 
   Args:
     extra: key of `LIBRARIES`.
@@ -57,7 +57,7 @@ def check(extra: str, purpose: str) -> None:
 
 
 def missing(extra: str) -> str | None:
-  """The first library of an extra that is not installed; None where all are."""
+  """The first library of an extra that is not installed; None if all are installed."""
   for name in LIBRARIES[extra]:
     if importlib.util.find_spec(name) is None:
       return name

@@ -1,4 +1,7 @@
-"""Files that are never seen half-written: replaced atomically, and JSON on top of that."""
+"""Reads and writes files, JSON among them, so that nobody ever sees one half-written.
+
+All programs write their files through `replacing` or `write_json`.
+"""
 
 import contextlib
 import json
@@ -14,7 +17,10 @@ from imae_tf.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a temporary path beside `path`, renamed onto it on success, else removed."""
+  """Yields a temporary path beside `path`.
+
+  When the block ends, the file there is renamed to `path`; after an error it is removed.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
@@ -51,18 +57,18 @@ def read_json(path: str | pathlib.Path) -> Any:
 def check_free(
     folder: str | pathlib.Path, whose: str, marker: str = "", ours: Sequence[str] = ()
 ) -> None:
-  """Checks that a folder is not there, is empty, or is one of ours.
+  """Checks that a folder does not exist yet, is empty, or holds what we wrote before.
 
-  Hidden files do not count: the platform or a killed start may leave them.
+  Hidden files do not count, because the platform or a program that was killed may leave them.
 
   Args:
     folder: the folder.
-    whose: what else it may be, for the message: "a run's folder".
-    marker: the name of a file that makes it so.
-    ours: patterns of the names that may be in it without the marker.
+    whose: what the folder may be if it is not empty, for the message: "a run's folder".
+    marker: name of a file; a folder that has it may hold anything.
+    ours: patterns of the names that a folder without the marker may have.
 
   Raises:
-    InputError: it is a file, or holds something else.
+    InputError: `folder` is a file, or it holds something else.
   """
   folder = pathlib.Path(folder)
   if folder.exists() and not folder.is_dir():

@@ -1,4 +1,8 @@
-"""The formats of the JSON files that outlive a program: config.json, search.json, imae.json."""
+"""Checks the formats of JSON files that later versions read: config.json, search.json, imae.json.
+
+`check` compares a file's "format" with the one that the code reads; `differences` compares the
+contents of two such files.
+"""
 
 import json
 import pathlib
@@ -9,11 +13,11 @@ from imae_tf.errors import InputError
 
 
 def check(path: str | pathlib.Path, content: Any, version: int) -> None:
-  """Checks the "format" of a file's content, an integer that grows when its meaning changes.
+  """Checks the "format" of a file's content: an integer that grows when the meaning changes.
 
   Args:
-    path: of the file, for the message.
-    content: what was read from it.
+    path: path of the file, for the message.
+    content: the content of the file.
     version: the format that this code reads.
 
   Raises:
@@ -37,11 +41,11 @@ def check(path: str | pathlib.Path, content: Any, version: int) -> None:
 def differences(
     old: dict[str, Any], new: dict[str, Any], ignored: Container[str] = ()
 ) -> list[str]:
-  """What differs between the contents of two such files: ["beta 5.0 -> 7.0"], sorted by name.
+  """The differences between two contents of a file: ["beta 5.0 -> 7.0"], sorted by name.
 
   Args:
-    old: as it was read.
-    new: the same, or as it will be written: a tuple equals the list that it becomes.
+    old: the content that was read.
+    new: another one, read or still to be written; a tuple equals the list that JSON makes of it.
     ignored: names that may differ.
   """
   new = json.loads(json.dumps(new))
@@ -53,7 +57,7 @@ def differences(
 
 
 def _writer(content: dict[str, Any]) -> str:
-  """Which version of the package wrote a file, where the file says so."""
+  """The version of the package that wrote a file, as words for a message; "" if unknown."""
   versions = content.get("versions")
   number = versions.get("imae_tf") if isinstance(versions, dict) else None
   return f" of imae_tf {number}" if isinstance(number, str) else ""

@@ -1,9 +1,10 @@
-"""The global batch of synchronous data parallelism, as one of its replicas sees it.
+"""Lets the replicas of one training job compute the objective of their common, global batch.
 
-The objective is a function of the whole batch: the marginals average over it, eq (35), and
-noise belongs to a row of it. Averaging what replicas compute on their own rows would be
-another objective. So each replica gathers what it needs of all rows, computes the terms of
-its own, and the terms' sums add up to those of one replica with the whole batch.
+The objective is a function of the whole batch: the marginals average over it, eq (35), and each
+row has its own noise. If each replica averaged over its own rows alone, the result would be
+another objective. So each replica gathers what it needs of all rows and computes the terms of its
+own rows. The sums over replicas then equal the sums of one replica that has the whole batch.
+`models` calls this in each training step.
 """
 
 import tensorflow as tf
@@ -13,7 +14,7 @@ class GlobalBatch:
   """The images that all replicas hold in one step, in the order of the replicas.
 
   With one replica, or outside of `tf.distribute`, it is the batch itself. Every replica must
-  construct one and call the same methods in the same order, for they communicate.
+  construct one and call the same methods in the same order, because these calls communicate.
 
   Args:
     x: [M, ...], this replica's images; M may differ between replicas, and be 0.

@@ -1,7 +1,8 @@
-"""Work that several processes share in a folder: a file lock says who is at work on what.
+"""File locks for processes that share the work in a folder: a lock marks what a process works on.
 
-A lock belongs to the system and goes with its process, a killed one's too. So what is not
-finished and not locked has been left, and whoever comes next goes on with it.
+The operating system releases a lock when its process ends, also when it is killed. So work that is
+neither finished nor locked was left behind, and the next process goes on with it. Training,
+searches, comparisons and exports take their locks here.
 """
 
 import contextlib
@@ -15,10 +16,10 @@ from imae_tf.errors import InUseError
 
 @contextlib.contextmanager
 def locked(folder: str | pathlib.Path, wait_s: float = 0.0) -> Iterator[None]:
-  """Keeps other processes out of a folder, which is made if it is not there.
+  """Keeps other processes out of a folder while the context lasts; makes the folder if needed.
 
   Args:
-    folder: whatever the lock stands for; it holds the lock's file, `.lock`.
+    folder: the folder that the lock protects; the lock is the file `.lock` in it.
     wait_s: how long to wait for another process, in seconds.
 
   Raises:
@@ -41,7 +42,7 @@ def locked(folder: str | pathlib.Path, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def place(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
-  """The folder whose lock stands for one piece of the work in `workdir`."""
+  """The folder whose lock protects one piece of the work in `workdir`."""
   return pathlib.Path(workdir) / "locks" / name
 
 

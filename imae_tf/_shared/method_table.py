@@ -1,6 +1,7 @@
-"""The one registry of methods: names, weights and references, without their classes' Keras.
+"""The one registry of methods: their names, weights and references; it needs no Keras.
 
-A method is a line here, its class in `methods` and its sum in `objective`.
+Flags, pages and recipes take from here what they know of a method. A method has an entry here, a
+class in `methods` and a weighted sum in `objective`.
 """
 
 import dataclasses
@@ -8,15 +9,15 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """What is known of a method without its class.
+  """What can be said of a method without its class.
 
   Attributes:
-    name: how people call it.
-    class_name: of its class in `methods`.
-    weights: its own, which are settings of `recipes.Recipe` and arguments of its class; `lam`,
-      VAT's, is every method's.
+    name: its name for people.
+    class_name: the name of its class in `methods`.
+    weights: the weights of this method: settings of `recipes.Recipe` and arguments of its class.
+      `lam`, the weight of VAT, is left out because every method has it.
     maximises: its objective, by the numbers of terms in `objective` (the paper's figure 1).
-    reference: where it comes from.
+    reference: the publication that the method comes from.
   """
 
   name: str
@@ -63,10 +64,10 @@ METHODS: dict[str, Method] = {
 
 
 def name_of(method: str) -> str:
-  """How people call a method; one that is not in the registry by its id."""
+  """The name of a method for people; the id itself if the registry does not know it."""
   return METHODS[method].name if method in METHODS else method
 
 
 def methods_with(weight: str) -> tuple[str, ...]:
-  """The ids of the methods that have a weight of their own; () of what all have."""
+  """The ids of the methods that have a weight; () for a setting that every method has."""
   return tuple(key for key, method in METHODS.items() if weight in method.weights)

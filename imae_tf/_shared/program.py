@@ -1,4 +1,4 @@
-"""What every program shares: flags parsed, quiet libraries, one-line errors."""
+"""Runs the programs: every one calls `run`, which parses flags and shows errors in one line."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def run(main: Callable[[], None]) -> None:
   """
   # TensorFlow's C++ start-up messages would hide ours; its failures still raise in Python.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  # Else it takes all the memory of every GPU at once.
+  # Otherwise TensorFlow takes all the memory of every GPU at once.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
   logging.set_verbosity(logging.WARNING)
   _show_in_help(main.__module__)
@@ -42,8 +42,8 @@ def say(text: str) -> None:
 def import_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, which would hide ours.
 
-  They are written before its log level is read, straight to the process's stderr; shown
-  after all when the import fails.
+  TensorFlow writes them straight to the process's stderr, before it reads its log level. If the
+  import fails, they are shown after all.
   """
   with tempfile.TemporaryFile() as messages:
     stderr = os.dup(2)
@@ -60,7 +60,7 @@ def import_tensorflow() -> None:
 
 
 def _show_in_help(module_name: str) -> None:
-  """absl's --help describes `__main__`, which in a console script is the wrapper."""
+  """Makes --help show a module; absl describes `__main__`, in a console script the wrapper."""
   sys.modules["__main__"].__doc__ = sys.modules[module_name].__doc__
   for flag in flags.FLAGS.get_key_flags_for_module(module_name):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)

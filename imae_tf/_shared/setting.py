@@ -1,10 +1,11 @@
-"""A setting: a field of a dataclass with its help, range and reader beside it.
+"""Settings: fields of a dataclass, each with its help, its bounds and the range of a search.
 
     @dataclasses.dataclass(frozen=True)
     class Recipe:
       beta: float = setting(5.0, "Weight of L(z).", low=0, search=Range(0.5, 20.0))
 
-Flags, the space of a search, changes from text and the site's list are made from the fields.
+`recipes.Recipe` is such a dataclass. The flags, the space of a search, changes given as text and
+the list on the site are made from its fields.
 """
 
 import dataclasses
@@ -35,19 +36,19 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """What is known of a setting.
+  """The description of a setting.
 
   Attributes:
     kind: int, float, bool, str, or tuple for widths of layers.
-    default: its value when nothing is said.
+    default: its value if the user gives none.
     help: a sentence or two for people, without the default.
     low: the least value; None for no bound.
-    above: a bound below all values; None for no bound.
+    above: a bound that is itself too small: values are greater; None for no bound.
     high: the greatest value; None for no bound.
-    choices: words that it may be; of a number words beside the numbers.
+    choices: the words that are values; a number may have words as values, too.
     optional: whether it may be None, written "none".
-    search: what a search tries, `Range` or `Choice`; None if it is not searched.
-    searched: whether a search tries it when nothing is said.
+    search: what a search tries, `Range` or `Choice`; None if it cannot be searched.
+    searched: whether a search tries it by default.
   """
 
   kind: type
@@ -62,7 +63,7 @@ class Setting:
   searched: bool = False
 
   def read(self, text: str) -> Any:
-    """The value that a text says; the inverse of `write`.
+    """The value that a text stands for; the inverse of `write`.
 
     Raises:
       ValueError: "expected a number, 0 or more, got 'x'".
@@ -84,7 +85,7 @@ class Setting:
     raise ValueError(f"expected {self.expected()}, got {text!r}")
 
   def expected(self) -> str:
-    """What it may be, for people: "a number, 0 or more", "'mlp' or 'conv'"."""
+    """The values that are allowed, in words: "a number, 0 or more", "'mlp' or 'conv'"."""
     *most, last = [f"'{word}'" for word in self._words()] or [""]
     words = f"{', '.join(most)} or {last}" if most else last
     if self.kind is tuple:
@@ -115,18 +116,18 @@ class Setting:
 
 
 def setting(default: Any, help: str, **known: Any) -> Any:
-  """A dataclass's field that is a setting; the annotation says its kind.
+  """A field of a dataclass that is a setting; its annotation gives the kind.
 
   Args:
-    default: its value when nothing is said.
+    default: its value if the user gives none.
     help: a sentence or two for people, without the default.
-    **known: the other attributes of `Setting` but for `kind` and `optional`.
+    **known: other attributes of `Setting`, without `kind` and `optional`.
   """
   return dataclasses.field(default=default, metadata={"help": help, **known})
 
 
 def settings_of(cls: type) -> dict[str, Setting]:
-  """{name: `Setting`} of the fields that `setting` made, in their order."""
+  """{name: `Setting`} of the fields of `cls` that `setting` made, in their order."""
   return {
       field.name: Setting(default=field.default, **_kind(field.type), **field.metadata)
       for field in dataclasses.fields(cls)
@@ -135,7 +136,7 @@ def settings_of(cls: type) -> dict[str, Setting]:
 
 
 def _kind(annotation: Any) -> dict[str, Any]:
-  """What an annotation says: float, `float | None`, `float | str`, `tuple[int, ...]`."""
+  """`kind` and `optional` from an annotation such as `float | None` or `tuple[int, ...]`."""
   parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else [annotation]
   kind = typing.get_origin(parts[0]) or parts[0]
   return {"kind": kind, "optional": types.NoneType in parts}

@@ -1,4 +1,4 @@
-"""Methods compared: the plan of the runs, and the page of what they found."""
+"""Compares methods, for `imae-compare`: `plan` trains the runs, `page` shows what they found."""
 
 from imae_tf._shared import extras
 

@@ -1,6 +1,7 @@
-"""The figures of a comparison: the paper's figures 3 to 5, with methods side by side.
+"""Draws the figures of a comparison: the paper's figures 3 to 5, with methods side by side.
 
-As in `plots`: NumPy arrays in, a new `matplotlib.figure.Figure` out.
+As in `reporting.plots`, each function takes NumPy arrays and returns a new
+`matplotlib.figure.Figure`. `comparison.pictures` calls them.
 """
 
 import math
@@ -26,7 +27,7 @@ _COLORS = {
     "jointvae": "#8c5fb3",
     "betatcvae": "#b8405e",
 }
-Runs = Sequence[Sequence[Mapping[str, float]]]  # of a method: a dict for each epoch of each
+Runs = Sequence[Sequence[Mapping[str, float]]]  # the runs of a method: a dict for each epoch
 
 # logged name: unit; in the order of figure 3
 _TRACKED = {
@@ -68,7 +69,7 @@ def tracked(histories: Mapping[str, Runs], *, columns: int = 4) -> Figure:
 
 
 def _series(runs: Runs, name: str) -> list[list[float]]:
-  """The values of the runs that have them, cut to the shortest: runs x epochs."""
+  """The values of the runs that have this name, cut to the shortest run: runs x epochs."""
   values = [[row[name] for row in rows] for rows in runs if rows and name in rows[0]]
   shortest = min(map(len, values), default=0)
   return [run[:shortest] for run in values]
@@ -95,7 +96,7 @@ def drawn_categories(
     images: [C, P, H, W, C'], as `metrics.category_traversals` returns them.
     names: C row labels.
     positions: [P] values of z_k.
-    title: of the figure.
+    title: title of the figure.
   """
   labels = plots.position_labels(positions)
   return plots.image_grid(list(images), title, row_labels=names, column_labels=labels)
@@ -145,8 +146,8 @@ def rate_distortion(points: Sequence[Mapping[str, Any]], floor: float, cap: floa
     points: list of dicts: "method", "recipe" ("paper" is hollow), "naive" and
       "leave_one_out" (nats; on average the truth lies between), "reconstruction" (nats per
       image), "curves" (points of one name are joined) and "text" beside it.
-    floor: of the reconstruction, nats per image.
-    cap: ln n, which a naive estimate never exceeds; bars are cut off somewhat above it.
+    floor: floor of the reconstruction, nats per image.
+    cap: ln n, which a naive estimate never exceeds; bars are cut off at 1.2 times the cap.
   """
   figure = plots.blank((7.2, 4.4))
   axes = figure.subplots()
@@ -190,7 +191,7 @@ def maps_of_z(
 
   Args:
     maps: {method: ([N, 2] places, [N] categories matched to classes, [N] labels or None)}.
-    class_names: of the labels, for the legend; or None.
+    class_names: names of the labels, for the legend; or None.
   """
   labelled = any(labels is not None for _, _, labels in maps.values())
   figure = plots.blank((1.9 * len(maps) + (0.9 if labelled else 0), 2.1 * (1 + labelled) + 0.2))

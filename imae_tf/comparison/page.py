@@ -1,4 +1,7 @@
-"""The tables and the page of a comparison: comparison.json, .md and .html."""
+"""Writes the tables and the page of a comparison: comparison.json, .md and .html.
+
+`imae-compare` calls `write_tables` after each run, and `write` at its end.
+"""
 
 import itertools
 import pathlib
@@ -15,7 +18,7 @@ from imae_tf.metrics import definitions
 from imae_tf.reporting import html
 from imae_tf.reporting import plots
 
-Row = dict[str, Any]  # of comparison.json
+Row = dict[str, Any]  # a row of comparison.json
 Rows = Sequence[Row]
 Pictures = dict[str, dict[str, html.Picture]]
 Lines = list[list[str]]  # a table, its head first
@@ -52,7 +55,7 @@ _NOTHING = "No run has finished yet."
 
 
 def write_tables(workdir: str | pathlib.Path) -> list[Row]:
-  """comparison.json and comparison.md of all finished runs; returns the rows."""
+  """Writes comparison.json and comparison.md of all finished runs; returns the rows."""
   workdir = pathlib.Path(workdir)
   rows = plan.rows(workdir)
   files.write_json(workdir / "comparison.json", rows)
@@ -62,7 +65,7 @@ def write_tables(workdir: str | pathlib.Path) -> list[Row]:
 
 
 def write(workdir: str | pathlib.Path) -> None:
-  """All files of a comparison: the tables, `comparison.html` and `figures/*.png`."""
+  """Writes all files of a comparison: the tables, `comparison.html` and `figures/*.png`."""
   workdir = pathlib.Path(workdir)
   rows = write_tables(workdir)
   groups = plan.groups(workdir)
@@ -123,7 +126,7 @@ def page(rows: Rows, pictures: Pictures, failed: dict[Any, str] | None = None) -
 
 
 def _groups(pictures: dict[str, html.Picture]) -> Iterator[list[html.Picture]]:
-  """The pictures that stand side by side: those of a kind."""
+  """Yields the pictures in groups; those of a group stand side by side."""
   for prefix in ("rate_distortion", "confidence"):
     yield from ([picture] for name, picture in pictures.items() if name.startswith(prefix))
   for recipe in ("paper", "tuned"):
@@ -135,7 +138,7 @@ def _groups(pictures: dict[str, html.Picture]) -> Iterator[list[html.Picture]]:
 
 
 def _cells(lines: Lines) -> list[list[Markup]]:
-  """Cells that break between their two numbers alone."""
+  """Cells in which a line may break only between the two numbers."""
   return [
       [html.subscripts(text.replace(" ±", "\u00a0±").replace(" /", "\u00a0/")) for text in line]
       for line in lines
@@ -147,12 +150,12 @@ def _datasets(rows: Rows) -> list[str]:
 
 
 def _columns(rows: Rows) -> list[Column]:
-  """The columns in which a row has something to say."""
+  """The columns for which at least one row has a figure."""
   return [c for c in _COLUMNS if any(name in row["metrics"] for row in rows for name in c[1])]
 
 
 def _means(rows: Rows) -> Lines:
-  """Mean ± standard deviation over seeds, below each method what the paper reports of it."""
+  """Mean ± standard deviation over seeds; below each method, the paper's figures for it."""
   columns = _columns(rows)
   lines = [["method", "weights", "seeds", *(title for title, _, _ in columns)]]
   for method, group in itertools.groupby(rows, key=lambda row: row["method"]):
@@ -182,19 +185,19 @@ def _notes(rows: Rows) -> str:
   floors = {f"{row['metrics']['reconstruction_floor']['mean']:.1f}" for row in rows}
   epochs = sorted({(row["recipe"], row["epochs"]) for row in rows})
   return (
-      f"Test images: {', '.join(map(str, images))}; reconstruction in nats per image, whose floor"
-      f" is {', '.join(sorted(floors))}. I(x;z) is of all dimensions together; it, the sum over"
-      " dimensions and TC are estimated over as many codes, naive / leave-one-out: of an"
-      " information the first errs downwards and is at most ln n, the second errs upwards. The"
-      " floor of TC is what it gives for the same factors made independent. The"
-      " paper does not say which of the two its I(x;z) is, nor by which estimator. Minutes are"
-      " wall-clock of training, on a machine that may have had other work. Epochs:"
+      f"Test images: {', '.join(map(str, images))}. Reconstruction is in nats per image; its floor"
+      f" is {', '.join(sorted(floors))}. I(x;z) is of all dimensions together. I(x;z), the sum over"
+      " dimensions and TC are estimated over as many codes, naive / leave-one-out. The naive"
+      " estimate of an information errs downwards and is at most ln n, leave-one-out errs upwards."
+      " The floor of TC is the same estimate for the same factors made independent. The"
+      " paper does not say whether its I(x;z) is joint or a sum, nor which estimator it uses."
+      " Minutes are wall-clock of training, on a machine that may have had other work. Epochs:"
       f" {', '.join(f'{epochs} ({recipe})' for recipe, epochs in epochs)}."
   )
 
 
 def _weights(row: Row, rows: Rows) -> str:
-  """The recipe, what it changes, and its epochs where some method was run for others, too."""
+  """The recipe and the changed setting, and the epochs if runs of this kind differ in them."""
   found = {r["epochs"] for r in rows if all(r[k] == row[k] for k in ("recipe", "variant"))}
   epochs = f"{row['epochs']} epochs" if len(found) > 1 else ""
   return ", ".join(filter(None, (row["recipe"], row["variant"], epochs)))
@@ -227,7 +230,7 @@ def _one(row: Row, names: Sequence[str], digits: int, index: int) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-  """Estimates of a run that fell apart may be of any size."""
+  """A number as text; the estimates of a run that diverged may be of any size."""
   return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.1e}"
 
 

@@ -1,4 +1,7 @@
-"""What the figures of a comparison are drawn from: the models of its runs, on test images."""
+"""Makes the pictures of a comparison, with captions, from the models of its runs on test images.
+
+`comparison.page` calls `of_dataset`; `comparison.figures` does the drawing.
+"""
 
 import math
 import pathlib
@@ -24,14 +27,14 @@ _MAX_IMAGES = 10_000
 _MAPPED = 3_000  # points that can still be told apart
 Pictures = dict[str, html.Picture]
 
-_CURVES = ("beta", "gamma", "alpha", "capacity_z")  # weights whose points are joined
+_CURVES = ("beta", "gamma", "alpha", "capacity_z")  # a line joins the points of these weights
 
 
 def of_dataset(groups: plan.Groups) -> Pictures:
   """The pictures of one data set.
 
   Args:
-    groups: {(method, recipe, variant): folders of its runs, by seed}, all of the data set.
+    groups: {(method, recipe, variant): folders of its runs, by seed} of this data set.
 
   Returns:
     {file name: html.Picture}, in the order of the page.
@@ -48,7 +51,7 @@ def of_dataset(groups: plan.Groups) -> Pictures:
     }
     if not folders:
       continue
-    # The runs that the figures show: first seeds, without a change of a setting.
+    # The figures show the run of the first seed, without a changed setting.
     shown = {method: _shown(runs[0], x, labels, data) for method, runs in folders.items()}
     pictures |= {
         f"{recipe}_{name}": picture
@@ -128,13 +131,13 @@ def _maps(shown: dict[str, Shown], recipe: str) -> Pictures:
       figures.maps_of_z(maps, names),
       f"Scatter charts of z of each method, coloured by category and by label, {recipe} weights.",
       f"The two main principal components of z of {min(_MAPPED, len(run.categories)):,} test"
-      f" images, {recipe} weights. Where z is independent of y, the colours of the upper row"
-      " mix: the category says what z need not.",
+      f" images, {recipe} weights. If z is independent of y, the colours of the upper row mix:"
+      " z does not repeat what the category says.",
   )}
 
 
 def _informative(folders: dict[str, list[pathlib.Path]], recipe: str) -> Pictures:
-  """Figure 2 of IMAE, from its own report."""
+  """Figure 2 for IMAE, with the traversals that the run's own report has drawn."""
   if "imae" not in folders:
     return {}
   folder = folders["imae"][0]
@@ -203,6 +206,6 @@ def _rate_distortion(groups: plan.Groups) -> Pictures:
       figures.rate_distortion(points, floor, cap),
       "Scatter chart of the reconstruction loss against I(x;y,z), a point per run.",
       "Rate and distortion of every run: filled with tuned weights, hollow with the paper's."
-      " Naive estimates end at ln n; where the bar is long, n images do not tell the"
+      " Naive estimates end at ln n. Where the bar is long, n images are too few to measure the"
       " information. Dashed: one weight changed, as written beside the points.",
   )}

@@ -1,12 +1,15 @@
-"""Methods x recipes x data sets x seeds: each a run in a folder of its own, then one table.
+"""Plans, trains and collects the runs of a comparison: methods x recipes x data sets x seeds.
+
+Each run has a folder of its own:
 
     runs/mnist/betavae-paper/seed-0/     a workdir of imae-train, evaluated
     runs/mnist/imae-tuned-lam=0/seed-0/  the same with one setting changed
     baselines/mnist-10-0.json            accuracy of the classical methods, once for each seed
-    locks/                               of the processes that share the work
+    locks/                               locks of the processes that share the work
 
-What is finished is skipped, what was killed goes on. Several processes with the same folder
-take different runs, each under a lock of its own.
+`imae-compare` calls `plan` and `train_all`, and `comparison.page` reads `rows` and `groups`. Runs
+that are finished are skipped, and runs that were killed go on. Several processes with the same
+folder take different runs, each under a lock of its own.
 """
 
 import dataclasses
@@ -49,8 +52,8 @@ PUBLISHED_NAMES = ("reconstruction", "mi_y", "mi_z", "total_correlation")
 # Folders of runs by (method, recipe, variant).
 Groups = dict[tuple[str, str, str], list[pathlib.Path]]
 
-_OURS = ("runs", "locks", "baselines", "figures", "comparison.*")  # in the folder
-# Of metrics.json, what says which run it is; the numbers are the rest.
+_OURS = ("runs", "locks", "baselines", "figures", "comparison.*")  # names in the folder
+# The entries of metrics.json that say which run it is; the others are figures.
 _NAMES = ("method", "recipe", "dataset", "split", "seed", "n", "epochs")
 
 
@@ -59,8 +62,8 @@ class Planned:
   """A run of a comparison.
 
   Attributes:
-    run: `runs.Run`.
-    variant: what it changes in its recipe ("lam=0"); empty for nothing.
+    run: the `runs.Run`.
+    variant: the changed setting of its recipe ("lam=0"); empty if none is changed.
   """
 
   run: runs.Run
@@ -72,7 +75,7 @@ class Planned:
     return ", ".join(filter(None, names))
 
   def folder(self, workdir: str | pathlib.Path) -> pathlib.Path:
-    """Where it lies in the folder of the comparison."""
+    """The folder of this run in the folder of the comparison."""
     run = self.run
     name = "-".join(filter(None, (run.method, run.recipe_name, self.variant)))
     return pathlib.Path(workdir) / "runs" / _short(run.dataset) / name / f"seed-{run.seed}"
@@ -89,14 +92,14 @@ def plan(
     latent_dim: int,
     variants: Sequence[str] = ("",),
 ) -> list[Planned]:
-  """The runs of a comparison, seed by seed, so that all methods have one seed early.
+  """The runs of a comparison, seed by seed, so that early on every method has a run.
 
   Args:
-    methods: of `recipes.WEIGHTS`.
+    methods: ids from `recipes.WEIGHTS`.
     recipe_names: "paper", "tuned".
-    datasets: as in imae-train.
+    datasets: names as in imae-train.
     seeds: integers.
-    epochs: of every run; None for those of its recipe.
+    epochs: epochs of every run; None for those of its recipe.
     num_categories: K2.
     latent_dim: K1.
     variants: changes of the recipes, one run each: "lam=0"; "" for the recipe as it is.
@@ -105,7 +108,7 @@ def plan(
     A list of `Planned`.
 
   Raises:
-    InputError: nothing to compare, an unknown name, or two data sets of one short name.
+    InputError: nothing to compare, an unknown name, or two data sets with the same short name.
   """
   lists: dict[str, Sequence] = {
       "methods": methods, "recipes": recipe_names, "datasets": datasets, "seeds": seeds,
@@ -159,18 +162,18 @@ def train_all(
 ) -> int:
   """Trains and evaluates all runs of a plan that are not finished yet.
 
-  A run that diverges is noted in its folder as failed and not tried again. The labels of up
-  to 10,000 training images, where there are labels, are compared with the categories after
-  each epoch (`callbacks.Watch`); nothing is trained or chosen by them. Test images are looked
-  at once, when a run is finished.
+  A run that diverges is marked as failed in its folder and is not tried again. If there are
+  labels, those of up to 10,000 training images are compared with the categories after each epoch
+  (`callbacks.Watch`); nothing is trained or chosen by them. Test images are used once, when a run
+  is finished.
 
   Args:
     planned: list of `Planned`.
     workdir: folder of the comparison.
-    done: called after each run.
+    done: function that is called after each run.
 
   Returns:
-    How many runs another process was at work on; they are left to it.
+    The number of runs that were left to other processes, which are at work on them.
 
   Raises:
     InputError: bad data, or a folder that holds something else.
@@ -261,7 +264,7 @@ def groups(workdir: str | pathlib.Path) -> dict[str, Groups]:
 
 
 def _variant(folder: pathlib.Path, config: dict[str, Any]) -> str:
-  """What the name of a run's folder says that it changes; "" for nothing."""
+  """The changed setting in the name of a run's folder; "" if none is changed."""
   return folder.parent.name.removeprefix(f"{config['method']}-{config['recipe']}")[1:]
 
 
@@ -272,15 +275,14 @@ def failed(workdir: str | pathlib.Path) -> dict[pathlib.Path, str]:
 
 
 def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
-  """What all finished runs of a comparison found, those that differ in the seed together.
+  """The results of all finished runs; a row joins the runs that differ only in the seed.
 
   Returns:
     A list of {"method", "recipe", "variant", "dataset", "seeds", "n", "epochs", "settings",
     "num_categories", "latent_dim", "versions", "published", "metrics": {name: {"mean", "std",
-    "values"}}}. Names are those of
-    metrics.json, pairs flattened ("mi_z.naive"), and `train_seconds`, wall-clock; `std` is
-    over seeds, None for one. "published" holds the paper's figures under the same names, None
-    where there are none.
+    "values"}}}. The names are those of metrics.json, with pairs flattened ("mi_z.naive"), and
+    `train_seconds`, the wall-clock of training. `std` is over seeds, and None for one seed.
+    "published" holds the paper's figures under the same names; None if the paper has none.
   """
   members: dict[tuple, list[tuple]] = {}
   for folder in finished(workdir):
@@ -328,7 +330,7 @@ def statistics_over(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def statistics_of(values: list[float]) -> dict[str, Any]:
-  """{"mean", "std", "values"} of a figure's values over seeds; std is None for one."""
+  """{"mean", "std", "values"} of a figure's values over seeds; std is None for one value."""
   std = statistics.stdev(values) if len(values) > 1 else None
   return {"mean": statistics.fmean(values), "std": std, "values": values}
 
@@ -350,7 +352,7 @@ def _by_value(variant: str) -> tuple[str, float, str]:
 
 
 def _flat(metrics: dict[str, Any]) -> dict[str, float]:
-  """The numbers of metrics.json: {name: number}, those of a dict under "name.key"."""
+  """The numbers of metrics.json: {name: number}; a number in a dict is under "name.key"."""
   flat: dict[str, float] = {}
   for name, value in metrics.items():
     parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {
@@ -371,5 +373,5 @@ def _seconds(folder: pathlib.Path) -> float | None:
 
 
 def _short(dataset: str) -> str:
-  """A data set's name in folders and tables: of a path its last part."""
+  """A data set's name in folders and tables: for a path, its last part without the suffix."""
   return pathlib.PurePath(dataset).stem if "/" in dataset else dataset

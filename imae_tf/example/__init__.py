@@ -1,4 +1,4 @@
-"""A small trained model inside the package, so that codes can be had at once."""
+"""A small trained model inside the package, for users who want codes before they train."""
 
 import pathlib
 from typing import TYPE_CHECKING
@@ -18,15 +18,15 @@ def load_example() -> "HybridAutoencoder":
       x, labels = imae_tf.data.load("digits").arrays("test")  # [360, 8, 8, 1] in [0, 1]
       codes = model.encode(x)  # {"y": [360, 10], "z": [360, 10], "z_scale"}
 
-  K2 = 10 categories, K1 = 10 factors, 0.7 MB, no network needed. It is for trying things out:
-  `encode`, `decode`, `generate`, export. It is not compiled; `model.compile(optimizer)` lets
-  it train on.
+  The model has K2 = 10 categories and K1 = 10 factors, takes 0.7 MB and needs no network. Use it
+  to try out `encode`, `decode`, `generate` and export. It is not compiled; to train it further,
+  call `model.compile(optimizer)` first.
 
-  On the 360 test images, of one run: accuracy 0.925 (k-means 0.736, Ward 0.836), I(x;y) 2.18
-  nats, reconstruction 18.5 nats per image (floor 13.3). The tuned recipe with narrower
-  layers, of seeds 0 to 2 the one whose neighbouring images share most of y (2.131 nats on the
-  training images, no label used); the test accuracy of seed 0 was 0.867. The command that
-  remakes it, to the rounding of another machine:
+  On the 360 test images this one run has accuracy 0.925 (k-means 0.736, Ward 0.836), I(x;y) 2.18
+  nats, and reconstruction 18.5 nats per image (floor 13.3). It was trained with the tuned recipe
+  and narrower layers. Of seeds 0 to 2 it is the one whose neighbouring images share most
+  information about y (2.131 nats on the training images, no label used); the test accuracy of
+  seed 0 was 0.867. These commands make it again; on another machine the rounding differs:
 
       imae-train --workdir=W --seed=1 --encoder_units=250,250 --decoder_units=250,250
       python -c "from imae_tf import example; example.make('W')"
@@ -38,11 +38,11 @@ def make(workdir: str | pathlib.Path, path: str | pathlib.Path = PATH) -> None:
   """Writes the model of a finished run without what only training needs.
 
   Args:
-    workdir: of the run.
-    path: of the Keras file; by default the one that `load_example` reads.
+    workdir: folder of the run.
+    path: path of the Keras file; by default the one that `load_example` reads.
 
   Raises:
-    InputError: no finished run.
+    InputError: there is no finished run in `workdir`.
   """
   model, _ = run_folder.load_model(workdir)
   bare = type(model).from_config(model.get_config())  # without an optimizer and its state
