@@ -70,8 +70,8 @@ def tensorflow_candidate(threads: int, problem: Problem) -> dict[str, Callable[[
   @tf.function
   def all_products() -> Any:
     corners: list[Any] = []
-    for a, b, transposed, count, _ in operands:
-      for i in range(count):
+    for a, b, transposed, count, _name in operands:
+      for _ in range(count):
         # Different attributes keep the graph optimizer from merging equal products.
         with tf.control_dependencies(corners[-1:]):
           product = tf.matmul(

@@ -141,7 +141,7 @@ def _file_batches(folder: str) -> tuple[int, Iterable[Any]]:
 
 
 def _parts(images: np.ndarray | list[pathlib.Path], name: str) -> Iterable[Any]:
-  if not np.size(images):
+  if not len(images):
     raise InputError(f"expected images in {name}, got none; add images.")
   size = _BATCH_SIZE.value
   return (images[start : start + size] for start in range(0, len(images), size))

@@ -281,9 +281,9 @@ def _locked_folder(base: pathlib.Path, held: contextlib.ExitStack) -> pathlib.Pa
 def _remove_leftovers(base: pathlib.Path) -> None:
   """Removes the hidden folders of exporters that were killed on this machine."""
   for path in base.glob(f"{_prefix()}*"):
-    with contextlib.suppress(InUseError, OSError):  # OSError: on a file system without locks
-      with locks.locked(path):
-        shutil.rmtree(path, ignore_errors=True)
+    # OSError: on a file system without locks.
+    with contextlib.suppress(InUseError, OSError), locks.locked(path):
+      shutil.rmtree(path, ignore_errors=True)
 
 
 @functools.cache

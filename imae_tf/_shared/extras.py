@@ -64,7 +64,7 @@ def missing(extra: str) -> str | None:
   return None
 
 
-def _error(name, extra, purpose):
+def _error(name: str, extra: str, purpose: str) -> MissingExtraError:
   return MissingExtraError(
       f"expected {name} to {purpose}, got none; run pip install 'imae_tf[{extra}]'."
   )

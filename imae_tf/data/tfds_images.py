@@ -148,7 +148,7 @@ def _features(
         f" {name!r}; save them as a .npz, which may hold such: {_saving(name, key)}."
     )
   label_key = _label_key(builder_name)
-  label = features[label_key] if label_key in features else None
+  label = dict(features).get(label_key)
   names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
   return key, names
 

@@ -252,11 +252,11 @@ def read_history(workdir: str | pathlib.Path) -> list[dict[str, float]]:
 
 def write_history(workdir: str | pathlib.Path, rows: list[dict[str, float]]) -> None:
   """Writes history.csv anew, atomically."""
-  with files.replacing(pathlib.Path(workdir) / "history.csv") as temporary:
-    with temporary.open("w", newline="") as file:
-      writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["epoch"])
-      writer.writeheader()
-      writer.writerows(rows)
+  replacing = files.replacing(pathlib.Path(workdir) / "history.csv")
+  with replacing as temporary, temporary.open("w", newline="") as file:
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["epoch"])
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:

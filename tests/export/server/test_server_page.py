@@ -274,7 +274,7 @@ class TestLooks:
     page = opened("grey", width=400, height=700)
     page.run("document.getElementById('factor-0').scrollIntoView({block: 'end'})")
     _, top, _, height = page.box("#redrawn")
-    assert 0 <= top and top + height < 250
+    assert top >= 0 and top + height < 250
 
   def test_the_focus_is_not_under_the_pictures_on_a_phone(self, opened):
     page = opened("grey", width=400, height=500)
