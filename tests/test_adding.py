@@ -1,4 +1,4 @@
-"""The worked examples of docs/adding.md: what follows of a setting and of a measure by itself."""
+"""The worked examples of CONTRIBUTING.md: what follows of a setting and of a measure by itself."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGE = ROOT / "docs/adding.md"
+PAGE = ROOT / "CONTRIBUTING.md"
 pytestmark = pytest.mark.skipif(
     not PAGE.exists(), reason="the site lies in a checkout, which this is not"
 )
@@ -97,7 +97,7 @@ def run(folder, changes, code):
     path = folder / name
     text = path.read_text()
     for old, new in hunks:
-      assert text.count(old) == 1, f"docs/adding.md: {old!r} is not once in {name}"
+      assert text.count(old) == 1, f"CONTRIBUTING.md: {old!r} is not once in {name}"
       text = text.replace(old, new)
     path.write_text(text)
   env = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT / 'docs'}", "TF_CPP_MIN_LOG_LEVEL": "3"}
