@@ -285,10 +285,10 @@ def stages(data: Any, batch_size: int) -> dict[str, dict[str, float]]:
   """
   import tensorflow as tf
 
-  from imae_tf.data import pipelines
+  from imae_tf.data import stages as data_stages
 
   read = data.records["train"].repeat()
-  windows = pipelines._shuffled_windows(read, data.window, [0, 0])
+  windows = data_stages.shuffled_windows(read, data.window, [0, 0])
   shuffled = windows.rebatch(batch_size, drop_remainder=True)
   parsed = shuffled.map(data.parse, num_parallel_calls=tf.data.AUTOTUNE)
   return {

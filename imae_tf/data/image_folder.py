@@ -13,6 +13,7 @@ from imae_tf._shared import paths
 from imae_tf.data import image_files
 from imae_tf.data import pipelines
 from imae_tf.data import splits
+from imae_tf.data import stages
 from imae_tf.errors import InputError
 
 # A checksum reads whole files up to so many bytes in all, and else so many of the files.
@@ -90,7 +91,7 @@ def _streamed(
           for split, (start, stop) in bounds.items()
       },
       split_sizes={split: stop - start for split, (start, stop) in bounds.items()},
-      parse=lambda batch: (batch, pipelines.unlabelled(batch)),
+      parse=lambda batch: (batch, stages.unlabelled(batch)),
       decode=decode,
       window=len(files),
       identity=identity,

@@ -8,7 +8,6 @@ import abc
 import dataclasses
 import hashlib
 import math
-import os
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from imae_tf.data import stages
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 
-_IMAGES_PER_TURN = 16
 _RECORDS_IN_CHECKSUM = 256
 _LAST_EPOCH = np.iinfo(np.int64).max
 
@@ -122,7 +121,7 @@ class ImageData(abc.ABC):
     for stored, label in self._stored_batches(split, batch_size=1000):
       if remaining <= 0:
         break
-      parts.append(_to_float(stored[:remaining]).numpy())
+      parts.append(stages.to_float(stored[:remaining]).numpy())
       label_parts.append(label[:remaining].numpy())
       remaining -= len(parts[-1])
     images = np.concatenate(parts) if parts else np.zeros((0, *self.image_shape), np.float32)
@@ -167,7 +166,7 @@ class ImageData(abc.ABC):
     if batch_size < 1:
       raise InputError(f"expected a batch_size of 1 or more, got {batch_size}; raise it.")
     images = self._stored_batches(split, batch_size).map(lambda stored, label: stored)
-    return _finish(images)
+    return stages.finish(images)
 
   def train_batches(
       self,
@@ -201,8 +200,8 @@ class ImageData(abc.ABC):
     rows = slice(shares[0].start, shares[-1].stop) if shares else slice(0, batch_size)
     stored = self._stored_train_batches(batch_size, seed, initial_epoch, initial_step, rows)
     if len(shares) > 1:
-      stored = stored.flat_map(lambda images: _shared(images, shares))
-    return _finish(stored)
+      stored = stored.flat_map(lambda images: stages.shared(images, shares))
+    return stages.finish(stored)
 
   def steps_per_epoch(self, batch_size: int) -> int:
     """floor(n / batch_size) training batches.
@@ -381,7 +380,7 @@ class StreamedData(ImageData):
       self, batch_size: int, seed: int, initial_epoch: int, initial_step: int, rows: slice
   ) -> tf.data.Dataset:
     def shuffled_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-      windows = _shuffled_windows(self.records["train"], self.window, [seed, epoch])
+      windows = stages.shuffled_windows(self.records["train"], self.window, [seed, epoch])
       return windows.rebatch(batch_size, drop_remainder=True)
 
     epochs = tf.data.Dataset.range(initial_epoch, _LAST_EPOCH)
@@ -394,83 +393,7 @@ class StreamedData(ImageData):
     def decode_batch(records: Any) -> tuple[tf.Tensor, tf.Tensor]:
       chosen = tf.nest.map_structure(lambda part: part[rows], records)
       encoded, labels = self.parse(chosen)
-      return _decode_each(self.decode, encoded, self.image_shape), labels
+      return stages.decode_each(self.decode, encoded, self.image_shape), labels
 
     decoded = batches.map(decode_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return _on_own_threads(decoded)
-
-
-def _shared(images: tf.Tensor, shares: Sequence[slice]) -> tf.data.Dataset:
-  """The rows of one process's images as one element per replica."""
-  first = shares[0].start
-  bounds = tf.constant([(share.start - first, share.stop - first) for share in shares])
-  return tf.data.Dataset.from_tensor_slices(bounds).map(lambda b: images[b[0] : b[1]])
-
-
-def _finish(stored: tf.data.Dataset) -> tf.data.Dataset:
-  """Scales batches of stored images and prefetches them."""
-  images = stored.map(_to_float, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-  return images.prefetch(tf.data.AUTOTUNE)
-
-
-def _on_own_threads(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  """Lets a pipeline run on threads of its own, as many as TensorFlow's.
-
-  On TensorFlow's the operations of a training step would queue behind whole batches that are
-  being decoded.
-  """
-  options = tf.data.Options()
-  threads = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count()
-  options.threading.private_threadpool_size = threads
-  return dataset.with_options(options)
-
-
-def _to_float(images: tf.Tensor) -> tf.Tensor:
-  if images.dtype == tf.uint8:
-    return tf.cast(images, tf.float32) / 255
-  return images
-
-
-def _shuffled_windows(
-    records: tf.data.Dataset, window: int, seed: Sequence[int | tf.Tensor]
-) -> tf.data.Dataset:
-  """Runs of `window` records, each shuffled by itself, as a pure function of `seed`.
-
-  `Dataset.shuffle` would also depend on TensorFlow's global seed.
-  """
-
-  def shuffled(index: tf.Tensor, run: Any) -> Any:
-    rows = tf.range(tf.shape(tf.nest.flatten(run)[0])[0])
-    run_seed = tf.random.fold_in(seed, index)
-    order = tf.random.experimental.stateless_shuffle(rows, seed=run_seed)
-    return tf.nest.map_structure(lambda part: tf.gather(part, order), run)
-
-  # One run is read ahead while the one before it is handed out.
-  return records.batch(window).prefetch(1).enumerate().map(shuffled)
-
-
-def _decode_each(
-    decode: Callable[[tf.Tensor], tf.Tensor], encoded: tf.Tensor, shape: tuple[int, int, int]
-) -> tf.Tensor:
-  """Encoded images [B] as uint8 [B, H, W, C].
-
-  A turn of `tf.map_fn`'s loop costs as much as decoding a small image. Where the size of the
-  batch is known, as in training, a turn therefore takes several images.
-  """
-  size = encoded.shape[0] or 1
-  per_turn = max(n for n in range(1, _IMAGES_PER_TURN + 1) if size % n == 0)
-
-  def decode_some(part: tf.Tensor) -> tf.Tensor:
-    return tf.stack([tf.ensure_shape(decode(one), shape) for one in tf.unstack(part)])
-
-  images = tf.map_fn(
-      decode_some,
-      tf.reshape(encoded, [-1, per_turn]),
-      fn_output_signature=tf.TensorSpec((per_turn, *shape), tf.uint8),
-  )
-  return tf.reshape(images, [-1, *shape])
-
-
-def unlabelled(images: tf.Tensor) -> tf.Tensor:
-  """Labels of a batch of images that has none: int64 [B], all -1."""
-  return tf.fill(tf.shape(images)[:1], tf.constant(-1, tf.int64))
+    return stages.on_own_threads(decoded)

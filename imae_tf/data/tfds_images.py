@@ -13,6 +13,7 @@ import tensorflow as tf
 from imae_tf._shared import extras
 from imae_tf.data import pipelines
 from imae_tf.data import splits
+from imae_tf.data import stages
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.errors import listing
@@ -262,7 +263,7 @@ class _Records:
     """(encoded images [B], labels int64 [B]) of a batch of records."""
     images = batch[self.image_key]
     if self.label_key is None:
-      return images, pipelines.unlabelled(images)
+      return images, stages.unlabelled(images)
     return images, batch[self.label_key]
 
   def factors(self, batch: Any) -> tf.Tensor:
