@@ -122,7 +122,8 @@ def write(path: str | pathlib.Path, codes: dict[str, np.ndarray]) -> None:
   try:
     with files.replacing(path) as temporary:
       if path.suffix == ".npz":
-        np.savez(temporary, **codes)
+        arrays: dict[str, Any] = dict(codes)
+        np.savez(temporary, **arrays)
       else:
         _write_csv(temporary, **codes)
   except OSError as error:

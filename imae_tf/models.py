@@ -53,8 +53,9 @@ class HybridAutoencoder(keras.Model):
   are [B, H, W, C] floats in [0, 1], or integers whose type's largest value is white. Compile
   with an optimizer and no loss. `fit` and `evaluate` take images, (images, label) or
   {"image": images}; labels are never used. They log, in nats per image and unweighted,
-  `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`, `mi_z` (summed over dimensions), `kl_z`, `total_correlation`, `vat_loss` (the
-  cross-entropy; absent when lam = 0) and their weighted sum `loss`.
+  `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`, `mi_z` (summed over
+  dimensions), `kl_z`, `total_correlation`, `vat_loss` (the cross-entropy; absent when lam = 0)
+  and their weighted sum `loss`.
 
   The marginals are taken over the batch, so a batch needs two images at least. A last batch
   of one has weight 0 in the loss, the logs and the statistics of the layers; its optimizer

@@ -58,7 +58,7 @@ def is_numeric(dtype: Any) -> bool:
   return text.startswith(("bool", "int", "uint", "float", "bfloat", "longdouble"))
 
 
-def _not_numbers(x, found):
+def _not_numbers(x: Any, found: np.ndarray) -> str:
   if not found.ndim:
     return f"a {type(x).__name__}; give an array [N, H, W, C]"
   if found.dtype.kind in "US":
@@ -71,7 +71,7 @@ def _not_numbers(x, found):
   return f"{found.dtype}; convert them, for example with x.astype('float32')"
 
 
-def _in(name):
+def _in(name: str) -> str:
   return f" in {name}" if name else ""
 
 
@@ -116,7 +116,7 @@ def stored(x: Any, name: str = "") -> np.ndarray:
   return floats(x, name)
 
 
-def _check_integers(x, name):
+def _check_integers(x: np.ndarray, name: str) -> None:
   if not x.size:
     return
   low, high, limit = int(x.min()), int(x.max()), int(np.iinfo(x.dtype).max)
@@ -134,7 +134,7 @@ def _check_integers(x, name):
     )
 
 
-def _brighter(high, limit):
+def _brighter(high: int, limit: int) -> str:
   if high == 1:
     return "x.astype(bool) if 1 is white"
   if high <= 255:
@@ -144,7 +144,7 @@ def _brighter(high, limit):
   return "x / x.max() if the largest is white"
 
 
-def _out_of_range(x, low, high, name):
+def _out_of_range(x: np.ndarray, low: float, high: float, name: str) -> str:
   if not (math.isfinite(low) and math.isfinite(high)):
     axes = ", ".join(map(str, range(1, x.ndim)))
     finite = np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
@@ -159,7 +159,7 @@ def _out_of_range(x, low, high, name):
   )
 
 
-def _rescaling(low, high):
+def _rescaling(low: float, high: float) -> str:
   if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
     return "np.clip(x, 0, 1)"
   if low < -TOLERANCE:
@@ -176,9 +176,9 @@ def _rescaling(low, high):
 
 def are_channels_first(shape: Sequence[int | None]) -> bool:
   """Whether a shape is that of images [N, C, H, W] rather than [N, H, W, C]."""
-  if len(shape) != 4 or None in shape[1:]:
+  if len(shape) != 4:
     return False
-  _, channels, height, width = shape
+  channels, height, width = (size or 0 for size in shape[1:])  # 0 where it is not known
   return channels in (1, 3, 4) and width not in (1, 3, 4) and channels < min(height, width)
 
 
@@ -196,7 +196,7 @@ def batch_of_images(x: np.ndarray, name: str = "") -> np.ndarray:
   )
 
 
-def _mend_of_axes(shape):
+def _mend_of_axes(shape: tuple[int, ...]) -> str:
   if len(shape) == 4:
     return "put the channels last: np.moveaxis(x, 1, -1)"
   if len(shape) == 2 and min(shape) > 0:
@@ -222,11 +222,13 @@ def check_shape(shape: Sequence[int | None], image_shape: tuple[int, int, int]) 
   )
 
 
-def _text(shape):
+def _text(shape: Sequence[int | str | None]) -> str:
   return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
-def _mend_of_shape(shape, image_shape):
+def _mend_of_shape(
+    shape: tuple[int | None, ...], image_shape: tuple[int, int, int]
+) -> str:
   height, width, channels = image_shape
   if shape == image_shape:
     return "give one image as x[np.newaxis], and a tf.data.Dataset as dataset.batch(128)"
@@ -276,7 +278,7 @@ def checked(x: Any) -> Any:
   """
   import tensorflow as tf
 
-  def slow():
+  def slow() -> Any:
     done = tf.numpy_function(floats, [x], tf.float32, stateful=False)
     return tf.ensure_shape(done, x.shape)
 

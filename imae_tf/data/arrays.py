@@ -8,7 +8,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from typing import Any
 from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -115,7 +117,7 @@ def _check_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:
 # ---- files ------------------------------------------------------------------------------------
 
 
-def _load_numpy(path: str) -> np.ndarray | dict[str, np.ndarray | None]:
+def _load_numpy(path: str) -> np.ndarray | dict[str, Any]:
   """The array of a `.npy`, or the dict of arrays of a `.npz`."""
   file = pathlib.Path(paths.text(path))
   if not file.is_file():
@@ -134,7 +136,7 @@ def _load_numpy(path: str) -> np.ndarray | dict[str, np.ndarray | None]:
     ) from error
 
 
-def _read(stream: BinaryIO, path: str) -> np.ndarray | dict[str, np.ndarray | None]:
+def _read(stream: BinaryIO, path: str) -> np.ndarray | dict[str, Any]:
   if not zipfile.is_zipfile(stream):
     stream.seek(0)
     _check_header(stream, os.fstat(stream.fileno()).st_size, path)
@@ -152,7 +154,7 @@ def _read(stream: BinaryIO, path: str) -> np.ndarray | dict[str, np.ndarray | No
   return {key: loaded[key] if key in _READ else None for key in loaded.files}
 
 
-def _check_header(stream: BinaryIO, size: int, path: str) -> None:
+def _check_header(stream: IO[bytes], size: int, path: str) -> None:
   """Looks at what an array's header claims before anything of that size is made.
 
   Raises:
