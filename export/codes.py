@@ -124,7 +124,8 @@ def write(path: str | os.PathLike[str], codes: Mapping[str, Any]) -> None:
   try:
     with files.replacing(path) as temporary:
       if path.suffix == ".npz":
-        np.savez(temporary, **codes)
+        arrays: dict[str, Any] = dict(codes)
+        np.savez(temporary, **arrays)
       else:
         _write_csv(temporary, **codes)
   except OSError as error:

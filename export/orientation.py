@@ -18,7 +18,7 @@ _HEADER = 12  # bytes looked at where a part of a file begins
 def of_jpeg(content: tf.Tensor) -> tf.Tensor:
   """1 to 8, the tag of a JPEG string; 1 where it has none."""
 
-  def look(start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+  def look(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     part = tf.strings.substr(content, start, _HEADER)
     size = 2 + _number(tf.strings.substr(part, 2, 2))
     is_exif = tf.equal(tf.strings.substr(part, 1, 1), b"\xe1") & tf.equal(
@@ -34,7 +34,7 @@ def of_jpeg(content: tf.Tensor) -> tf.Tensor:
 def of_png(content: tf.Tensor) -> tf.Tensor:
   """The same of a PNG string."""
 
-  def look(start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+  def look(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     part = tf.strings.substr(content, start, _HEADER)
     kind = tf.strings.substr(part, 4, 4)
     size = 12 + _number(tf.strings.substr(part, 0, 4))
@@ -50,11 +50,11 @@ def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
   return tf.reverse(pixels, tf.boolean_mask([0, 1], is_flipped))
 
 
-def _is_in(value: Tensor, *numbers: int | bytes) -> Tensor:
+def _is_in(value: tf.Tensor, *numbers: int) -> tf.Tensor:
   return tf.reduce_any(tf.equal(value, numbers))
 
 
-def _number(content: Tensor, is_little: Tensor | bool = False) -> Tensor:
+def _number(content: tf.Tensor, is_little: bool | tf.Tensor = False) -> tf.Tensor:
   """The unsigned integer of a string of at most 4 bytes."""
   digits = tf.cast(tf.io.decode_raw(content, tf.uint8), tf.int64)
   digits = tf.where(is_little, digits, digits[::-1])
@@ -62,15 +62,15 @@ def _number(content: Tensor, is_little: Tensor | bool = False) -> Tensor:
 
 
 def _found(
-    content: Tensor,
+    content: tf.Tensor,
     first: int,
-    look: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+    look: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
     offset: int,
-) -> Tensor:
+) -> tf.Tensor:
   """Where the TIFF block of the first part that holds one begins; 0 for nowhere."""
   end = tf.strings.length(content)
 
-  def step(start: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+  def step(start: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     is_it, is_last, size = look(start)
     # Never beyond the end, where substr would raise.
     following = tf.cast(tf.minimum(tf.cast(start, tf.int64) + size, tf.cast(end, tf.int64)),
@@ -84,10 +84,10 @@ def _found(
   )[1]
 
 
-def _orientation(content: Tensor, start: Tensor) -> Tensor:
+def _orientation(content: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
   end = tf.strings.length(content)
 
-  def read() -> Tensor:
+  def read() -> tf.Tensor:
     block = tf.strings.substr(content, start, end - start)
     is_little = tf.equal(tf.strings.substr(block, 0, 2), b"II")
     number = lambda text: _number(text, is_little)

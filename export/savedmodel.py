@@ -177,7 +177,7 @@ def _images(model: "HybridAutoencoder", y: Tensor, z: Tensor) -> dict[str, Tenso
   return {"x": tf.sigmoid(tf.cast(logits, tf.float32))}
 
 
-def _checked_images(x: Tensor, image_shape: Sequence[int]) -> Tensor:
+def _checked_images(x: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Tensor:
   mend = "resize them, add the channel axis or put it last"
   x = _checked_shape(x, image_shape, "images x", mend)
   low, high = tf.reduce_min(x), tf.reduce_max(x)
@@ -214,7 +214,9 @@ def _checked_codes(
   return y, z
 
 
-def _decoded_images(image_bytes: Tensor, image_shape: Sequence[int]) -> Tensor:
+def _decoded_images(
+    image_bytes: tf.Tensor, image_shape: tuple[int, int, int]
+) -> tf.Tensor:
   """PNG or JPEG strings [N] to images [N, H, W, C] in [0, 1]."""
   image_bytes = _checked_shape(image_bytes, (), "image_bytes", "send one string per image")
 
@@ -233,7 +235,7 @@ def _decoded_images(image_bytes: Tensor, image_shape: Sequence[int]) -> Tensor:
   return tf.map_fn(decode, image_bytes, fn_output_signature=spec)
 
 
-def _of_png(content: Tensor, channels: int) -> Tensor:
+def _of_png(content: tf.Tensor, channels: int) -> tf.Tensor:
   """Pixels [H, W, C] in [0, 255], transparent ones on white, as a folder of images has them."""
   image = tf.cast(tf.io.decode_png(content, channels=4), tf.float32)
   if channels == 4:
@@ -243,13 +245,15 @@ def _of_png(content: Tensor, channels: int) -> Tensor:
   return colours if channels == 3 else tf.reduce_sum(colours * _LUMA, axis=-1, keepdims=True)
 
 
-def _of_jpeg(content: Tensor, channels: int) -> Tensor:
+def _of_jpeg(content: tf.Tensor, channels: int) -> tf.Tensor:
   image = tf.cast(tf.io.decode_jpeg(content, channels=min(channels, 3)), tf.float32)
   opacity = tf.fill([*tf.unstack(tf.shape(image)[:2]), max(channels - 3, 0)], 255.0)
   return tf.concat([image, opacity], axis=-1)
 
 
-def _checked_file(content: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+def _checked_file(
+    content: tf.Tensor, size: tuple[int, ...]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """The content, whether it is a PNG and its orientation, once it tells of a file of the size.
 
   Nothing is decoded before, because some kilobytes can claim, and decode to, gigabytes.

@@ -180,9 +180,9 @@ def _rescaling(low: float, high: float) -> str:
 
 def are_channels_first(shape: Sequence[int | None]) -> bool:
   """Whether a shape is that of images [N, C, H, W] rather than [N, H, W, C]."""
-  if len(shape) != 4 or None in shape[1:]:
+  if len(shape) != 4:
     return False
-  _, channels, height, width = (size or 0 for size in shape)
+  channels, height, width = (size or 0 for size in shape[1:])  # 0 where it is not known
   return channels in (1, 3, 4) and width not in (1, 3, 4) and channels < min(height, width)
 
 
@@ -200,7 +200,7 @@ def batch_of_images(x: np.ndarray, name: str = "") -> np.ndarray:
   )
 
 
-def _mend_of_axes(shape: Sequence[int]) -> str:
+def _mend_of_axes(shape: tuple[int, ...]) -> str:
   if len(shape) == 4:
     return "put the channels last: np.moveaxis(x, 1, -1)"
   if len(shape) == 2 and min(shape) > 0:
@@ -226,11 +226,13 @@ def check_shape(shape: Sequence[int | None], image_shape: tuple[int, int, int]) 
   )
 
 
-def _text(shape: Sequence[Any]) -> str:
+def _text(shape: Sequence[int | str | None]) -> str:
   return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
-def _mend_of_shape(shape: Any, image_shape: Any) -> str:
+def _mend_of_shape(
+    shape: tuple[int | None, ...], image_shape: tuple[int, int, int]
+) -> str:
   height, width, channels = image_shape
   if shape == image_shape:
     return "give one image as x[np.newaxis], and a tf.data.Dataset as dataset.batch(128)"
@@ -280,7 +282,7 @@ def checked(x: Any) -> Any:
   """
   import tensorflow as tf
 
-  def slow() -> "tf.Tensor":
+  def slow() -> Any:
     done = tf.numpy_function(floats, [x], tf.float32, stateful=False)
     return tf.ensure_shape(done, x.shape)
 

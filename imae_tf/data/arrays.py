@@ -9,6 +9,7 @@ import tokenize
 import zipfile
 import zlib
 from typing import Any
+from typing import BinaryIO
 from typing import IO
 
 import numpy as np
@@ -116,7 +117,7 @@ def _check_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:
 # ---- files ------------------------------------------------------------------------------------
 
 
-def _load_numpy(path: str) -> Any:
+def _load_numpy(path: str) -> np.ndarray | dict[str, Any]:
   """The array of a `.npy`, or the dict of arrays of a `.npz`."""
   file = pathlib.Path(paths.text(path))
   if not file.is_file():
@@ -135,7 +136,7 @@ def _load_numpy(path: str) -> Any:
     ) from error
 
 
-def _read(stream: IO[bytes], path: str) -> Any:
+def _read(stream: BinaryIO, path: str) -> np.ndarray | dict[str, Any]:
   if not zipfile.is_zipfile(stream):
     stream.seek(0)
     _check_header(stream, os.fstat(stream.fileno()).st_size, path)
