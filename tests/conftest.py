@@ -16,13 +16,20 @@ import sklearn.datasets
 
 # ---- pytest -m quick ---------------------------------------------------------------------------
 
-_CORE = ("data", "metrics", "shared")
+_CORE = ("data", "metrics")
 _CORE_FILES = tuple(
     f"test_{name}.py"
     for name in (
-        "errors", "estimators", "examples", "models", "networks", "objective", "optimizers",
-        "posterior", "recipes", "vat",
+        "errors", "estimators", "examples", "models", "networks", "objective", "posterior",
+        "recipes", "vat",
     )
+)
+_LONG = (  # half of the core's time
+    "test_blocks_and_their_gradients_equal_the_whole",
+    "test_every_row_is_trained_exported_and_loaded",
+    "test_real_mnist",
+    "test_shares_make_up_the_batches_from_any_step",
+    "test_xla_gives_the_same_terms",
 )
 
 
@@ -39,11 +46,12 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Marks the core's tests as quick, unless they start a process or are slow."""
+  """Marks the core's tests as quick, unless they are long or start a process."""
   for item in items:
     code = getattr(getattr(item, "function", None), "__code__", None)
     starts_process = code is not None and "subprocess" in code.co_names
-    if _is_core(item.path) and not starts_process and not item.get_closest_marker("slow"):
+    long = item.originalname in _LONG or item.get_closest_marker("slow")
+    if _is_core(item.path) and not starts_process and not long:
       item.add_marker("quick")
 
 
