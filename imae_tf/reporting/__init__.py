@@ -1,1 +1,1 @@
-"""What people look at: the page of a run, plots, pictures for TensorBoard's files."""
+"""Makes what people look at: the page of a run, plots, and the files of TensorBoard."""
