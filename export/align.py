@@ -1,8 +1,9 @@
-"""Categories and dimensions of a new model in the order, and with the signs, of an old version.
+"""Aligns a new model with an old version: gives its codes the same order and the same signs.
 
-Nothing in the objective tells category 3 from category 5, or z_k from -z_k, so each training
-comes out in an order of its own, and whatever a team has built on the codes would break. The
-order is found on the same images encoded by both.
+The objective does not distinguish category 3 from category 5, or z_k from -z_k. So their order
+differs from training to training, and whatever a team has built on the codes would break. Both
+models encode the same images, and the order follows from their codes. `imae-export --align_to`
+calls `to_version`.
 """
 
 import dataclasses
@@ -31,13 +32,13 @@ _BATCH = 512
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-  """How the codes of a model become the codes that are served.
+  """The change of order and signs that makes served codes of a model's codes.
 
   Attributes:
     categories: K2 integers: served category i is the model's `categories[i]`.
-    dimensions: K1 integers: served dimension k is the model's `dimensions[k]` ...
-    signs: ... times `signs[k]`, 1 or -1.
-    record: JSON-ready dict of what was found, for imae.json.
+    dimensions: K1 integers: served dimension k is the model's `dimensions[k]`, times `signs[k]`.
+    signs: K1 integers, 1 or -1.
+    record: JSON-ready dict with the results, for imae.json.
   """
 
   categories: tuple[int, ...]
@@ -54,12 +55,12 @@ class Alignment:
     }
 
   def of_model(self, y: tf.Tensor, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The inverse: served y [N, K2] and z [N, K1] as the model's, (y, z)."""
+    """The inverse of `served`: served y [N, K2] and z [N, K1] in the model's order, (y, z)."""
     y = tf.gather(y, np.argsort(self.categories), axis=1)
     return y, tf.gather(z * self._signs(z.dtype), np.argsort(self.dimensions), axis=1)
 
   def figures(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """A metrics.json in the served order: its lists of one figure for each dimension."""
+    """metrics.json with its lists of one figure per dimension in the served order."""
     def served(value: Any) -> Any:
       if isinstance(value, dict):
         return {name: served(inner) for name, inner in value.items()}
@@ -90,13 +91,13 @@ def to_version(
       is measured on each.
 
   Returns:
-    An `Alignment` whose record has the version, the permutations and signs, the correlation
-    of each dimension on the first split, and for each split n and three shares of images on
-    which the most probable categories are the same: `before`, `aligned`, and `best`, the
-    most that any permutation reaches on these very images.
+    An `Alignment`. Its record has the version, the permutations and signs, and the correlation of
+    each dimension on the first split. For each split it has n and three shares of images on which
+    both models have the same most probable category: `before`, `aligned`, and `best`, the largest
+    share that any permutation reaches on these images.
 
   Raises:
-    InputError: there is no such version, its images, K1 or K2 are others, or a split is empty.
+    InputError: there is no such version, it has other image shapes, K1 or K2, or a split is empty.
     ImaeError: the model's codes are not finite.
   """
   encoder = codes_lib.Encoder(versions.get(base, number))
@@ -143,14 +144,14 @@ def match_categories(reference: np.ndarray, y: np.ndarray) -> np.ndarray:
     y: [N, K2] probabilities of the same images.
 
   Returns:
-    [K2] integers: column i of the reference is column `result[i]` of y. Where several
-    permutations are equal, as for empty categories, it is the one of the largest common
+    [K2] integers: column i of the reference is column `result[i]` of y. If several permutations
+    agree on as many images, as with empty categories, it is the one with the largest common
     probability.
   """
   counts = sk_metrics.confusion_matrix(
       reference.argmax(axis=1), y.argmax(axis=1), labels=range(y.shape[1])
   )
-  # The common probabilities sum to less than 1, so that no count gives way to them.
+  # The common probabilities sum to less than 1, so that they never outweigh a count.
   common = reference.astype("float64").T @ y.astype("float64") / (len(y) + 1)
   return scipy.optimize.linear_sum_assignment(counts + common, maximize=True)[1]
 
@@ -158,7 +159,7 @@ def match_categories(reference: np.ndarray, y: np.ndarray) -> np.ndarray:
 def match_dimensions(
     reference: np.ndarray, z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The permutation of the columns of z of the largest sum of absolute correlations.
+  """The permutation of the columns of z with the largest sum of absolute correlations.
 
   Args:
     reference: [N, K1] means.
@@ -179,7 +180,7 @@ def agreement(reference: np.ndarray, y: np.ndarray) -> float:
 
 
 def summary(record: Mapping[str, Any]) -> str:
-  """What an `Alignment.record` says, as a line for the person at the keyboard."""
+  """An `Alignment.record` as a line for the person at the keyboard."""
   others = [split for split in record["agreement"] if split != record["decided_on"]]
   split = (others or [record["decided_on"]])[0]
   found = record["agreement"][split]
@@ -230,7 +231,7 @@ def _agreements(
 
 
 def _standardised(z: np.ndarray) -> np.ndarray:
-  """Columns of mean 0 and length 1; of 0 where they are constant."""
+  """The columns of z with mean 0 and length 1; constant columns become 0."""
   z = z.astype("float64") - z.mean(axis=0, dtype="float64")
   length = np.linalg.norm(z, axis=0)
   return z / np.where(length > 1e-6 * np.sqrt(len(z)), length, np.inf)

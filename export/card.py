@@ -1,6 +1,7 @@
-"""MODEL_CARD.md: what a version is, for whom, and how well, from the run's own figures.
+"""Writes MODEL_CARD.md, which says what a version is, what it is for, and how good it is.
 
-Nothing in it is written by hand: what the run did not measure is said to be missing.
+`savedmodel.write` calls `write`. The figures come from the run's own files; if the run did not
+measure something, the card says that it is missing.
 """
 
 import os
@@ -14,7 +15,7 @@ from imae_tf.training import run_folder
 
 CARD = "assets.extra/MODEL_CARD.md"
 
-# Of metrics.json: (key, decimals, what is said behind its label).
+# Figures of metrics.json: (key, decimals, text after the label).
 _FIGURES = (
     ("accuracy", 3, ": each category counts as the label that suits it best"),
     ("nmi", 3, " of category and label"),
@@ -41,9 +42,9 @@ def write(
 
   Args:
     path: folder of the SavedModel.
-    description: what its imae.json holds.
+    description: the content of its imae.json.
     config: the run's config.json; None if the model was not trained by imae-train.
-    typical_of: of how many images typical_images.npz shows the most typical; None without.
+    typical_of: number of images that typical_images.npz was chosen from; None without the file.
   """
   path = pathlib.Path(path) / CARD
   path.parent.mkdir(exist_ok=True)

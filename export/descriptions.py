@@ -1,4 +1,7 @@
-"""imae.json, in which a SavedModel says what it is; loaders ignore its folder."""
+"""Reads and checks imae.json, the description of a SavedModel inside its own folder.
+
+`savedmodel` writes the file; encoders and the server's page read it here.
+"""
 
 import json
 import os
@@ -13,11 +16,11 @@ FORMAT_VERSION = 1
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-  """The imae.json of the SavedModel in `path`, a dict: `savedmodel.describe`.
+  """The imae.json of the SavedModel in `path`, as a dict; see `savedmodel.describe`.
 
   Raises:
-    InputError: it is of another format.
-    OSError, ValueError: it is not there, or not JSON.
+    InputError: the file has another format.
+    OSError, ValueError: the file is not there, or is not JSON.
   """
   file = pathlib.Path(path) / PATH
   content = json.loads(file.read_text())
@@ -29,11 +32,11 @@ def check(path: str | os.PathLike[str]) -> None:
   """Checks the format of a SavedModel, if it has an imae.json that can be read.
 
   Raises:
-    InputError: it is of another format.
+    InputError: the file has another format.
   """
   try:
     read(path)
   except InputError:
     raise
   except (OSError, ValueError):
-    pass  # its signatures say whether it is one of ours
+    pass  # the signatures show later whether the SavedModel is one of ours

@@ -1,7 +1,7 @@
-"""imae-export: a trained model to the next version of a SavedModel for TF Serving.
+"""imae-export: publishes a trained model as the next SavedModel version for TF Serving.
 
-The version is written beside its place, loaded and compared with the model, and only then
-renamed to the next integer of --base: a server that watches the folder never sees half of it.
+The version is written in a hidden folder, loaded and compared with the model, and only then
+renamed to the next integer in --base. So a server that watches --base never sees half of it.
 
 Examples:
   imae-export --workdir=runs/digits --base=models/digits
@@ -32,32 +32,32 @@ _WORKDIR = flags.DEFINE_string(
     " Required unless --rollback is given."
 )
 _BASE = flags.DEFINE_string(
-    "base", None, "Folder of the versions 1, 2, ... that a server watches; made if it is not there."
-    " Required.", required=True
+    "base", None, "Folder of the versions 1, 2, ... that a server watches. It is made if it is not"
+    " there. Required.", required=True
 )
 _KEEP = flags.DEFINE_integer(
-    "keep", None, "Number of newest versions to keep, the new one included; older ones are deleted."
+    "keep", None, "Number of newest versions to keep, the new one included. Older ones are deleted."
     " Default: all are kept.", lower_bound=1
 )
 _ALIGN_TO = flags.DEFINE_integer(
     "align_to",
     None,
-    "Number of the version whose order of categories and dimensions, and whose signs, the new one"
-    " takes; matched on the training images. Default: the order that training gave.",
+    "Number of an old version: the new version gets its order of categories and dimensions, and"
+    " its signs, matched on the training images. Default: the order that training gave.",
     lower_bound=0,
 )
 _ROLLBACK = flags.DEFINE_integer(
     "rollback",
     None,
-    "In place of --workdir: number of the version to publish again, as the next integer, because"
-    " servers take the largest. Default: none, a run is exported.",
+    "Number of an old version to publish again, in place of --workdir. It becomes the next integer,"
+    " because servers take the largest. Default: none, a run is exported.",
     lower_bound=0,
 )
 _TYPICAL_IMAGES = flags.DEFINE_bool(
     "typical_images",
     True,
-    "Put the most typical training images of each category beside the model, for people to see"
-    " what it stands for.",
+    "Put the most typical training images of each category beside the model, to show people what"
+    " the category stands for.",
 )
 flags.register_multi_flags_validator(
     ["workdir", "rollback"],
@@ -111,7 +111,7 @@ def _publish_run(folder: pathlib.Path) -> pathlib.Path:
   evaluation = files.read_json(figures) if figures.exists() else None
   alignment = None
   if _ALIGN_TO.value is not None:
-    versions.get(_BASE.value, _ALIGN_TO.value)  # before the images: it may not be there
+    versions.get(_BASE.value, _ALIGN_TO.value)  # before images are loaded: it may not be there
     images = _images(config, ["train", "test"])
     alignment = align.to_version(model, _BASE.value, _ALIGN_TO.value, images)
   else:
@@ -143,7 +143,7 @@ def _images(
 
 
 def _images_at_hand(config: dict[str, Any]) -> dict[str, "np.ndarray"]:
-  """The training images; none, and a line that says so, where the data set is not there."""
+  """The training images; if the data set is not there, prints a line and returns none."""
   from imae_tf.errors import ImaeError
 
   try:

@@ -1,7 +1,8 @@
-"""Classes of protobuf messages from a table of their fields, in a pool of their own.
+"""Makes classes of protobuf messages from a table of their fields.
 
 The published classes of TF Serving's messages come with tensorflow-serving-api, which imports
-TensorFlow and may be there as well or not at all: neither clashes with a private pool.
+TensorFlow. The client, the warm-up requests and the gRPC server make the few classes that they need
+here instead. The classes are in a private pool, so they do not clash with the published ones.
 """
 
 from collections.abc import Mapping
@@ -18,9 +19,9 @@ def classes(
   """{name: class} of messages.
 
   Args:
-    package: of the messages; only in their full names.
-    fields: {message: {field: (number, type)}}; a type is "int64", "string", ..., or another
-      message of the table, with "repeated " before it where there may be several.
+    package: package of the messages; it appears only in their full names.
+    fields: {message: {field: (number, type)}}. A type is "int64", "string", ..., or another message
+      of the table, with "repeated " before it if there may be several values.
   """
   kinds = descriptor_pb2.FieldDescriptorProto
   file = descriptor_pb2.FileDescriptorProto(

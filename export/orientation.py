@@ -7,7 +7,6 @@ it, and a served model is to see the same images.
 from collections.abc import Callable
 
 import tensorflow as tf
-from tensorflow import Tensor
 
 _MOST_PARTS = 64  # of a file before its pixels; more would cost a server time
 _TAG, _SHORT, _LONG = 0x0112, 3, 4

@@ -1,9 +1,10 @@
 """Publishes a model as the next integer version of a base folder that TF Serving watches.
 
-A server polls the base folder and loads the largest integer in it, so an integer folder
-must be whole from the moment it exists. Versions are therefore written and checked in a
-hidden folder beside them, and renamed. What a killed exporter leaves is such a hidden
-folder (`.tmp-*`), which servers ignore; the next export on the same machine removes it.
+`imae-export` calls `publish` and `rollback`. A server polls the base folder and loads the largest
+integer in it, so an integer folder must be whole from the moment it exists. Therefore a version is
+written and checked in a hidden folder beside the others, and then renamed. If an exporter is
+killed, only such a hidden folder (`.tmp-*`) is left. Servers ignore it, and the next export on the
+same machine removes it.
 """
 
 import contextlib
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 Run = Callable[[str, Mapping[str, Any]], dict[str, Any]]  # a signature's name and its inputs
 
 _CHECKED_IMAGES = 8
-_LOCK_S = 10.0  # others need milliseconds: whoever holds it longer has called us under it
+_LOCK_S = 10.0  # exporters hold it for milliseconds; a longer holder is one that called us
 _TOLERANCE = 1e-5
-# Graphs of half precision are rounded elsewhere than their layers called one by one; so are
-# matrix products on a GPU, which may be of half precision whatever their type.
+# A graph in half precision rounds at other places than its layers called one by one. So do matrix
+# products on a GPU, which may use half precision whatever their type.
 _HALF_PRECISION_TOLERANCE = 2e-2
 
 
@@ -58,15 +59,15 @@ def publish(
   """Writes, checks and publishes a SavedModel; nothing is published if any of it fails.
 
   Several exporters may publish into one base folder at the same time: each gets an integer
-  of its own. A version is never overwritten, and one is removed only by `keep`, after
-  the new one is in place.
+  of its own. A version is never overwritten. Only `keep` removes versions, after the new one is in
+  place.
 
   Args:
     model: a `HybridAutoencoder`.
     base: folder of the versions; made if it is not there.
-    keep: how many versions to leave, the new one included; None for all.
+    keep: how many versions to keep, the new one included; None for all.
     alignment: `align.Alignment` to build into the graph.
-    **about: what else `savedmodel.write` takes: dataset, evaluation, images, config.
+    **about: other arguments of `savedmodel.write`: dataset, evaluation, images, config.
 
   Returns:
     The path of the new version, `base/<integer>`.
@@ -86,9 +87,9 @@ def publish(
 def rollback(
     base: str | os.PathLike[str], number: int, keep: int | None = None
 ) -> pathlib.Path:
-  """Publishes an old version again, as the next integer: a server takes the largest.
+  """Publishes an old version again, as the next integer, because a server takes the largest.
 
-  It is copied, so that the old one can be pruned, and the copy is loaded and compared.
+  The old version is copied, so that it can be removed later. The copy is loaded and compared.
 
   Args:
     base: folder of the versions.
@@ -109,7 +110,7 @@ def rollback(
   def write(path: pathlib.Path) -> None:
     shutil.copytree(old, path)
     _check_copy(path, old)
-    # Not to the bit: a GPU may choose another algorithm in another session.
+    # The codes need not agree to the bit: a GPU may choose another algorithm in another session.
     _check_codes(path, _serve(old, images), images, _HALF_PRECISION_TOLERANCE)
 
   return _publish(write, base, keep)
@@ -131,8 +132,8 @@ def check(
   """Loads a SavedModel as a server does, compares its codes with the model's, warms it up.
 
   Raises:
-    ImaeError: they differ by more than 1e-5 (2e-2 in half precision or on a GPU), or a warm-up
-      request fails, which would keep a server from loading the version.
+    ImaeError: the codes differ by more than 1e-5 (2e-2 in half precision or on a GPU), or a warm-up
+      request fails, so that a server would not load the version.
   """
   images = _some_images(model.image_shape)
   expected = savedmodel.served_codes(model, images, alignment)
@@ -142,7 +143,7 @@ def check(
 def _publish(
     write: Callable[[pathlib.Path], None], base: str | os.PathLike[str], keep: int | None
 ) -> pathlib.Path:
-  """Publishes what `write(path)` writes and checks."""
+  """Publishes the SavedModel that `write(path)` writes and checks."""
   if keep is not None and keep < 1:
     raise InputError(f"expected a keep of 1 version or more, got {keep}; leave it out to keep all.")
   base = versions.base_folder(base)
@@ -152,7 +153,7 @@ def _publish(
       _flush(staging / "model")
       with _alone(base):
         number = _rename_to_next(staging / "model", base)
-      with contextlib.suppress(OSError):  # the version is there, whatever a power cut does
+      with contextlib.suppress(OSError):  # the version is published even if this fails
         _sync(base)
     except (OSError, tf.errors.OpError) as error:
       raise ImaeError(
@@ -246,10 +247,10 @@ def _tolerance(model: "HybridAutoencoder") -> float:
 
 @contextlib.contextmanager
 def _staging(base: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A hidden folder in `base`, removed in the end with what is still in it.
+  """A hidden folder in `base`, which is removed at the end with everything still in it.
 
-  Its owner holds a lock on it, which goes with the process: a folder that another can lock
-  has lost its owner.
+  The process that uses the folder holds a lock on it, which ends with the process. So a folder that
+  another process can lock is no longer in use.
   """
   with contextlib.ExitStack() as held:
     try:
@@ -269,7 +270,7 @@ def _locked_folder(base: pathlib.Path, held: contextlib.ExitStack) -> pathlib.Pa
   """A new hidden folder, whose lock is then in `held`."""
   while True:
     path = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(), dir=base))
-    with contextlib.suppress(OSError):  # a file system without locks: nobody will remove it
+    with contextlib.suppress(OSError):  # without locks in the file system, nobody will remove it
       try:
         held.enter_context(locks.locked(path))
       except InUseError:  # another exporter took it for a leftover
@@ -288,7 +289,7 @@ def _remove_leftovers(base: pathlib.Path) -> None:
 
 @functools.cache
 def _prefix() -> str:
-  """How the hidden folders of this machine begin, since it started: it sees its own locks alone."""
+  """The prefix of this machine's hidden folders since it started; it sees only its own locks."""
   try:
     machine = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
   except OSError:  # not Linux
@@ -297,7 +298,7 @@ def _prefix() -> str:
 
 
 def _flush(path: pathlib.Path) -> None:
-  """Waits until files and folders are on the disk: a power cut may not undo what is public."""
+  """Waits until files and folders are on the disk, so that a power cut cannot undo them."""
   for folder, _, files in os.walk(path):
     for name in [*files, "."]:
       _sync(os.path.join(folder, name))
@@ -313,7 +314,7 @@ def _sync(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def _alone(base: pathlib.Path) -> Iterator[None]:
-  """Keeps other exporters from taking or removing versions; without locks nothing does."""
+  """Keeps other exporters from adding or removing versions, if the file system has locks."""
   with contextlib.ExitStack() as held:
     with contextlib.suppress(InUseError, OSError):
       held.enter_context(locks.locked(base, wait_s=_LOCK_S))
@@ -321,7 +322,7 @@ def _alone(base: pathlib.Path) -> Iterator[None]:
 
 
 def _rename_to_next(path: pathlib.Path, base: pathlib.Path) -> int:
-  """Renames a finished folder to the next free integer, whoever else is doing so."""
+  """Renames a finished folder to the next free integer, also while other exporters do so."""
   number = max(versions.numbered(base), default=0) + 1
   while True:
     try:
@@ -334,10 +335,10 @@ def _rename_to_next(path: pathlib.Path, base: pathlib.Path) -> int:
 
 
 def _prune(base: pathlib.Path, number: int, keep: int) -> None:
-  """Leaves `keep` versions up to `number`, and those that others published since."""
+  """Keeps `keep` versions up to `number`, and those that other exporters published since."""
   older = [path for n, path in versions.versions(base).items() if n < number]
   for path in older[: max(0, len(older) + 1 - keep)]:
-    # Out of a server's sight first, so that it never sees half of a version.
+    # The folder is hidden first, so that a server never sees half of a version.
     hidden = base / f"{_prefix()}{path.name}-{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):  # another exporter was faster
       os.rename(path, hidden)

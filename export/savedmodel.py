@@ -1,7 +1,7 @@
 """Writes the SavedModel that TF Serving loads: images to (y, z) codes, and back.
 
-The graph holds TensorFlow's own ops alone. A server does not check what it is sent, so each
-signature asserts the shape and the range of its inputs: a wrong request gets
+`publish` calls `write`. The graph has only TensorFlow's own operations. A server does not check its
+requests, so each signature asserts the shape and the range of its inputs: a wrong request gets
 INVALID_ARGUMENT and a sentence.
 """
 
@@ -35,10 +35,11 @@ DESCRIPTION = descriptions.PATH
 Signatures = dict[str, tuple[Callable[..., dict[str, Tensor]], list[tf.TensorSpec]]]
 
 _DECODABLE_CHANNELS = (1, 3, 4)
-# How the files begin. Of a PNG with its first chunk, for libpng would accept others before it.
+# The first bytes of the files. A PNG must have its first chunk at once, because libpng would accept
+# other chunks before it.
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"
-_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
-_ROW_SUM_TOLERANCE = 1e-3  # of probabilities that a JSON client has rounded
+_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
+_ROW_SUM_TOLERANCE = 1e-3  # because JSON clients may round probabilities
 
 
 def write(
@@ -63,16 +64,16 @@ def write(
   file format, hence no `encode_image_bytes`, which lays what is transparent on white and applies
   the orientation that a camera notes.
 
-  In `assets.extra/` lie imae.json, MODEL_CARD.md, the server's warm-up requests and, where
-  `images` are given, typical_images.npz.
+  `assets.extra/` holds imae.json, MODEL_CARD.md, the server's warm-up requests and, if `images` are
+  given, typical_images.npz.
 
   Args:
     model: a `HybridAutoencoder`.
     path: folder to write; it should not exist.
-    dataset: name of the data it was trained on.
+    dataset: name of the data that the model was trained on.
     evaluation: the figures of metrics.json.
     alignment: `align.Alignment` to build into the graph.
-    images: float32 [N, H, W, C] in [0, 1], of which the most typical are kept.
+    images: float32 [N, H, W, C] in [0, 1]; the most typical of them are kept.
     config: the run's config.json, for the card.
   """
   signatures = _signatures(model, alignment)
@@ -99,7 +100,7 @@ def write(
 def served_codes(
     model: "HybridAutoencoder", images: np.ndarray, alignment: "Alignment | None" = None
 ) -> dict[str, np.ndarray]:
-  """What the SavedModel is to answer: the NumPy codes of images, aligned."""
+  """The codes that the SavedModel must give for images: NumPy arrays, aligned."""
   codes = model.encode(images)
   if alignment is not None:
     codes = {name: value.numpy() for name, value in alignment.served(codes).items()}
@@ -112,9 +113,9 @@ def describe(
     evaluation: Mapping[str, Any] | None = None,
     alignment: "Alignment | None" = None,
 ) -> dict[str, Any]:
-  """What imae.json holds: method, data, K1, K2, images, versions and figures, as a dict.
+  """The content of imae.json: method, data, K1, K2, images, versions and figures, as a dict.
 
-  Figures of one dimension each are in the order that is served.
+  Lists of one figure per dimension are in the order that is served.
   """
   if alignment is not None and evaluation is not None:
     evaluation = alignment.figures(evaluation)
@@ -256,7 +257,7 @@ def _checked_file(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """The content, whether it is a PNG and its orientation, once it tells of a file of the size.
 
-  Nothing is decoded before, because some kilobytes can claim, and decode to, gigabytes.
+  The check comes before decoding, because a few kilobytes can claim, and decode to, gigabytes.
   """
   header = tf.strings.substr(content, 0, 24)
   is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG) & (
@@ -286,12 +287,12 @@ def _checked_file(
 
 def _checked_shape(tensor: Tensor, row_shape: Sequence[int], what: str, mend: str) -> Tensor:
   """Asserts the shape [N, *row_shape] of a fed tensor when the graph runs."""
-  # A signature's shape is believed, not checked, and a check of it is folded away. A
-  # placeholder with the tensor as its default forgets the shape.
+  # TensorFlow believes the shape of a signature without a check, and removes a check as constant.
+  # A placeholder with the tensor as its default has no known shape, so its check stays.
   tensor = tf.compat.v1.placeholder_with_default(tensor, shape=None)
   shape = tf.shape(tensor)
   same_rank = tf.equal(tf.size(shape), 1 + len(row_shape))
-  same_sizes = tf.raw_ops.Equal(  # of another rank they compare as False, without an error
+  same_sizes = tf.raw_ops.Equal(  # for another rank the result is False, not an error
       x=shape[1:],
       y=tf.constant(row_shape, tf.int32),
       incompatible_shape_error=False,

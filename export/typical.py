@@ -1,4 +1,7 @@
-"""The images that a model is surest of, category by category, for people to look at."""
+"""Writes the images of each category that a model is surest of, for people to look at.
+
+`savedmodel.write` puts the file beside the model; the server's page shows it.
+"""
 
 import os
 import pathlib
@@ -13,8 +16,8 @@ _EACH = 8
 def write(path: str | os.PathLike[str], y: np.ndarray, images: np.ndarray) -> None:
   """Writes the most probable images of each category beside a SavedModel.
 
-  The file has `images`, uint8 [K2, n, H, W, C], the most probable first, and `counts`, int64
-  [K2]: how many of the n are of the category; the others are black.
+  The file has `images`, uint8 [K2, n, H, W, C], with the most probable first, and `counts`, int64
+  [K2]: how many of the n images belong to the category. The others are black.
 
   Args:
     path: folder of the SavedModel.
@@ -31,6 +34,6 @@ def write(path: str | os.PathLike[str], y: np.ndarray, images: np.ndarray) -> No
 
 
 def _most_probable(y: np.ndarray, category: int) -> np.ndarray:
-  """Indices of the images whose most probable category this is, the surest first."""
+  """Indices of the images with this most probable category, the surest first."""
   members = np.flatnonzero(y.argmax(axis=1) == category)
   return members[np.argsort(-y[members, category], kind="stable")][:_EACH]

@@ -1,4 +1,7 @@
-"""The integer folders of a base folder, as TF Serving reads them: the largest wins."""
+"""Finds the versions in a base folder, which are folders named by integers, like TF Serving does.
+
+Exporters, encoders and the server call these functions. The newest version is the largest integer.
+"""
 
 import os
 import pathlib
@@ -12,7 +15,7 @@ def base_folder(path: Path) -> pathlib.Path:
   """The path of a base folder, `~` expanded.
 
   Raises:
-    InputError: it is an address, or has brackets, which TensorFlow takes for a pattern.
+    InputError: the path is an address, or has brackets, which TensorFlow takes for a pattern.
   """
   if "://" in str(path):
     raise InputError(
@@ -28,14 +31,14 @@ def base_folder(path: Path) -> pathlib.Path:
 
 
 def numbered(base: Path) -> dict[int, pathlib.Path]:
-  """All in `base` whose name is an integer, files too: {integer: path}, ascending."""
+  """Everything in `base` whose name is an integer, also files: {integer: path}, ascending."""
   paths = [path for path in pathlib.Path(base).iterdir() if _is_integer(path.name)]
   return {int(path.name): path for path in sorted(paths, key=lambda path: int(path.name))}
 
 
 def versions(base: Path) -> dict[int, pathlib.Path]:
   """The version folders in `base`: {integer: path}, ascending."""
-  # os.path.isdir says no of a folder that cannot be looked at, where pathlib raises.
+  # For a folder that cannot be read os.path.isdir is False, where pathlib raises.
   return {number: path for number, path in numbered(base).items() if os.path.isdir(path)}
 
 
@@ -54,10 +57,10 @@ def get(base: Path, number: int) -> pathlib.Path:
 
 
 def find(path: Path) -> pathlib.Path:
-  """The SavedModel that `path` names: itself, or the newest version in it.
+  """The SavedModel for `path`: the folder itself, or the newest version in it.
 
   Raises:
-    InputError: there is no such folder, or neither a SavedModel nor a version in it.
+    InputError: there is no such folder, or it has neither a SavedModel nor a version.
   """
   path = base_folder(path)
   if not path.is_dir():

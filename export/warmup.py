@@ -1,9 +1,10 @@
-"""The requests with which TF Serving warms a version up before it sends it traffic.
+"""Writes and reads the requests that TF Serving uses to warm a version up before it gets traffic.
 
-`assets.extra/tf_serving_warmup_requests` is a TFRecord file of `PredictionLog` messages. Their
-Python classes come with tensorflow-serving-api, which an export should not need: the few
-fields used are described here, with the numbers of `prediction_log.proto`, `predict.proto`
-and `model.proto`. A server loads a version only if every request of the file succeeds.
+`savedmodel` writes them; `publish` and imae-serve read them. A server loads a version only if every
+request succeeds. `assets.extra/tf_serving_warmup_requests` is a TFRecord file of `PredictionLog`
+messages. Their Python classes come with tensorflow-serving-api, which an export should not need. So
+the few fields that are used are described here, with the numbers of `prediction_log.proto`,
+`predict.proto` and `model.proto`.
 """
 
 import functools
@@ -22,7 +23,7 @@ from imae_tf.export import messages
 
 REQUESTS = "assets.extra/tf_serving_warmup_requests"
 
-_ROWS = (1, 8)  # a request of one image, and one of several
+_ROWS = (1, 8)  # images of a request: one request with one image, and one with several
 _FIELDS = {
     "ModelSpec": {"name": (1, "string"), "signature_name": (3, "string")},
     # An entry of a map<string, TensorProto>. On the wire a message inside another is bytes.
@@ -88,7 +89,7 @@ def _inputs(
 def _record(signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
   log = _messages()["PredictionLog"]()
   request = log.predict_log.request
-  request.model_spec.name = "imae"  # whatever it will be served as: servers do not compare it
+  request.model_spec.name = "imae"  # servers do not compare this name with theirs
   request.model_spec.signature_name = signature
   for name, value in sorted(inputs.items()):
     request.inputs.add(key=name, value=tf.make_tensor_proto(value).SerializeToString())

@@ -1,4 +1,7 @@
-"""An event file, which is what TensorBoard reads: curves, pictures and protocol buffers."""
+"""Writes event files, which TensorBoard reads: curves, pictures and protocol buffers.
+
+`training.tensorboard` writes them for runs, and `search.hparams` for the trials of a search.
+"""
 
 import pathlib
 import struct
@@ -12,11 +15,11 @@ from tensorboard.plugins.scalar import summary_v2 as scalars_lib
 from tensorboard.util import tensor_util
 
 _PATTERN = "events.out.tfevents.*"
-LONE_NAME = "events.out.tfevents.0"  # of a file that is the only one of its folder
+LONE_NAME = "events.out.tfevents.0"  # name of a file that is the only event file of its folder
 
 
 def new_path(folder: str | pathlib.Path) -> pathlib.Path:
-  """Where the next event file of a folder belongs; TensorBoard reads them in this order."""
+  """The path of the next event file of a folder; TensorBoard reads files in this order."""
   return pathlib.Path(folder) / _PATTERN.replace("*", str(time.time_ns()))
 
 
@@ -29,9 +32,9 @@ class EventFile:
   """Writes an event file; each call is on disk when it returns.
 
   Args:
-    path: of the file.
-    first_step: what earlier files of the folder hold of this step and of later ones is
-      replaced, for a run that goes on; None to leave it.
+    path: path of the file.
+    first_step: for a run that goes on: TensorBoard drops what earlier files of the folder say about
+      this step and later ones. None keeps it.
   """
 
   def __init__(self, path: str | pathlib.Path, first_step: int | None = None):
@@ -51,7 +54,7 @@ class EventFile:
 
   def picture(self, tag: str, png: bytes, step: int) -> None:
     """Adds a picture, the bytes of a PNG file, under a tag at a step."""
-    width, height = struct.unpack(">II", png[16:24])  # of its header
+    width, height = struct.unpack(">II", png[16:24])  # a part of its header
     texts = [str(width).encode(), str(height).encode()]
     summary = summary_pb2.Summary()
     summary.value.add(
@@ -62,13 +65,13 @@ class EventFile:
     self.summary(summary, step)
 
   def summary(self, summary: summary_pb2.Summary, step: int) -> None:
-    """Adds what TensorBoard's own functions make, a protocol buffer, at a step."""
+    """Adds a protocol buffer, made by TensorBoard's own functions, at a step."""
     event = event_pb2.Event(step=step)
-    event.summary.ParseFromString(summary.SerializeToString())  # TensorFlow's is another class
+    event.summary.ParseFromString(summary.SerializeToString())  # TensorFlow has a class of its own
     self._write(event)
 
   def close(self) -> None:
-    """Ends the file."""
+    """Closes the file."""
     self._writer.close()
 
   def _write(self, event: event_pb2.Event) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from imae_tf.errors import InputError
 
 if TYPE_CHECKING:
-  import tensorflow as tf
+  pass
 
 # About one step of float16 below 1.
 TOLERANCE = 1e-3

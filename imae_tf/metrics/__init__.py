@@ -1,7 +1,7 @@
-"""Figures of merit: `evaluate` gives all of them for one model, each is a function here.
+"""Measures of a trained model: `evaluate` computes all of them, and each is a function here.
 
-Names load on first use (PEP 562): what the figures are called, `metrics.definitions`, needs no
-TensorFlow.
+Names load on first use (PEP 562), so that `metrics.definitions`, the names and units of the
+measures, can be read without TensorFlow.
 """
 
 import importlib

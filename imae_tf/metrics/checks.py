@@ -1,7 +1,7 @@
-"""Images and labels that figures are computed from, checked.
+"""Checks the images and labels that the other modules of `metrics` get from users.
 
-Each function returns what it was given as an array, or raises an `InputError` that says what
-was expected.
+Each function returns its argument as an array, or raises an `InputError` that says what was
+expected.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def images(x: np.ndarray) -> np.ndarray:
 
 
 def integers(name: str, values: np.ndarray) -> np.ndarray:
-  """values: [N] integers, which the message calls `name`."""
+  """values: [N] integers; `name` is what the message calls them."""
   values = np.asarray(values)
   if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
     raise InputError(

@@ -1,6 +1,7 @@
-"""Categories against labels: clustering accuracy, NMI, ARI, and classical baselines.
+"""Compares categories with labels: clustering accuracy, NMI, ARI, and classical baselines.
 
-Labels serve here alone; nothing in this file is trained on. Information is in nats.
+`measuring.evaluate`, reports and callbacks call these functions. Labels are used only to measure:
+no model is trained on them. Information is in nats.
 """
 
 import numpy as np
@@ -16,8 +17,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from imae_tf.errors import InputError
 from imae_tf.metrics import checks
 
-# The baselines look at no more training images than this, so that all three together stay
-# under a minute on MNIST.
+# The baselines use no more training images than this, so that all three together take less than
+# a minute on MNIST.
 MAX_BASELINE_IMAGES = 10_000
 # Ward keeps all pairwise distances in memory.
 MAX_WARD_IMAGES = 5_000
@@ -30,9 +31,9 @@ def hungarian(
 ) -> tuple[dict[int, int], np.ndarray]:
   """The one-to-one matching of categories to classes under which most images agree.
 
-  The classes are the distinct labels, sorted. With more categories than classes the
-  surplus categories stay unmatched and all their images count as wrong; with fewer, the
-  surplus classes do.
+  The classes are the distinct labels, sorted. If there are more categories than classes, the
+  surplus categories stay unmatched and all their images count as wrong. If there are fewer, the
+  surplus classes stay unmatched, and their images count as wrong.
 
   Args:
     labels: [N] integers, the true classes.
@@ -72,8 +73,8 @@ def hungarian(
 def clustering_accuracy(labels: ArrayLike, categories: ArrayLike) -> float:
   """Share of images, in [0, 1], whose category is matched to their class by `hungarian`.
 
-  Do not trust it across different numbers of categories: every category beyond the number
-  of classes can only lose. Random categories score somewhat above 1 / classes, since the
+  Do not compare it across different numbers of categories: every category beyond the number
+  of classes can only lower it. Random categories score somewhat above 1 / classes, because the
   matching is chosen to fit. Arguments and errors as in `hungarian`.
 
   >>> clustering_accuracy([7, 7, 7, 9, 9], [1, 1, 0, 0, 0])
@@ -155,7 +156,7 @@ def mi_y_label(labels: ArrayLike, categories: ArrayLike) -> float:
 
 
 def scores(labels: ArrayLike | None, categories: ArrayLike) -> dict[str, float | None]:
-  """{"accuracy", "nmi", "ari", "mi_y_label"}: None, each, without labels.
+  """{"accuracy", "nmi", "ari", "mi_y_label"}; without labels each value is None.
 
   Arguments and errors as in `hungarian`.
 
@@ -204,7 +205,7 @@ def baselines(
     x_test: [N, H, W, C] images in [0, 1].
     labels_test: [N] integers.
     num_categories: number of clusters.
-    seed: of the draw of training images and of the starts.
+    seed: seed of the draw of training images and of the starts.
 
   Raises:
     InputError: no images, train and test images of different shapes, labels that are not
@@ -260,11 +261,11 @@ def _gaussian_mixture(
   mixture = GaussianMixture(
       num_categories,
       n_init=5,
-      # Added to each variance, so that no Gaussian closes in on a few duplicates; the 20th
+      # This is added to each variance, so that no Gaussian shrinks to a few duplicates; the 20th
       # principal component of digits has variance 0.04.
       reg_covar=1e-3,
       random_state=seed,
   )
-  # Float64: covariances of float32 scores can lose positive definiteness.
+  # In float32, covariances of the scores can lose positive definiteness.
   mixture.fit(pca.transform(train).astype(np.float64))
   return mixture.predict(pca.transform(test).astype(np.float64))

@@ -1,15 +1,16 @@
-"""Information that codes carry, estimated over all images of a data set; in nats.
+"""Estimates the information that codes carry, over all images of a data set, in nats.
 
-The estimates that compare each code with the posteriors of all images come in two versions,
-because neither is the truth:
+`measuring` calls these functions. The estimates that compare each code with the posteriors of all
+images come in two versions, because neither is the truth:
 
-* naive counts an image's own posterior in the aggregate. On average that pulls I down, and I
+* naive includes an image's own posterior in the aggregate. On average this pulls I down, and I
   can never exceed ln n (9.21 for n = 10,000): do not trust a value near that cap.
-* leave_one_out leaves it out. On average that pulls I up, the more the narrower the posteriors
-  are. The truth lies between the two averages; a wide gap means that n is too small for the
+* leave_one_out leaves it out. On average this pulls I up, and more so if the posteriors are
+  narrow. The truth lies between the two averages; a wide gap means that n is too small for the
   figure.
-* total_correlation is a difference of such estimates and is bracketed by nothing;
-  leave-one-out may be negative. Trust it only where both versions agree.
+
+total_correlation is a difference of such estimates, so the truth need not lie between its two
+versions, and leave-one-out may be negative. Trust it only where both versions agree.
 
 For naive estimates of up to MAX_CODES images eq (3) is an identity:
 mi_joint = mi_y + mi_z - total_correlation.
@@ -23,7 +24,8 @@ import tensorflow as tf
 from imae_tf import estimators
 from imae_tf import objective
 
-# Codes compared with the posteriors of all images; the aggregate is never cut short.
+# At most so many codes are compared with the posteriors; the posteriors are always those of all
+# images.
 MAX_CODES = 10_000
 
 _PAIRED = ("mi_z", "mi_z_per_dimension", "mi_z_joint", "mi_joint", "total_correlation")
@@ -36,15 +38,16 @@ def information(
 ) -> dict[str, Any]:
   """The information of posteriors p(y, z|x) about their images.
 
-  I(x;y) = H(y) - H(y|x), eq (7), is exact on the n images. The figures that need the
-  aggregate density p(z) or p(y, z) are estimated from one posterior sample per image (of
-  MAX_CODES images, drawn by the seed, where there are more), in the two versions of this file.
+  I(x;y) = H(y) - H(y|x), eq (7), is exact on the n images. The figures that need the aggregate
+  density p(z) or p(y, z) are estimated from one posterior sample per image, in the two versions
+  that the module's docstring explains. If there are more than MAX_CODES images, the seed draws
+  MAX_CODES of them for the samples.
 
   Args:
     y: [N, K2] probabilities.
     z_mean: [N, K1].
     z_scale: [N, K1], > 0.
-    seed: of the posterior samples, and of the choice of MAX_CODES images.
+    seed: seed of the posterior samples, and of the choice of MAX_CODES images.
 
   Returns:
     dict of floats, and of pairs {"naive": v, "leave_one_out": v}:
@@ -52,7 +55,7 @@ def information(
     mi_z: sum over k of I(x;z_k), a pair; mi_z_per_dimension: a pair of lists.
     mi_z_joint: I(x;z), the dimensions together, a pair; mi_joint: I(x;y,z), a pair.
     total_correlation: TC(y,z), a pair.
-    kl_z: sum over k of KL(p(z_k) || N(0, 1)), naive, which errs upwards.
+    kl_z: sum over k of KL(p(z_k) || N(0, 1)), a naive estimate, which errs upwards.
 
   >>> y = np.eye(2, dtype="float32")[[0, 0, 1, 1]]  # two certain categories, even
   >>> z_mean = np.array([[-9], [9], [-9], [9]], "float32")
@@ -76,12 +79,13 @@ def information(
 def independent_total_correlation(
     y: np.ndarray, z_mean: np.ndarray, z_scale: np.ndarray, *, seed: int = 0
 ) -> dict[str, float]:
-  """The estimates of TC(y,z) for the same factors made independent: their bias at this n.
+  """The floor of TC(y,z): its estimates for the same factors made independent.
 
-  y and each dimension's (mean, scale) are shuffled among the images, each on its own. That
-  keeps n, I(x;y) and every I(x;z_k) and ends all dependence but chance; of Gaussian factors
-  it gives what independent Gaussians of the same information do. An estimate of TC says
-  something only beyond it. Arguments as in `information`.
+  y and each dimension's (mean, scale) are shuffled among the images, each on its own. This
+  keeps n, I(x;y) and every I(x;z_k), and removes all dependence except what chance leaves. So the
+  result is the bias of the estimates at this n. For Gaussian factors it equals the result for
+  independent Gaussians with the same information. Only the part of TC above this floor indicates
+  dependence. Arguments as in `information`.
 
   Returns:
     {"naive": v, "leave_one_out": v}, nats.
@@ -121,7 +125,7 @@ def information_y(y: np.ndarray) -> dict[str, float]:
 
 
 def _log(y: np.ndarray) -> np.ndarray:
-  """log y; a float32 softmax may underflow to 0, whose logarithm would spoil the sums."""
+  """log y, finite also where a float32 softmax has underflowed to 0."""
   return np.log(np.maximum(y, np.finfo(np.float32).tiny))
 
 

@@ -1,7 +1,7 @@
-"""The one registry of measures: what each is called, its unit, what it is, when not to trust it.
+"""The one registry of measures: the name, unit, meaning and caution of each.
 
 Its keys are the names in metrics.json, in figures.json of a search and in the logs of training.
-Pages, plots, TensorBoard, cards and the site take their words from here.
+Pages, plots, TensorBoard, model cards and the site take their words from here.
 """
 
 import dataclasses
@@ -9,11 +9,11 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-  """What a measure is.
+  """The words for a measure.
 
   Attributes:
-    name: how people call it, as plain text with Unicode subscripts.
-    unit: of the value; empty for pure numbers.
+    name: its name for people, as plain text with Unicode subscripts.
+    unit: unit of the value; empty for pure numbers.
     meaning: its definition.
     caution: when not to trust it.
   """
@@ -29,11 +29,11 @@ _ESTIMATORS = {"naive": "naive", "leave_one_out": "leave-one-out"}
 
 
 def label(key: str) -> str:
-  """How people call a measure.
+  """The name of a measure for people.
 
   Args:
-    key: of `DEFINITIONS`, also flattened ("mi_z.naive") or of held-out images ("val_mi_y"); a
-      name that the registry does not know is its own label.
+    key: a key of `DEFINITIONS`, also flattened ("mi_z.naive") or of held-out images ("val_mi_y");
+      a key that the registry does not know is its own label.
 
   Returns:
     Plain text, subscripts in Unicode: "Σ I(x;zₖ)", "Σ I(x;zₖ), naive", "I(x;y), held out".
@@ -60,21 +60,22 @@ DEFINITIONS: dict[str, Definition] = {
     "n": Definition("Images", "", "Number n of images that the figures here are computed on."),
     "codes": Definition(
         "Codes", "",
-        "Number of codes, of as many images at random, that Σ I(x;zₖ), I(x;y,z), TC(y,z) and"
-        " Σ KL average over; each is compared with the posteriors of all n images.",
+        "Number of codes that Σ I(x;zₖ), I(x;y,z), TC(y,z) and Σ KL average over, one for each of"
+        " as many images drawn at random. Each code is compared with the posteriors of all n"
+        " images.",
     ),
     "accuracy": Definition(
         "Accuracy", "",
         "Share of images whose category, argmax p(y|x), is matched to their true class, under"
         " the one-to-one matching with the most agreements (Hungarian method).",
-        "Categories beyond the number of classes can only lose; random categories score above"
-        " 1/classes, since the matching is chosen to fit.",
+        "Categories beyond the number of classes can only lower it. Random categories score above"
+        " 1/classes, because the matching is chosen to fit.",
     ),
     "baselines": Definition(
         "Baseline accuracy", "",
         "The same accuracy for k-means, Ward's tree and a Gaussian mixture on principal"
         " components, fitted on the raw training pixels and applied to the same images.",
-        "One draw each: the mixture moves by several hundredths between seeds.",
+        "Each is one draw: the mixture changes by several hundredths between seeds.",
     ),
     "nmi": Definition(
         "NMI", "",
@@ -109,8 +110,8 @@ DEFINITIONS: dict[str, Definition] = {
     "mi_z": Definition(
         "Σ I(x;zₖ)", "nats",
         "Information of each continuous factor about the image, summed over the K₁ factors.",
-        "Naive is biased down and each factor is capped at ln n; leave-one-out is biased up, the"
-        " more the narrower the posteriors. On average the truth lies between. Factors that"
+        "Naive is biased down, and each factor is capped at ln n. Leave-one-out is biased up, and"
+        " more so if the posteriors are narrow. On average the truth lies between. Factors that"
         " repeat each other count twice: see TC.",
     ),
     "mi_z_per_dimension": Definition(
@@ -130,14 +131,15 @@ DEFINITIONS: dict[str, Definition] = {
         "TC(y,z)", "nats",
         "Dependence among category and factors, KL(p(y,z) ‖ p(y) Π p(zₖ)); 0 when they are"
         " independent.",
-        "A difference of estimates that nothing brackets; leave-one-out may be negative, and"
-        " naive is too high once I(x;y,z) meets its cap. Trust it where both agree.",
+        "It is a difference of estimates, so the truth need not lie between the two. Leave-one-out"
+        " may be negative, and naive is too high once I(x;y,z) reaches its cap. Trust it where"
+        " both agree.",
     ),
     "total_correlation_floor": Definition(
         "TC floor", "nats",
-        "What the same two estimates of TC(y,z) give for these factors made independent, each"
-        " shuffled among the images on its own: their bias at this n.",
-        "Only what TC(y,z) has beyond it speaks of dependence.",
+        "The same two estimates of TC(y,z) for these factors made independent, each shuffled among"
+        " the images on its own: the bias of the estimates at this n.",
+        "Only the part of TC(y,z) above it indicates dependence.",
     ),
     "kl_z": Definition(
         "Σ KL(p(zₖ) ‖ N(0,1))", "nats",
@@ -148,8 +150,8 @@ DEFINITIONS: dict[str, Definition] = {
     "reconstruction": Definition(
         "Reconstruction loss", "nats per image",
         "−log q(x|y,z), summed over pixels, from p(y|x) and the mean of z. Lower is better.",
-        "Only its distance from the floor says something; not comparable between likelihoods"
-        " or image sizes.",
+        "Look only at its distance from the floor. Do not compare it between likelihoods or image"
+        " sizes.",
     ),
     "reconstruction_floor": Definition(
         "Reconstruction floor", "nats per image",
@@ -159,19 +161,21 @@ DEFINITIONS: dict[str, Definition] = {
     "neighbor_mi_y": Definition(
         "I(c;c′)", "nats",
         "Information that the category of an image shares with the category of one of its"
-        " nearest images: what ranks runs without labels.",
-        "Nearness is of pixels. At most ln K₂, and higher where images lie densely: comparable"
-        " between runs on the same images with the same K₂ alone.",
+        " nearest images. It ranks runs without labels.",
+        "Nearest means nearest in pixels. It is at most ln K₂, and higher where images lie densely:"
+        " compare it only between runs on the same images with the same K₂.",
     ),
     "used_categories": Definition(
         "Categories used", "",
-        "Number of categories that are the likeliest of at least 1% of the images that an even"
-        " share would be. Fewer than K₂: the data supports fewer, or the run lost some.",
+        "Number of categories in use. A category is in use if it is the likeliest one of at least"
+        " 1% of an even share of the images. If there are fewer than K₂, the data supports fewer,"
+        " or the run lost some.",
     ),
     "mig": Definition(
         "MIG", "",
-        "Mutual information gap, mean over the known factors: what the part of the code that"
-        " tells most about a factor tells more than the second, as a share of its entropy.",
+        "Mutual information gap, mean over the known factors. For a factor, two parts of the code"
+        " tell most about it; the gap is the difference of their information, as a share of the"
+        " factor's entropy.",
     ),
     "mig_per_factor": Definition("MIG of each factor", "", "The same for each factor alone."),
     "dci_disentanglement": Definition(
@@ -184,7 +188,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "dci_informativeness": Definition(
         "DCI informativeness", "",
-        "Mean accuracy at which the code tells the value of a factor, on codes kept apart.",
+        "Mean accuracy of predicting the value of a factor from the code, on codes that the trees"
+        " have not seen.",
         "Chance is one over the number of values.",
     ),
     "factor_vae_score": Definition(
@@ -194,15 +199,16 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "category_overlap": Definition(
         "Overlap of categories", "",
-        "Share of drawn images whose own category is not the one drawn: each category from the"
-        " mean z of its images, the most informative dimension moved from -2 to 2.",
-        "A category that the decoder ignores overlaps with all others; so does one that the"
-        " encoder finds no image of.",
+        "Each category is drawn from the mean z of its images, while the most informative dimension"
+        " moves from -2 to 2. The overlap is the share of these images that the encoder gives"
+        " another category.",
+        "A category that the decoder ignores overlaps with all others; so does a category to which"
+        " the encoder gives no image.",
     ),
     "active_units": Definition(
         "Active units", "",
         "Number of factors zₖ with Var[µₖ] > 0.01: the posterior mean moves with the image.",
-        "A variance says nothing of the noise: compare E[σₖ²], or read I(x;zₖ).",
+        "A variance does not tell how large the noise is: compare E[σₖ²], or read I(x;zₖ).",
     ),
     "var_mean_per_dimension": Definition(
         "Var[µₖ]", "", "Variance over images of the posterior mean of each factor."
@@ -219,15 +225,17 @@ DEFINITIONS: dict[str, Definition] = {
     "reconstruction_loss": Definition(
         "Reconstruction loss", "nats per image",
         "−log q(x|y,z), summed over pixels, as training logs it: from samples of y and z.",
-        "Higher than the one of the report, which takes p(y|x) and the mean of z.",
+        "It is higher than the loss in the report, which uses p(y|x) and the mean of z.",
     ),
     "vat_loss": Definition(
         "VAT cross-entropy", "nats",
-        "H(p(y|x), p(y|x+r)): how far the category moves when the image is perturbed where it"
-        " hurts most.",
+        "H(p(y|x), p(y|x+r)): how far p(y|x) moves when the image is perturbed in the direction"
+        " that changes it most.",
         "It contains H(y|x), and depends on the run's own radius.",
     ),
-    "learning_rate": Definition("Learning rate", "", "Of the optimizer, at the epoch's end."),
+    "learning_rate": Definition(
+        "Learning rate", "", "Learning rate of the optimizer at the end of the epoch."
+    ),
     "seconds": Definition("Duration", "seconds per epoch", "Wall-clock of an epoch of training."),
     "train_seconds": Definition(
         "Training", "seconds", "Wall-clock of training, all starts included."

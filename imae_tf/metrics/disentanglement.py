@@ -1,8 +1,8 @@
-"""Disentanglement of a code against known factors: MIG, DCI, the FactorVAE score.
+"""Scores a code against the known factors of its images: MIG, DCI and the FactorVAE score.
 
-A code is a category y and dimensions z_k. The category is nominal: its index has no order,
-so it is counted, never binned or averaged. Everything here is NumPy and scikit-learn, over
-a finite set of codes and the factors of their images.
+`training.evaluation` calls `scores` for data sets whose factors are known. A code is a category y
+and dimensions z_k. The index of a category has no order, so categories are counted, never binned or
+averaged. All scores are computed with NumPy and scikit-learn from a finite set of codes.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from sklearn import model_selection
 from imae_tf.errors import InputError
 
 FEWEST = 100  # images that can be scored
-_BINS = 20  # of Locatello et al. 2019
+_BINS = 20  # as in Locatello et al. 2019
 _TREES = 50
-# Of the images, in each leaf. Smaller leaves fit noise in every dimension, and importances then
-# call a noisy code entangled.
+# Each leaf holds at least this share of the images. Smaller leaves fit noise in every dimension,
+# and then a noisy code looks entangled.
 _LEAF = 0.01
 _VOTES, _BATCH = 1000, 64  # the batch of disentanglement_lib, which takes more votes
-# A dimension of a smaller standard deviation, or a category of a smaller spread, takes no part
-# in the votes. disentanglement_lib's, for dimensions.
+# A dimension with a smaller standard deviation, or a category with a smaller spread, takes no part
+# in the votes. For dimensions this is the value of disentanglement_lib.
 _DEAD = 0.05
 
 
@@ -35,16 +35,16 @@ def scores(
   Args:
     y: [N, K2] probabilities p(y|x).
     z: [N, K1] posterior means.
-    factors: [N, F] integers, what the images were made from.
-    names: F names of them.
-    seed: of the split and the trees of DCI and of the draws of the FactorVAE score.
+    factors: [N, F] integers, the values of the factors that the images were made from.
+    names: the F names of the factors.
+    seed: seed of the split and the trees of DCI, and of the draws of the FactorVAE score.
 
   Returns:
     {"mig", "mig_per_factor": {name: v}, "dci_disentanglement", "dci_completeness",
     "dci_informativeness", "factor_vae_score"}, each in [0, 1].
 
   Raises:
-    InputError: arrays that do not fit, NaN, fewer than 100 images, or a factor of one value.
+    InputError: arrays that do not fit, NaN, fewer than 100 images, or a factor with one value.
 
   >>> digit, slant = np.repeat(np.arange(10), 20), np.tile(np.arange(20), 10)
   >>> y, z = np.eye(10)[digit], slant[:, None].astype("float32")  # each factor has its part
@@ -99,14 +99,17 @@ def dci(
 ) -> tuple[float, float, float]:
   """(disentanglement, completeness, informativeness), each in [0, 1].
 
-  A forest of extremely randomised trees predicts each factor from the whole code; its
-  importances say which part of the code is used for which factor. Disentanglement is one
-  minus the entropy of what a part is used for, weighted by how much it is used;
-  completeness one minus the entropy of what a factor uses; informativeness the mean
-  accuracy on the quarter of the codes that the trees have not seen. Trees see the category
-  as one column per value, whose importances are added up. They stand in for the gradient
-  boosting of disentanglement_lib, whose figures are therefore not comparable to the digit.
-  A leaf holds at least 1% of the images, so a factor of more than 100 values is not told.
+  A forest of extremely randomised trees predicts each factor from the whole code. Its importances
+  say which part of the code is used for which factor. Disentanglement is high if each part is used
+  for one factor: it is one minus the entropy of the factors that a part is used for, weighted by
+  how much the part is used. Completeness is high if each factor uses one part: it is one minus the
+  entropy of the parts that a factor uses. Informativeness is the mean accuracy on the quarter of
+  the codes that the trees have not seen.
+
+  Trees see the category as one column per value, and the importances of these columns are added
+  up. disentanglement_lib uses gradient boosting instead of these trees, so its figures differ
+  somewhat. A leaf holds at least 1% of the images, so the trees cannot tell all values of a factor
+  with more than 100.
 
   >>> digit = np.repeat(np.arange(2), 50)
   >>> dci(digit, np.zeros([100, 1]), digit[:, None])  # the category says all, z_1 says nothing
@@ -152,11 +155,12 @@ def factor_vae_score(
 ) -> float:
   """Accuracy, in [0, 1], of telling which factor was held fixed from what moved least.
 
-  A vote: a factor and a value of it are drawn, then 64 of its images; the part of the code
-  that moves least among them, relative to all images, votes for the factor. Each part then
-  stands for the factor that it most often voted for. Spread is the variance of z_k, and of
-  the category the probability that two images differ in it. Parts that move nowhere take
-  no part; without any the score is 0.
+  For each vote, a factor and one of its values are drawn, and then 64 images with this value. The
+  part of the code that varies least among them, relative to all images, votes for the factor. Each
+  part then stands for the factor that it voted for most often, and the score is the share of
+  further votes that are right. For z_k, the spread is the variance; for the category, it is the
+  probability that two images differ in it. Parts that hardly vary over all images cannot vote; if
+  no part can, the score is 0.
 
   >>> digit, slant = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
   >>> factor_vae_score(digit, slant[:, None], np.stack([digit, slant], axis=1))

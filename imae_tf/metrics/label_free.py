@@ -1,6 +1,6 @@
-"""Categories without labels: what ranks runs, and how many categories are in use.
+"""Measures of categories that need no labels: figures that rank runs, and categories in use.
 
-Information is in nats.
+Training ranks its starts with them, and a search its trials. Information is in nats.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,8 @@ from imae_tf.metrics import dataset_information
 if TYPE_CHECKING:
   from imae_tf.data.pipelines import ImageData
 
-# The neighbours of `dataset_information.MAX_CODES` images are chosen from this many. The more
-# there are, the nearer a neighbour lies, and the surer it is of the same class
-# (docs/searching.md).
+# The neighbours of `dataset_information.MAX_CODES` images are chosen from this many images. With
+# more images a neighbour lies nearer, and is more often of the same class (docs/searching.md).
 MAX_NEIGHBORS_AMONG = 60_000
 _MOST_NEIGHBORS = 10
 # Where images are few, each has more neighbours, because a figure of fewer pairs is noisy.
@@ -27,15 +26,15 @@ _NEIGHBOR_BYTES = 2**28
 
 
 def neighbor_information(categories: np.ndarray, neighbors: np.ndarray) -> float:
-  """I(c;c'), c the category of an image and c' that of one of its nearest, in nats.
+  """I(c;c') in nats: c is the category of an image, c' the category of one of its nearest images.
 
   It is high when categories are used evenly and follow the regions in which images lie close
-  together; it is at most the entropy of the categories, and so ln K2. It depends on how
-  densely the images lie and on K2: compare runs on the same images and with the same K2.
+  together. It is at most the entropy of the categories, and so at most ln K2. It depends on K2 and
+  on how densely the images lie: compare only runs on the same images with the same K2.
 
   Args:
     categories: [N] integers, argmax p(y|x).
-    neighbors: [M, k] rows of the nearest others of the first M <= N images.
+    neighbors: [M, k] row numbers of the nearest other images of the first M <= N images.
 
   >>> neighbors = np.array([[1], [0], [3], [2]])
   >>> round(neighbor_information(np.array([0, 0, 1, 1]), neighbors), 4)  # ln 2
@@ -46,16 +45,16 @@ def neighbor_information(categories: np.ndarray, neighbors: np.ndarray) -> float
 
 
 def neighbor_information_of(x: np.ndarray, categories: np.ndarray, seed: int = 0) -> float:
-  """`neighbor_information` of images, or of some of them where there are many.
+  """`neighbor_information` of images, or of some of them if there are many.
 
-  Where there are more than `dataset_information.MAX_CODES`, that many are looked at, and their
-  neighbours come from up to MAX_NEIGHBORS_AMONG images. Both are drawn at random, because
-  files are often sorted by class.
+  If there are more than `dataset_information.MAX_CODES` images, that many are used, and their
+  neighbours come from up to MAX_NEIGHBORS_AMONG images. Both are drawn at random, because files are
+  often sorted by class.
 
   Args:
     x: [N, H, W, C] images.
     categories: [N] integers, argmax p(y|x).
-    seed: of the choice among many images.
+    seed: seed of the choice if there are many images.
 
   >>> x = np.array([0.0, 0.1, 0.9, 1.0]).reshape(4, 1, 1, 1)
   >>> round(neighbor_information_of(x, np.array([0, 0, 0, 0])), 4)  # one category says nothing
@@ -69,13 +68,15 @@ def neighbor_information_of(x: np.ndarray, categories: np.ndarray, seed: int = 0
 
 
 def agreement(runs: Sequence[ArrayLike]) -> list[float]:
-  """Mean normalised mutual information of each run's categories with those of the others.
+  """Mean normalised mutual information of each run's categories with those of the other runs.
 
-  It is high for the run that most others repeat: chance merges different classes in each run,
-  and all share what the images themselves suggest. It takes three runs to tell any apart.
+  It is high for a run whose categories most other runs repeat. Chance merges different classes in
+  each run, so what the runs have in common comes from the images. With fewer than three runs all
+  values are equal.
 
   Args:
-    runs: [N] integers each, argmax p(y|x) of the same images. A single one has 1.
+    runs: a vector [N] of integers for each run, argmax p(y|x) of the same images. A single run has
+      the value 1.
 
   >>> found = agreement([[0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1]])  # the third is on its own
   >>> [round(score, 4) for score in found]
@@ -90,12 +91,12 @@ def agreement(runs: Sequence[ArrayLike]) -> list[float]:
 def nearest_images(
     x: np.ndarray, first: int = dataset_information.MAX_CODES, count: int | None = None
 ) -> np.ndarray:
-  """[M, k] rows of the nearest others of the first M images, by distance of pixels.
+  """[M, k] row numbers of the nearest other images of the first M images, by distance of pixels.
 
   Args:
     x: [N, H, W, C] images.
-    first: M; N where there are fewer.
-    count: k; None for 20,000 / M, ten at most. N - 1 where there are fewer others.
+    first: M; N if there are fewer images.
+    count: k; None for 20,000 / M, at most ten. It is N - 1 if there are fewer other images.
 
   >>> x = np.array([0.0, 0.1, 0.9, 1.0]).reshape(4, 1, 1, 1)
   >>> nearest_images(x, count=1).tolist()
@@ -116,14 +117,14 @@ def nearest_images(
 def neighborhood(
     data: "ImageData", split: str, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Images on which runs are ranked without labels, and the nearest others of the first.
+  """Images on which runs are ranked without labels, and the nearest images of the first M.
 
   Args:
     data: the data set.
-    split: whose images come first, up to `dataset_information.MAX_CODES` of them; training
-      images follow, up to MAX_NEIGHBORS_AMONG in all. Where these would take more than 256 MB,
-      there are as many as fit in it, and `dataset_information.MAX_CODES` at least.
-    seed: of the choice among training images.
+    split: its images come first, up to `dataset_information.MAX_CODES` of them. Training images
+      follow, up to MAX_NEIGHBORS_AMONG in all. If these would take more than 256 MB, there are only
+      as many as fit, but at least `dataset_information.MAX_CODES`.
+    seed: seed of the choice among training images.
 
   Returns:
     x: [N, H, W, C] images in [0, 1], and `nearest_images(x, M)`: [M, k].
@@ -141,18 +142,18 @@ def neighborhood(
 
 
 def _most_neighbors_among(image_shape: Sequence[int]) -> int:
-  """How many images of a shape are kept in memory for a search of neighbours."""
+  """How many images of a shape are kept in memory to search for neighbours."""
   fitting = _NEIGHBOR_BYTES // (4 * int(np.prod(image_shape)))
   return max(min(fitting, MAX_NEIGHBORS_AMONG), dataset_information.MAX_CODES)
 
 
 def used_categories(categories: np.ndarray, num_categories: int, share: float = 0.01) -> int:
-  """How many categories have at least `share` x N / K2 images, and one at least.
+  """How many categories have at least `share` x N / K2 images, and at least one image.
 
   Args:
     categories: [N] integers, argmax p(y|x).
     num_categories: K2.
-    share: of what each category would have if all had the same.
+    share: a part of N / K2, the images of each category if all had the same number.
 
   >>> used_categories(np.array([0, 0, 0, 2]), num_categories=4)
   2

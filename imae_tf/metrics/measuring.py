@@ -1,7 +1,8 @@
-"""Figures of merit over all the codes of a data set: information, clustering, reconstruction.
+"""Measures a model on a data set: information, clustering and reconstruction.
 
-`evaluate` is the whole of them. Labels serve in `clustering` alone; nothing here is trained
-on. Every information is in nats.
+`evaluate` computes all figures; `imae-evaluate` and `imae-compare` call it through
+`training.evaluation`, and a search calls `without_labels`. Labels are used in `clustering` only,
+and no model is trained on them. Every information is in nats.
 """
 
 from collections.abc import Mapping
@@ -29,25 +30,26 @@ def evaluate(
 ) -> dict[str, Any]:
   """All figures of one model over all n images, ready for JSON.
 
-  `information` says what its estimates are worth; each of them is a pair {"naive": v,
-  "leave_one_out": v}.
+  Each estimate of `dataset_information` is a pair {"naive": v, "leave_one_out": v}; that module
+  says how far to trust it.
 
   Args:
     model: has `encode(x)`, `reconstruction_loss(x)` and `likelihood`.
     x: [N, H, W, C] images in [0, 1], N >= 2.
-    labels: [N] integers or None. They are compared with argmax p(y|x) and nothing else.
-    seed: of the posterior samples z = mean + scale * noise.
+    labels: [N] integers or None. They are only compared with argmax p(y|x).
+    seed: seed of the posterior samples z = mean + scale * noise.
 
   Returns:
     dict of floats, ints, lists of K1 floats, and pairs of them:
     n: number of images.
     codes: number of codes behind mi_z, mi_z_joint, mi_joint, total_correlation and kl_z.
     reconstruction, reconstruction_floor: nats per image, from p(y|x) and the mean of z.
-    all keys of information: of the same codes (`dataset_information.information`).
-    total_correlation_floor: what the same estimates give for factors that are independent, a
-      pair (`independent_total_correlation`).
-    neighbor_mi_y: `neighbor_information`, which ranks runs without labels, of up to MAX_CODES
-      of the images x among up to MAX_NEIGHBORS_AMONG of them; lower than among more images.
+    all keys of `dataset_information.information`, for the same codes.
+    total_correlation_floor: a pair, the same estimates for factors that are independent
+      (`independent_total_correlation`).
+    neighbor_mi_y: `neighbor_information`, which ranks runs without labels, for up to MAX_CODES of
+      the images x, with neighbours among up to MAX_NEIGHBORS_AMONG of them. It is lower with few
+      images than with many.
     used_categories, active_units: counts.
     var_mean_per_dimension: Var_x[mu_k]; mean_variance_per_dimension: E_x[sigma_k^2].
     accuracy, nmi, ari, mi_y_label: None without labels.
@@ -88,20 +90,20 @@ def without_labels(
     most_compared: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-  """The figures of a model that follow from images and their codes alone.
+  """The figures of a model that can be computed from images and their codes, without labels.
 
   Args:
     model: has `reconstruction_loss(x)`.
     x: [N, H, W, C] images in [0, 1].
     codes: {"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]} of x.
-    most_compared: how many codes are compared with each other, evenly spread over x; None for
-      all of them. The time grows with its square.
-    seed: of the posterior samples.
+    most_compared: how many codes, evenly spread over x, are compared with each other; None for
+      all. The time grows with the square of this number.
+    seed: seed of the posterior samples.
 
   Returns:
     reconstruction: nats per image.
-    mi_y, entropy_y, conditional_entropy_y: of all codes.
-    the other keys of `dataset_information.information`: of the codes that are compared.
+    mi_y, entropy_y, conditional_entropy_y: for all codes.
+    the other keys of `dataset_information.information`: for the codes that are compared.
     used_categories, active_units: counts.
   """
   compared = np.linspace(0, len(x) - 1, min(len(x), most_compared or len(x))).astype(int)
@@ -119,7 +121,7 @@ def without_labels(
 
 
 def _codes(model: "HybridAutoencoder", x: np.ndarray) -> dict[str, np.ndarray]:
-  """{"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]} in float32, checked to be usable."""
+  """{"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]} in float32, all of them finite."""
   encoded = model.encode(x)
   codes = {name: np.asarray(encoded[name], "float32") for name in ("y", "z", "z_scale")}
   for name, values in codes.items():
@@ -139,8 +141,8 @@ def _codes(model: "HybridAutoencoder", x: np.ndarray) -> dict[str, np.ndarray]:
 def active_units(mean: np.ndarray, threshold: float = 0.01) -> int:
   """Number of dimensions of z whose posterior mean moves with the image.
 
-  Dimension k is active if Var_x[mu_k] > threshold. The variance says nothing about the noise:
-  compare it with E[sigma_k^2], or read I(x;z_k).
+  Dimension k is active if Var_x[mu_k] > threshold. The variance does not tell how large the noise
+  is: compare it with E[sigma_k^2], or read I(x;z_k).
 
   Args:
     mean: [N, K1], the posterior means mu_k(x).
@@ -157,10 +159,10 @@ def active_units(mean: np.ndarray, threshold: float = 0.01) -> int:
 def reconstruction_floor(x: np.ndarray, likelihood: str) -> float:
   """The lowest mean reconstruction loss that any model can reach on x, nats per image.
 
-  For "bernoulli" it is the entropy of the grey pixels themselves, the mean over images of
-  sum over pixels of -x ln x - (1-x) ln(1-x): the loss of a perfect copy. It is zero for
-  black-and-white images. For "gaussian" (unit variance) it is D/2 ln(2 pi), D = values per
-  image; a perfect copy loses nothing but this constant.
+  For "bernoulli" it is the loss of a perfect copy, which is the entropy of the grey pixels: the
+  sum over pixels of -x ln x - (1-x) ln(1-x), averaged over images. It is zero for black-and-white
+  images. For "gaussian" (unit variance) it is D/2 ln(2 pi), where D is the number of values per
+  image; a perfect copy has exactly this loss.
 
   Args:
     x: [N, H, W, C] images in [0, 1].
@@ -202,12 +204,12 @@ def category_traversals(
     dimension: int,
     positions: Sequence[float] | np.ndarray,
 ) -> tuple[list[int], np.ndarray]:
-  """Each category drawn from the mean z of its images, one dimension moved: figure 4.
+  """Draws each category from the mean z of its images while one dimension moves: figure 4.
 
   Args:
     model: has `decode(y, z)`.
     y: [N, K2] probabilities of images.
-    z: [N, K1] their posterior means.
+    z: [N, K1], the posterior means of the same images.
     dimension: k, the dimension that is moved.
     positions: [P] values of z_k.
 
@@ -228,10 +230,11 @@ def category_traversals(
 def category_overlap(
     model: "HybridAutoencoder", y: np.ndarray, z: np.ndarray, dimension: int, count: int = 41
 ) -> float:
-  """Share, in [0, 1], of the drawn images whose own category is not the one drawn.
+  """Share, in [0, 1], of drawn images that the encoder gives another category than the drawn one.
 
-  The images are `category_traversals` with z_k at `count` positions in [-2, 2]; the category
-  of an image is argmax p(y|x). Arguments as there; `model` has `encode(x)` too.
+  The images are those of `category_traversals`, with z_k at `count` positions in [-2, 2]. The
+  encoder's category is argmax p(y|x). Arguments as in `category_traversals`; `model` also has
+  `encode(x)`.
   """
   positions = np.linspace(-2.0, 2.0, count)
   categories, drawn = category_traversals(model, y, z, dimension, positions)

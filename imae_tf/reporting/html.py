@@ -1,6 +1,6 @@
-"""What the pages of runs, searches and comparisons share: templates, pictures, numbers.
+"""Tools that the pages of runs, searches and comparisons share: templates, pictures, numbers.
 
-The pages themselves are the files in `templates/`, one for each kind, whose text is escaped.
+`templates/` has a file for each kind of page. `render` fills it in and escapes all text.
 """
 
 import base64
@@ -20,7 +20,7 @@ from imae_tf.metrics import definitions
 from imae_tf.reporting import plots
 
 _MISSING = "–"
-# What drawings have in light colours follows the page into dark ones.
+# Colours of drawings are replaced by variables of the page, so that they follow its dark theme.
 _COLOURS = {
     plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.FAINT: "var(--line)",
     plots.BLUE: "var(--accent)", "#ffffff": "var(--card)",
@@ -31,8 +31,8 @@ def render(template: str, **values: Any) -> str:
   """A self-contained page: inline style, no script, no network.
 
   Args:
-    template: a file of `templates/`.
-    **values: what it shows, with "title".
+    template: name of a file in `templates/`.
+    **values: the values that the template shows, "title" among them.
   """
   page = _TEMPLATES.get_template(template).render(values)
   return re.sub(r">\n\s*<", "><", page) + "\n"  # templates are laid out for those who read them
@@ -40,7 +40,7 @@ def render(template: str, **values: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """A figure as it stands in a page."""
+  """A figure in a page, with its size, words and caption."""
 
   png: bytes
   width: int  # CSS pixels
@@ -51,7 +51,7 @@ class Picture:
 
 
 def picture(figure: Figure, alt: str, caption: str, narrow: Figure | None = None) -> Picture:
-  """A `Picture` of a matplotlib figure; `narrow` is another one, for phones."""
+  """A `Picture` of a matplotlib figure; `narrow` is another figure, for phones."""
   width, height = figure.get_size_inches() * 96
   return Picture(
       png(figure), round(width), round(height), alt, caption, png(narrow) if narrow else None
@@ -59,7 +59,7 @@ def picture(figure: Figure, alt: str, caption: str, narrow: Figure | None = None
 
 
 def stored_picture(data: bytes, alt: str, caption: str) -> Picture:
-  """A `Picture` of the bytes of a PNG file that `png` made."""
+  """A `Picture` from the bytes of a PNG file that `png` made."""
   image = PIL.Image.open(io.BytesIO(data))
   width, height = (round(side * 96 / image.info["dpi"][0]) for side in image.size)
   return Picture(data, width, height, alt, caption)
@@ -69,7 +69,7 @@ def stored_picture(data: bytes, alt: str, caption: str) -> Picture:
 def png(figure: Figure) -> bytes:
   """A matplotlib figure as the bytes of a PNG file."""
   buffer = io.BytesIO()
-  # Without the version of matplotlib: the same run gives the same bytes.
+  # The version of matplotlib is left out, so that the same run gives the same bytes.
   figure.savefig(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
   return buffer.getvalue()
 
@@ -80,13 +80,13 @@ def svg(figure: Figure, alt: str, style: str, titles: dict[str, str]) -> Markup:
   Nothing is clipped. A part whose gid (`Artist.set_gid`) is "name_7" has the class "name".
 
   Args:
-    figure: in the colours of `plots`.
+    figure: a figure in the colours of `plots`.
     alt: what it shows, in words.
-    style: its class.
-    titles: {gid: what the part says when one points at it}.
+    style: class of the element.
+    titles: {gid: text that appears when one points at the part}.
   """
   buffer = io.StringIO()
-  # The salt makes ids the same each time, and others in each figure of a page.
+  # The salt makes ids the same each time, and different in each figure of a page.
   settings = {"svg.fonttype": "none", "svg.hashsalt": alt, "font.sans-serif": ["DejaVu Sans"]}
   with plots.own_style(settings):
     figure.savefig(buffer, format="svg", transparent=True)
@@ -95,7 +95,7 @@ def svg(figure: Figure, alt: str, style: str, titles: dict[str, str]) -> Markup:
   root.attrib = {"class": f"chart {style}", "role": "img", "aria-label": alt, **size}
   for parent in list(root.iter()):
     for child in list(parent):
-      # matplotlib's name and the date, and a style that would hold in the whole page.
+      # The metadata are matplotlib's name and the date; the style would apply to the whole page.
       if child.tag.endswith(("}metadata", "}style", "}clipPath")):
         parent.remove(child)
   for element in root.iter():
@@ -107,7 +107,7 @@ def svg(figure: Figure, alt: str, style: str, titles: dict[str, str]) -> Markup:
 
 
 def _make_part_of_a_page(element: ElementTree.Element, titles: dict[str, str]) -> None:
-  """Without namespaces, which HTML does not know, and without ids that others have, too."""
+  """Removes namespaces, which HTML does not know, and ids, which other elements may have."""
   element.tag = element.tag.rpartition("}")[2]
   element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
   element.attrib.pop("clip-path", None)
@@ -134,7 +134,7 @@ def number(value: float | None, decimals: int = 3) -> str:
 
 
 def count(n: int, one: str, many: str | None = None) -> str:
-  """'1 image', '2,000 images'."""
+  """A number with its noun: '1 image', '2,000 images'."""
   return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Images in rows: reconstructions, generated and typical images, traversals.
+"""Draws grids of images: reconstructions, generated and typical images, traversals.
 
 Every function takes NumPy arrays and returns a new `matplotlib.figure.Figure`. Images are
 [H, W, C] in [0, 1], C = 1 or 3, and are drawn with whole screen pixels per image pixel, so that
@@ -26,7 +26,7 @@ _MIN_TILE, _MAX_TILE = 96, 128  # pixels of the longer side of an image in a gri
 _GAP = 6  # pixels between images
 _MIN_LABEL, _MAX_LABEL = 11, 16  # characters
 
-# Of a row: a text, or a text and a smaller one below it.
+# The label of a row: a text, or a text and a smaller one below it.
 Label = str | tuple[str, str]
 
 
@@ -39,14 +39,14 @@ def image_grid(
     column_labels: Sequence[str] | None = None,
     empty: str = "",
 ) -> Figure:
-  """A grid of images, one row each, row lengths free.
+  """A grid of images; its rows may differ in length.
 
   Args:
-    rows: list of arrays [n_r, H, W, C]; n_r may differ and may be 0.
-    title: of the figure.
+    rows: list of arrays [n_r, H, W, C], one for each row; n_r may differ and may be 0.
+    title: title of the figure.
     row_labels: one text or (text, smaller text) per row, or None.
     column_labels: one text per column, or None.
-    empty: said in a row without images.
+    empty: text for a row without images.
 
   Returns:
     A Figure whose only axes hold the images in row-major order.
@@ -84,7 +84,7 @@ def reconstructions(x: np.ndarray, reconstructed: np.ndarray, *, columns: int = 
 
   Args:
     x: [N, H, W, C] images.
-    reconstructed: [N, H, W, C], what the model makes of them.
+    reconstructed: [N, H, W, C], their reconstructions by the model.
     columns: images per row.
   """
   rows, labels = [], []
@@ -105,7 +105,7 @@ def generated(images: np.ndarray, names: Sequence[Label]) -> Figure:
 
 
 def typical(rows: Sequence[np.ndarray], names: Sequence[Label]) -> Figure:
-  """The most certain images of each category, one row per category, best first.
+  """The images of each category whose category is most certain, one row per category, best first.
 
   Args:
     rows: K2 arrays [n, H, W, C]; n may be 0.
@@ -121,11 +121,11 @@ def traversal(
     dimension: int,
     information: float,
 ) -> Figure:
-  """What one dimension of z does: each row an image, each column a position of z_k.
+  """Shows what one dimension of z does: a row for each image, a column for each position of z_k.
 
   Args:
     originals: [R, H, W, C] images.
-    moved: [R, P, H, W, C], decoded with z_k at each position and the rest of the code kept.
+    moved: [R, P, H, W, C] images, decoded with z_k at each position and the rest of the code kept.
     positions: [P] values of z_k.
     dimension: k.
     information: I(x;z_k), nats.
@@ -142,14 +142,14 @@ def traversals(
     dimensions: Sequence[int] | np.ndarray,
     bounds: Sequence[float] | np.ndarray,
 ) -> Figure:
-  """What several dimensions of z do to one image, a row for each.
+  """Shows what several dimensions of z do to one image: a row for each dimension.
 
   Args:
     original: [H, W, C], the image.
-    moved: [R, P, H, W, C], decoded with one dimension at each position, the rest kept.
+    moved: [R, P, H, W, C] images, decoded with one dimension at each position and the rest kept.
     positions: [P] values of the dimension.
     dimensions: [R] indices k.
-    bounds: [R], nats that I(x;z_k) does not exceed.
+    bounds: [R] upper bounds of I(x;z_k), in nats.
   """
   rows = [np.concatenate([original[None], row]) for row in moved]
   labels = [(f"z[{k}]", f"≤ {two_decimals(bound)} nats") for k, bound in zip(dimensions, bounds)]
@@ -159,7 +159,7 @@ def traversals(
 
 
 def position_labels(positions: Iterable[float]) -> list[str]:
-  """Whole numbers, with a true minus sign; nothing at the others."""
+  """Labels of positions: whole numbers with a true minus sign, and "" for the others."""
   return [f"{p:g}".replace("-", "−") if p == round(p) else "" for p in positions]
 
 
@@ -191,7 +191,7 @@ def _two_lines(label: Label) -> tuple[str, str]:
 
 
 def _label_width(labels: Sequence[tuple[str, str]]) -> int:
-  """Pixels left of the images; a common minimum lines up figures that stand side by side."""
+  """Pixels left of the images; with a common minimum, figures side by side are lined up."""
   characters = max(max(len(first), 0.85 * len(second)) for first, second in labels)
   if not characters:
     return _GAP
@@ -199,7 +199,7 @@ def _label_width(labels: Sequence[tuple[str, str]]) -> int:
 
 
 def _pixel_axes(width: float, height: float) -> tuple[Figure, Axes]:
-  """A figure of whole pixels with invisible axes whose units are pixels from the top left."""
+  """A figure with a whole number of pixels; its invisible axes count pixels from the top left."""
   width, height = math.ceil(width), math.ceil(height)
   figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
   axes = figure.add_axes((0, 0, 1, 1))

@@ -1,8 +1,9 @@
-"""The figures of a run: the pictures people look at and the paper's figure 2.
+"""Draws the charts of a run: the paper's figure 2, confusion matrix, accuracy, training curves.
 
-Every function takes NumPy arrays and returns a new `matplotlib.figure.Figure`; nothing
-depends on pyplot, on a backend, on a user's matplotlibrc or on chance. Grids of images are in
-`image_grids`, colours and sizes in `style`; their names are here, too.
+Every function takes NumPy arrays and returns a new `matplotlib.figure.Figure`. The result does not
+depend on pyplot, a backend, a user's matplotlibrc or chance. Grids of images are in `image_grids`,
+colours and sizes in `style`; this module has their names, too. The pages of runs and comparisons,
+and TensorBoard, call these functions.
 """
 
 import math
@@ -43,7 +44,7 @@ _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9c6e3", BLU
 _CHART_WIDTH = 4.6  # inches
 _MAX_CELLS_WITH_TEXT = 20  # classes or categories up to which a matrix shows its counts
 
-# How people call the methods and the baselines.
+# The names of the methods and the baselines for people.
 NAMES = {
     **{key: method.name for key, method in METHODS.items()},
     "k_means": "k-means",
@@ -51,7 +52,8 @@ NAMES = {
     "gaussian_mixture": "Gaussian mixture",
 }
 
-# title, logged names; a panel of one line has its label at the axis, one of several in the legend
+# Title and logged names of each panel. A panel with one line has its label at the axis, a panel
+# with several lines in the legend.
 _CURVES = (
     ("Loss", ("loss",)),
     ("Reconstruction", ("reconstruction_loss",)),
@@ -72,14 +74,14 @@ def information(
 ) -> Figure:
   """The paper's figure 2: I(x;z_k) per dimension with Var[mu_k] and E[sigma_k^2].
 
-  Dimensions are sorted by the naive I(x;z_k). A dimension that says nothing has
+  Dimensions are sorted by the naive I(x;z_k). A dimension without information has
   Var[mu_k] near 0 and E[sigma_k^2] near 1, the prior's variance.
 
   Args:
     mi_z: {"naive": [K1], "leave_one_out": [K1]}, nats.
     var_mean: [K1], Var_x[mu_k].
     mean_variance: [K1], E_x[sigma_k^2].
-    columns: 2 puts the two charts side by side, 1 on top of each other.
+    columns: 2 puts the two charts side by side, 1 puts one above the other.
   """
   naive, left_out = (np.asarray(mi_z[name]) for name in ("naive", "leave_one_out"))
   order = np.argsort(-naive, kind="stable")
@@ -153,11 +155,11 @@ def confusion(
 
 @own_style()
 def accuracy(method: str, value: float, baselines: Mapping[str, float | None]) -> Figure:
-  """Accuracy of the model beside that of the classical baselines.
+  """Accuracy of the model beside the accuracy of the classical baselines.
 
   Args:
     method: name of the model's method.
-    value: its accuracy in [0, 1].
+    value: accuracy of the model in [0, 1].
     baselines: {"k_means", "ward", "gaussian_mixture"} to accuracies or None.
   """
   names = [method, *(NAMES.get(name, name) for name in baselines)]
@@ -191,7 +193,7 @@ def training(
   """Training curves, one panel per kind of quantity; held-out values are dashed.
 
   Args:
-    history: list of dicts, one per epoch: "epoch" and the logged names, perhaps "val_...".
+    history: list of dicts, one per epoch: "epoch" and the logged names, also of "val_..." values.
     num_categories: K2, to draw ln K2 in the panel of the category; or None.
     floor: reconstruction floor in nats per image; or None.
     columns: panels beside each other.

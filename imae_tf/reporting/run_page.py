@@ -1,4 +1,7 @@
-"""The report of a run: one self-contained HTML page, and its figures as PNG files."""
+"""Writes the report of a run: one self-contained HTML page, and its figures as PNG files.
+
+`training.evaluation` calls `write`.
+"""
 
 import math
 import pathlib
@@ -42,18 +45,18 @@ def write(
   """Writes the report and its figures, each file atomically, the page last.
 
   Args:
-    path: of the page; the figures go to `figures/*.png` beside it.
+    path: path of the page; the figures go to `figures/*.png` beside it.
     model: a `HybridAutoencoder`.
     history: list of dicts, one per epoch ("epoch" and the logged names); may be empty.
     metrics: the content of metrics.json: what `metrics.evaluate` returns with "method",
       "dataset", "split", "seed" and "baselines" (a dict or None).
-    x: [N, H, W, C] float test images in [0, 1], those that `metrics` speaks of.
+    x: [N, H, W, C] float images in [0, 1], those that `metrics` was computed on.
     labels: [N] integers or None.
     class_names: texts, one per label value 0, 1, ..., or None.
 
   Raises:
-    InputError: no images, images or labels that do not fit, or metrics without a number.
-    OSError: a file cannot be written; every file is then the old or the new one, whole.
+    InputError: no images, images or labels that do not fit, or metrics that lack a figure.
+    OSError: a file cannot be written; every file is then the whole old or the whole new one.
   """
   path = pathlib.Path(path)
   _check(x, labels, metrics)
@@ -65,7 +68,7 @@ def write(
       temporary.write_bytes(picture.png)
   with files.replacing(path) as temporary:
     temporary.write_text(page, encoding="utf-8")
-  for name in FIGURES:  # an earlier report may have had more
+  for name in FIGURES:  # an earlier report may have had more figures
     if name not in pictures:
       (path.parent / "figures" / f"{name}.png").unlink(missing_ok=True)
 
@@ -106,14 +109,14 @@ def _page(
 
 
 def _best_baseline(metrics: Mapping[str, Any]) -> tuple[float, str] | None:
-  """Its accuracy and its name."""
+  """The accuracy and the name of the best baseline; None without baselines."""
   baselines = (metrics.get("baselines") or {}).items()
   values = [(value, plots.NAMES.get(name, name)) for name, value in baselines if value is not None]
   return max(values, key=lambda found: found[0], default=None)
 
 
 def _definitions(run: shown.Shown) -> Iterator[tuple[str, definitions.Definition, str]]:
-  """(key, definition, when not to trust it here) of each number that was measured."""
+  """Yields (key, definition, when not to trust it here) for each figure that was measured."""
   for key, definition in definitions.DEFINITIONS.items():
     if key in run.metrics:
       caution = definition.caution
@@ -124,19 +127,19 @@ def _definitions(run: shown.Shown) -> Iterator[tuple[str, definitions.Definition
 
 
 def _dimensions(metrics: Mapping[str, Any]) -> list[list[str]]:
-  """A row of the table of dimensions for each z_k."""
+  """The rows of the table of dimensions, one for each z_k."""
   mi, var_mean, mean_variance = (metrics[key] for key in run_pictures.PER_DIMENSION)
   rows = zip(mi["naive"], mi["leave_one_out"], var_mean, mean_variance)
   return [[str(k), *map(html.number, row)] for k, row in enumerate(rows)]
 
 
 def _settings(run: shown.Shown) -> list[tuple[str, Any]]:
-  """What the run was, what was measured without a definition, and the model's configuration."""
+  """The table of settings: the run, figures without a definition, the model's configuration."""
   known = {*definitions.DEFINITIONS, *_RUN_KEYS}
   settings = {key: run.metrics[key] for key in _RUN_KEYS if key in run.metrics}
   settings |= {key: value for key, value in run.metrics.items() if key not in known}
   hidden = ("encoder", "decoder", "name", "trainable", "dtype", "logits_initializer")
-  # The seed of the run, not that of the model's noise, which has the same name.
+  # "seed" is the seed of the run, not the seed of the model's noise, which has the same name.
   config = run.model.get_config().items()
   settings |= {k: v for k, v in config if k not in hidden and k not in settings}
   settings["encoder"], settings["decoder"] = map(_network, (run.model.encoder, run.model.decoder))

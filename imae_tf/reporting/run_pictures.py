@@ -1,4 +1,4 @@
-"""The figures of the page of a run."""
+"""Makes the figures of the page of a run, with captions; `run_page` calls `of_run`."""
 
 import functools
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ History = Sequence[Mapping[str, float]]  # a dict for each epoch: "epoch" and th
 
 POSITIONS = np.linspace(-2.0, 2.0, 9)
 PER_DIMENSION = ("mi_z_per_dimension", "var_mean_per_dimension", "mean_variance_per_dimension")
-# Of the dimensions that are shown.
+# The dimensions that are shown, by their role.
 ROLES = {
     "most": "the most informative dimension",
     "middle": "the one in the middle",
@@ -36,7 +36,7 @@ def of_run(run: shown.Shown, history: History) -> dict[str, html.Picture]:
   """The pictures of a run.
 
   Args:
-    run: what is shown.
+    run: the run with its images.
     history: a dict for each epoch; may be empty.
 
   Returns:
@@ -102,7 +102,7 @@ def _typical(run: shown.Shown) -> html.Picture:
 def _traversals(run: shown.Shown) -> dict[str, html.Picture]:
   mi = run.metrics["mi_z_per_dimension"]["naive"]
   order = np.argsort(-np.asarray(mi), kind="stable")
-  # With K1 = 1 or 2 some of the three are the same dimension; the first role is shown.
+  # With K1 = 1 or 2 some of the three are the same dimension, which then keeps its first role.
   roles: dict[int, str] = {}
   for role, place in (("most", 0), ("least", -1), ("middle", len(order) // 2)):
     roles.setdefault(int(order[place]), role)
@@ -138,7 +138,7 @@ def _information(run: shown.Shown) -> html.Picture:
       "Bar charts of the information, the variance of the mean and the mean variance of each"
       " dimension; the numbers are in the table of dimensions below.",
       "A dimension is informative when its mean moves with the image (Var[µ] large) and its"
-      " noise is small (E[σ²] well below 1). One that says nothing stays at the prior:"
+      " noise is small (E[σ²] well below 1). A dimension without information stays at the prior:"
       " Var[µ] = 0, E[σ²] = 1.",
       narrow=plots.information(*values, columns=1),
   )
@@ -173,8 +173,9 @@ def _training(run: shown.Shown, history: History) -> html.Picture:
   return html.picture(
       draw(),
       "Training curves of the loss and of its terms.",
-      "One value per epoch; every term is unweighted, only the loss is the weighted sum."
+      "One value per epoch. Every term is unweighted; only the loss is the weighted sum."
       + (" Dashed: held-out images." if held_out else "")
-      + " Estimated within batches, so they differ from the final figures over all images.",
+      + " The values are estimated within batches, so they differ from the final figures over all"
+      " images.",
       narrow=draw(columns=1),
   )

@@ -1,4 +1,7 @@
-"""Scatter charts of a search's trials: the front filled, the best ringed, bars of the spread."""
+"""Draws scatter charts of a search's trials, for the page of the search.
+
+Trials on the Pareto front are filled, the best has a ring, and bars show the spread.
+"""
 
 import dataclasses
 import math
@@ -18,16 +21,16 @@ _MOST_TICKS = 6
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """A mark: filled on the front, hollow elsewhere, ringed and labelled with its id if the best.
+  """A trial in a chart: filled on the front, else hollow; the best has a ring and its id.
 
   Attributes:
-    x: on the scale of the values, as y.
-    y: see x.
+    x: value along the chart.
+    y: value up the chart.
     id: the label.
-    title: what it says when one points at it.
+    title: text that appears when one points at it.
     front: whether it is on the front.
     best: whether it is the best.
-    spread: half the length of its bar; 0 for none.
+    spread: half the length of its bar; 0 for no bar.
   """
 
   x: float
@@ -41,7 +44,10 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-  """What an axis says and what it shows besides the points; logarithmic if they allow it."""
+  """An axis: its label, values that it must include, and whether it may be logarithmic.
+
+  Even with `log`, the axis is linear if a value is not above 0.
+  """
 
   label: str
   bounds: Sequence[float] = ()
@@ -50,7 +56,7 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """Of a drawing, in units of its own: the page scales it; `style` is its class."""
+  """The size of a drawing, in units that the page scales; `style` is the class of the element."""
 
   style: str
   width: int
@@ -62,12 +68,12 @@ SMALL = Size("small", 320, 250)
 
 
 def scatter(points: Sequence[Point], x: Axis, y: Axis, alt: str, size: Size) -> Markup:
-  """An svg element, with the points of the front, and the best, above the others.
+  """A scatter chart as an svg element; the front, and then the best, cover the other points.
 
   Args:
-    points: what is drawn.
-    x: along the chart.
-    y: up the chart.
+    points: the points to draw.
+    x: axis along the chart.
+    y: axis up the chart.
     alt: what the chart shows, in words.
     size: WIDE or SMALL.
   """
@@ -80,8 +86,8 @@ def scatter(points: Sequence[Point], x: Axis, y: Axis, alt: str, size: Size) -> 
 
 @plots.own_style({"font.size": 12.0})
 def draw(points: Sequence[Point], x: Axis, y: Axis, size: Size) -> Figure:
-  """The figure of `scatter`, points in the order in which they are drawn."""
-  figure = Figure(figsize=(size.width / 72, size.height / 72))  # so that a point is a unit
+  """The figure of `scatter`; later points cover earlier ones."""
+  figure = Figure(figsize=(size.width / 72, size.height / 72))  # 72 units an inch: one is a point
   axes = figure.add_axes((
       62 / size.width, 50 / size.height, 1 - 78 / size.width, 1 - 64 / size.height
   ))
@@ -105,12 +111,12 @@ def draw(points: Sequence[Point], x: Axis, y: Axis, size: Size) -> Figure:
 
 
 def _scale(axes: Axes, which: str, axis: Axis, values: Sequence[float]) -> None:
-  """Gives an axis its ends, with room around what it shows, and its ticks."""
+  """Sets the ends of an axis, with some space around the values, and its ticks."""
   low, high = (end([*values, *axis.bounds]) for end in (min, max))
   log = axis.log and low > 0
   low, high = (math.log10(v) if log else float(v) for v in (low, high))
   room = 0.06 * (high - low)
-  if high - low <= 1e-4 * max(abs(low), abs(high)):  # what the text of ticks cannot tell apart
+  if high - low <= 1e-4 * max(abs(low), abs(high)):  # the texts of ticks would be equal
     room = 0.1 * abs(low) or 0.1
   low, high = low - room, high + room
   ticks = _log_ticks(low, high) if log else []
@@ -124,7 +130,7 @@ def _scale(axes: Axes, which: str, axis: Axis, values: Sequence[float]) -> None:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-  """1, 2, 5 in each decade between 10^low and 10^high, or fewer where decades are many."""
+  """Ticks at 1, 2, 5 in each decade from 10^low to 10^high; fewer if there are many decades."""
   decades = range(math.floor(low), math.ceil(high) + 1)
   for marks in ((1, 2, 5), (1, 3), (1,)):
     ticks = [m * 10.0**d for d in decades for m in marks if low <= math.log10(m) + d <= high]

@@ -1,4 +1,7 @@
-"""What pages show of a run: its images, their codes, and the names of its categories."""
+"""Collects what pages show of a run: images, their codes, and the names of categories.
+
+The page of a run and the pictures of a comparison each make a `Shown`.
+"""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Shown:
-  """A run with images that it has encoded.
+  """A model with images that it has encoded.
 
   Args:
     model: a `HybridAutoencoder`.
@@ -26,12 +29,12 @@ class Shown:
 
   Attributes:
     codes: {"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]}.
-    categories: [N], the likeliest of each image.
+    categories: [N], the likeliest category of each image.
     matched: {category: label}; empty without labels.
-    order: of the categories in rows and columns, matched ones in the order of their labels.
+    order: the categories in the order of rows and columns; matched ones follow their labels.
 
   Raises:
-    InputError: images of another shape than the model's.
+    InputError: the images have another shape than the model's.
   """
 
   def __init__(
@@ -57,7 +60,7 @@ class Shown:
 
   @property
   def method(self) -> str:
-    """As people write it."""
+    """The name of the method for people."""
     method = self.metrics.get("method", "imae")
     return plots.NAMES.get(method, str(method))
 
@@ -72,7 +75,7 @@ class Shown:
     return str(names[label]) if names is not None and 0 <= label < len(names) else str(label)
 
   def category_name(self, category: int) -> tuple[str, str]:
-    """Two lines: the class that it is matched to and its index, or the index alone."""
+    """Two lines for a category: the class that it is matched to, if there is one, and its index."""
     if self.labels is None:
       return f"category {category}", ""
     if category not in self.matched:
@@ -80,7 +83,7 @@ class Shown:
     return self.class_name(self.matched[category]), f"category {category}"
 
   def members(self, category: int) -> np.ndarray:
-    """Indices of a category's images, the most certain first."""
+    """Indices of a category's images, those with the most certain category first."""
     members = np.flatnonzero(self.categories == category)
     return members[np.argsort(-self.codes["y"][members, category], kind="stable")]
 

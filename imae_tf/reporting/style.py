@@ -1,4 +1,4 @@
-"""How all figures look: colours, sizes of type, and matplotlib without the user's settings."""
+"""The style of all figures: colours, sizes of type, and matplotlib without the user's settings."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,9 +17,10 @@ _MAX_LABEL = 16  # characters
 
 @contextlib.contextmanager
 def own_style(settings: dict[Any, Any] | None = None) -> Iterator[None]:
-  """matplotlib as it comes, with some settings, whatever the user's matplotlibrc says.
+  """A context in which matplotlib has its default settings, and those given here.
 
-  A context and, with its parentheses, a decorator of what makes or paints a figure.
+  The user's matplotlibrc has no effect in it. Also use it, with parentheses, as a decorator of
+  functions that make or paint a figure.
   """
   with matplotlib.rc_context():
     matplotlib.rcdefaults()
@@ -34,7 +35,7 @@ def blank(size: tuple[float, float]) -> Figure:
 
 
 def dress(axes: Axes, title: str, ylabel: str) -> None:
-  """Gives axes their title, the label of y (ylabel) and lines, in the style of all charts."""
+  """Gives axes a title, a label of y (ylabel) and grid lines, in the style of all charts."""
   axes.set_title(title, loc="left", size=FONT + 1, weight="bold", color=INK)
   axes.set_ylabel(ylabel, color=MUTED, size=FONT)
   axes.tick_params(colors=MUTED, labelsize=FONT - 1, length=3)
@@ -45,11 +46,11 @@ def dress(axes: Axes, title: str, ylabel: str) -> None:
 
 
 def two_decimals(value: float) -> str:
-  """Two decimals, without a negative zero."""
+  """A number with two decimals, and no negative zero."""
   return f"{round(value, 2) + 0.0:.2f}"
 
 
 def shorten(text: str) -> str:
-  """A text of at most 16 characters, cut with an ellipsis."""
+  """The text, cut with an ellipsis if it has more than 16 characters."""
   text = str(text)
   return text if len(text) <= _MAX_LABEL else text[: _MAX_LABEL - 1] + "…"

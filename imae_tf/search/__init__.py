@@ -1,4 +1,4 @@
-"""A search of the weights without labels, with keras-tuner."""
+"""Searches weights without labels, with keras-tuner, for `imae-tune`."""
 
 from imae_tf._shared import extras
 

@@ -1,16 +1,18 @@
-"""A search in a folder: keras-tuner proposes the weights, each trial is runs of their own.
+"""Runs a search in a folder: keras-tuner proposes weights, and each trial trains runs with them.
+
+`imae-tune` calls `search`. The folder holds:
 
     search.json  trials.json  report.html  best -> trials/07/run-1
     trials/07/events.out...      the trial in TensorBoard's HPARAMS table
-    trials/07/run-0/ ...         workdirs of imae-train, with figures.json: what `measure` found
+    trials/07/run-0/ ...         workdirs of imae-train, with figures.json from `measure`
     keras_tuner/                 keras-tuner's own state
-    locks/                       of the processes that share the work
+    locks/                       locks of the processes that share the work
 
-Several processes with the same command and folder share a search. Whoever wants a trial locks
-the folder for a moment, asks keras-tuner, writes its state and locks the trial, which it then
-trains. Everything is written atomically and in an order that a kill at any point leaves a
-search that goes on: a trial that had begun is taken up where its run stopped, none is lost or
-repeated.
+Several processes with the same command and folder share a search. A process that wants a trial
+locks the folder for a moment, asks keras-tuner, writes its state and locks the trial. Then it
+trains the trial. All files are written atomically, and in such an order that a search can go on
+after a kill at any point: a trial that had begun goes on where its run stopped, and no trial is
+lost or repeated.
 """
 
 import contextlib
@@ -45,23 +47,23 @@ from imae_tf.training import runs
 FORMAT_VERSION = 1
 MOST_FAILURES_IN_A_ROW = 3
 _POLL_S = 1.0
-_PATIENCE_S = 600.0  # others have the folder for a second or so
+_PATIENCE_S = 600.0  # other processes lock the folder for about a second
 _OF_KERAS_TUNER = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
 def search(
     search: Search, workdir: str | pathlib.Path, trials: int, command: str
 ) -> dict[str, Any]:
-  """Searches until there are `trials` trials, or goes on with the search in a folder.
+  """Searches until there are `trials` trials; goes on with the search if the folder has one.
 
-  Processes that have the same search and folder take different trials, and each waits for
-  the last one, which it takes over if its process ends.
+  Processes with the same search and folder take different trials. Each waits until the last trial
+  has ended; if the process that trains a trial ends, another takes it over.
 
   Args:
     search: `Search`.
-    workdir: its folder.
-    trials: how many in all, failed ones included; an existing search may be given more.
-    command: of the program, for the report.
+    workdir: folder of the search.
+    trials: number of trials in all, failed ones included; it may grow for an existing search.
+    command: command of the program, for the report.
 
   Returns:
     The content of trials.json.
@@ -107,7 +109,7 @@ def _check_environment() -> None:
 
 
 def _alone(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
-  """Keeps other processes from the state of the search, for the moments in which it changes."""
+  """Keeps other processes from the state of the search while this one changes it."""
   return locks.locked(workdir, wait_s=_PATIENCE_S)
 
 
@@ -117,7 +119,7 @@ def _next(
     held: contextlib.ExitStack,
     ended_before: int,
 ) -> keras_tuner.engine.trial.Trial | None:
-  """The next trial to train, whose lock goes into `held`; None if nothing is left to do."""
+  """The next trial to train; its lock is then in `held`. None if nothing is left to do."""
   waiting = False
   while True:
     with _alone(workdir):
@@ -146,7 +148,7 @@ def _next(
 def _check_found(
     found: dict[str, Any], oracle: oracles.InOneFile, workdir: pathlib.Path, ended_before: int
 ) -> None:
-  """Raises a `SearchError` of a search without a result; tells of one that has found an end."""
+  """Raises a `SearchError` if there is no result; says so if the space has no more trials."""
   failures = oracle.failures_since(ended_before)
   if failures >= MOST_FAILURES_IN_A_ROW:
     reason = _reason(workdir, oracle.end_order[-1]).rstrip(".")
@@ -231,7 +233,7 @@ def _config(search: Search, trials: int) -> dict[str, Any]:
   }
 
 
-# ---- what the folder says -------------------------------------------------------------------
+# ---- trials.json and what shows it ----------------------------------------------------------
 
 
 def _write(
@@ -241,7 +243,7 @@ def _write(
     workdir: pathlib.Path,
     command: str,
 ) -> dict[str, Any]:
-  """Writes trials.json and all that shows it, from the oracle and the files of the trials."""
+  """Writes trials.json and all files that show it, from the oracle and the trials' files."""
   trials = sorted(oracle.trials.values(), key=lambda trial: int(trial.trial_id))
   rows = [_row(trial, search, workdir) for trial in trials]
   completed = [row for row in rows if row["status"] == "COMPLETED"]

@@ -1,4 +1,7 @@
-"""The trials of a search as the HPARAMS table of TensorBoard: weights beside what came of them."""
+"""Writes the trials of a search for TensorBoard's HPARAMS table: their weights and results.
+
+`search.driver` calls `write` after each trial.
+"""
 
 import pathlib
 import time
@@ -13,24 +16,24 @@ from imae_tf._shared import event_file
 from imae_tf._shared import files
 from imae_tf.metrics import definitions
 
-# Of a trial's figures, beside the objective.
+# The figures of a trial that the table shows beside the objective.
 _FIGURES = ("mi_y", "mi_z", "total_correlation", "reconstruction")
 _STATUS = {"COMPLETED": api_pb2.STATUS_SUCCESS, "FAILED": api_pb2.STATUS_FAILURE}
 
 
 def tag(figure: str) -> str:
-  """How the table calls a figure of `hypermodel.measure`."""
+  """The name of a figure of `hypermodel.measure` in the table."""
   return definitions.axis(figure)
 
 
 def write(workdir: str | pathlib.Path, found: dict[str, Any]) -> None:
   """Writes an event file into the folder of each trial that has ended and has none yet.
 
-  Trials are the sessions of the table, under their numbers, runs being below them in
-  TensorBoard's list: `trials/7` and `trials/7/run-0/tensorboard`.
+  Each trial is a session of the table, under its number. Its runs stand below it in TensorBoard's
+  list: `trials/7` and `trials/7/run-0/tensorboard`.
 
   Args:
-    workdir: of the search.
+    workdir: folder of the search.
     found: the content of its trials.json.
   """
   for trial in found["trials"]:
@@ -57,7 +60,7 @@ def _write_trial(
 
 
 def _experiment(found: dict[str, Any], names: Iterable[str]) -> Any:
-  """The columns: TensorBoard takes those of the first trial that it reads."""
+  """The columns of the table; TensorBoard uses those of the first trial that it reads."""
   return api.hparams_config_pb(
       hparams=[api.HParam(name, _domain(part)) for name, part in found["space"].items()],
       metrics=[api.Metric(tag(name)) for name in names],

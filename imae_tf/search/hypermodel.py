@@ -1,4 +1,8 @@
-"""Search without labels: the weights, the figure that ranks runs, and keras-tuner's HyperModel."""
+"""Parts of a search without labels: the space of weights, the figure that ranks runs, a HyperModel.
+
+`search.driver` and `search.trials` use them, and so does your own code with keras-tuner
+(`imae_tf.tuning`).
+"""
 
 import dataclasses
 import math
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 OBJECTIVE = "neighbor_mi_y"
 
 _MOST_IMAGES = 10_000
-_MOST_CODES = 2_000  # the pairwise figures cost n^2, and rank runs as well on fewer
+_MOST_CODES = 2_000  # the time of pairwise figures grows as n^2, and fewer codes rank as well
 _FIGURES = (
     "mi_y",
     "entropy_y",
@@ -48,7 +52,7 @@ def objective() -> keras_tuner.Objective:
 
 Space = dict[str, Range | Choice]
 _SETTINGS = recipes.SETTINGS | recipes.SIZES
-# What may be searched, and where.
+# The settings that can be searched, each with its range or choices.
 SPACE: Space = {name: s.search for name, s in _SETTINGS.items() if s.search}
 
 
@@ -56,13 +60,13 @@ def space(search: Sequence[str] = (), method: str = "imae") -> Space:
   """The part of `SPACE` that is searched: {name: Range or Choice}.
 
   Args:
-    search: names of `SPACE`, each alone or with a part of its own: "beta=1:10",
+    search: names of `SPACE`, each alone or with a range or choices: "beta=1:10",
       "encoder_units=500-500|1200-1200"; empty for `default_search(method)`.
-    method: of `recipes.WEIGHTS`.
+    method: a key of `recipes.WEIGHTS`.
 
   Raises:
-    InputError: an unknown name, one that the method does not have, or a part that cannot be
-      read.
+    InputError: an unknown name, a name that the method does not have, or a range or choices that
+      cannot be read.
   """
   names = {*recipes.settings(recipes.PAPER, method), *recipes.SIZES}
   known = [name for name in SPACE if name in names]
@@ -79,7 +83,7 @@ def space(search: Sequence[str] = (), method: str = "imae") -> Space:
 
 
 def default_search(method: str) -> list[str]:
-  """The names of the weights of a method that are searched when nothing is said."""
+  """The names of the weights of a method that are searched by default."""
   return [name for name in (*recipes.WEIGHTS[method], "lam") if _SETTINGS[name].searched]
 
 
@@ -106,8 +110,8 @@ def declare(hp: keras_tuner.HyperParameters, space: Space, start: dict[str, Any]
 
   Args:
     hp: `keras_tuner.HyperParameters`.
-    space: of `space`.
-    start: {name: value}, which are the defaults where they lie in the space.
+    space: a space, as `space` returns it.
+    start: {name: value}; a value that lies in the space becomes its default.
   """
   for name, part in space.items():
     value = start.get(name)
@@ -122,7 +126,7 @@ def declare(hp: keras_tuner.HyperParameters, space: Space, start: dict[str, Any]
 
 
 def start_of(recipe: recipes.Recipe, num_categories: int, latent_dim: int) -> dict[str, Any]:
-  """{name of `SPACE`: value} of a recipe, num_categories and latent_dim, to begin a search with."""
+  """{name of `SPACE`: value} to start a search with: of a recipe, num_categories, latent_dim."""
   values = {
       **dataclasses.asdict(recipe), "num_categories": num_categories, "latent_dim": latent_dim
   }
@@ -133,10 +137,10 @@ def start_of(recipe: recipes.Recipe, num_categories: int, latent_dim: int) -> di
 def chosen(
     values: dict[str, Any], recipe: recipes.Recipe, num_categories: int, latent_dim: int
 ) -> tuple[recipes.Recipe, int, int]:
-  """What a trial trains: (recipe, num_categories, latent_dim).
+  """The settings of a trial: (recipe, num_categories, latent_dim).
 
   Args:
-    values: {name of `SPACE`: value}; other names, keras-tuner's own, are left out.
+    values: {name of `SPACE`: value}; other names, keras-tuner's own, are ignored.
     recipe: `recipes.Recipe` with the values that are not searched.
     num_categories: K2, if not searched.
     latent_dim: K1, if not searched.
@@ -155,7 +159,7 @@ def chosen(
 
 
 class IMAEHyperModel(keras_tuner.HyperModel):
-  """`IMAE`, or a sibling, whose weights keras-tuner chooses, ranked without labels.
+  """A HyperModel for keras-tuner: it builds `IMAE` or another method and ranks it without labels.
 
       hypermodel = IMAEHyperModel(image_shape=(28, 28, 1))
       tuner = keras_tuner.RandomSearch(hypermodel, objective=tuning.objective(), max_trials=20)
@@ -164,14 +168,15 @@ class IMAEHyperModel(keras_tuner.HyperModel):
 
   Args:
     image_shape: (H, W, C).
-    recipe: `recipes.Recipe` with what is not searched; None for the method's on MNIST.
+    recipe: `recipes.Recipe` for the settings that are not searched; None for the method's tuned
+      recipe on MNIST.
     search: as in `space`.
     num_categories: K2, if not searched.
     latent_dim: K1, if not searched.
-    seed: of the noise; first weights follow `keras.utils.set_random_seed`.
-    steps_per_epoch: steps after which a learning rate that decays is lowered.
-    method: of `recipes.WEIGHTS`.
-    **kwargs: `keras_tuner.HyperModel`'s.
+    seed: seed of the noise; the initial weights follow `keras.utils.set_random_seed`.
+    steps_per_epoch: number of steps after which a decaying learning rate is lowered.
+    method: a key of `recipes.WEIGHTS`.
+    **kwargs: arguments of `keras_tuner.HyperModel`.
 
   Raises:
     InputError: `search` cannot be read, or the method is unknown.
@@ -222,7 +227,7 @@ class IMAEHyperModel(keras_tuner.HyperModel):
       *args: Any,
       **kwargs: Any,
   ) -> dict[str, float]:
-    """Fits the model, and returns what `measure` finds on (up to 10,000 of) the images x.
+    """Fits the model, and returns the figures of `measure` on (up to 10,000 of) the images x.
 
     Arguments as in `keras_tuner.HyperModel.fit`.
     """
@@ -231,7 +236,7 @@ class IMAEHyperModel(keras_tuner.HyperModel):
 
 
 def _some_images(x: Any) -> np.ndarray:
-  """Up to _MOST_IMAGES images: of an array evenly spread ones, of a data set the first."""
+  """Up to _MOST_IMAGES images: spread evenly over an array, or the first of a data set."""
   if not isinstance(x, tf.data.Dataset):
     x = np.asarray(x)
     return x[np.linspace(0, len(x) - 1, min(len(x), _MOST_IMAGES)).astype(int)]
@@ -244,7 +249,7 @@ def _some_images(x: Any) -> np.ndarray:
   return np.concatenate(batches)[:_MOST_IMAGES]
 
 
-# ---- what is seen of a run without labels ---------------------------------------------------
+# ---- measuring a run without labels ---------------------------------------------------------
 
 
 def measure(
@@ -254,24 +259,24 @@ def measure(
     *,
     seed: int = 0,
 ) -> dict[str, float]:
-  """All that ranks and describes a run without labels, in inference, over the images x.
+  """The figures that rank and describe a run without labels, in inference, over the images x.
 
-  Every figure is taken in the same way whatever weights, radius or batch size a run was
-  trained with, so that runs can be compared; the terms logged in training cannot.
+  Every figure is computed in the same way, whatever weights, radius or batch size a run was
+  trained with. So runs can be compared by them, which the terms logged in training do not allow.
 
   Args:
     model: a `HybridAutoencoder`.
     x: [N, H, W, C] images in [0, 1], N >= 2.
-    neighbors: [M, k] rows of the nearest others of the first M images, which are those that
-      are measured; None for `label_free.nearest_images(x)`.
-    seed: of the posterior samples.
+    neighbors: [M, k] row numbers of the nearest other images of the first M images. The figures are
+      those of these M images. None for `label_free.nearest_images(x)`.
+    seed: seed of the posterior samples.
 
   Returns:
-    {name: number}, in nats where nothing else is said:
+    {name: number}, in nats unless another unit is given:
     neighbor_mi_y: `label_free.neighbor_information`, which ranks runs.
     mi_y, entropy_y, conditional_entropy_y: I(x;y), H(y), H(y|x) over x.
     reconstruction: nats per image.
-    mi_z, total_correlation: naive, over up to 2,000 of the images, the first summed over
+    mi_z, total_correlation: naive estimates over up to 2,000 of the images; mi_z is summed over
       dimensions (`imae_tf.metrics.dataset_information` says when not to trust them).
     used_categories, active_units: counts.
   """

@@ -1,6 +1,6 @@
-"""keras-tuner's oracles: they propose what a trial trains, and learn from what came of it.
+"""keras-tuner's oracles, adapted: they propose the weights of a trial and learn from its result.
 
-Which process trains which trial is no concern of theirs: locks say it (`driver`).
+`search.driver` makes one with `make`, and decides with locks which process trains which trial.
 """
 
 import pathlib
@@ -15,21 +15,22 @@ _STATE = "keras_tuner/oracle.json"
 
 
 class InOneFile(keras_tuner.Oracle):
-  """An oracle whose whole state, its trials included, is one file that is replaced atomically.
+  """An oracle that saves its whole state, with its trials, in one file, atomically.
 
-  keras-tuner's own files are a trial's and then the oracle's; a kill in between leaves a trial
-  that it counts and never runs, or runs again though it is complete.
+  keras-tuner itself writes the file of a trial and then the file of the oracle. If it is killed
+  between the two, it counts a trial that never runs, or runs a complete trial again.
 
   Attributes:
-    workdir: of the search.
+    workdir: folder of the search.
   """
 
   workdir: pathlib.Path
 
   def populate_space(self, trial_id: str) -> dict[str, Any]:
-    """What keras-tuner proposes; first, but for Hyperband, the recipe itself.
+    """The values of a new trial: those that keras-tuner proposes, but first the recipe's own.
 
-    A search then finds nothing worse than the recipe by its own measure.
+    So the best trial is never worse than the recipe by the search's own measure. Hyperband begins
+    without the recipe.
     """
     if not self.trials and not isinstance(self, keras_tuner.oracles.HyperbandOracle):
       return {"status": "RUNNING", "values": {hp.name: hp.default for hp in self.get_space().space}}
@@ -40,7 +41,7 @@ class InOneFile(keras_tuner.Oracle):
     files.write_json(self.workdir / _STATE, {**self.get_state(), "trials": trials})
 
   def reload(self) -> None:
-    """Takes over what this process or another one saved last, if there is anything."""
+    """Loads the state that this process or another one saved last, if there is one."""
     path = self.workdir / _STATE
     if not path.exists():
       return
@@ -56,7 +57,7 @@ class InOneFile(keras_tuner.Oracle):
     return [trial for trial in self.trials.values() if trial.status == "RUNNING"]
 
   def propose(self) -> keras_tuner.engine.trial.Trial | None:
-    """A new trial, which is saved; None if there is none now."""
+    """Makes a new trial and saves it; None if there is no trial to make now."""
     trial = self.create_trial(f"trial {len(self.trials)}")
     return trial if trial.status == "RUNNING" else None
 
@@ -64,8 +65,8 @@ class InOneFile(keras_tuner.Oracle):
     """Ends a trial, and saves it.
 
     Args:
-      trial_id: of a trial that `propose` returned, here or in another process.
-      figures: what was found; None if it failed.
+      trial_id: id of a trial that `propose` returned, here or in another process.
+      figures: the figures of the trial; None if it failed.
     """
     trial = self.trials[trial_id]
     if figures:
@@ -74,7 +75,7 @@ class InOneFile(keras_tuner.Oracle):
     self.end_trial(trial)
 
   def failures_since(self, ended: int) -> int:
-    """How many trials failed in a row up to the last one, the first `ended` ones left out."""
+    """How many of the last trials failed in a row; the first `ended` trials do not count."""
     count = 0
     for trial_id in reversed(self.end_order[ended:]):
       if self.trials[trial_id].status != "FAILED":
@@ -93,17 +94,17 @@ class _Bayesian(InOneFile, keras_tuner.oracles.BayesianOptimizationOracle):
   gpr: Any  # keras-tuner's model of the scores
 
   def set_state(self, state: dict[str, Any]) -> None:
-    fitted = self.gpr  # by which it guesses the scores of trials that others are training
+    fitted = self.gpr  # guesses the scores of trials that other processes are training
     super().set_state(state)
     self.gpr = fitted
 
 
 class _Hyperband(InOneFile, keras_tuner.oracles.HyperbandOracle):
-  """Hyperband, of as many rounds as there are trials for."""
+  """Hyperband, with as many rounds as the trials allow."""
 
 
 def _trials_of_keras_tuner(folder: pathlib.Path, started: list[str]) -> list[dict[str, Any]]:
-  """The states of the trials of a search that was begun when each had a file of its own."""
+  """The states of the trials of an older search, in which each trial has a file of its own."""
   return [files.read_json(folder / f"trial_{trial_id}" / "trial.json") for trial_id in started]
 
 
@@ -117,22 +118,22 @@ def make(
     epochs: int,
     seed: int,
 ) -> InOneFile:
-  """An oracle that proposes up to `trials` trials, as it was saved in a search's folder.
+  """Makes an oracle, with the state that was saved in a search's folder, if there is one.
 
   Args:
     tuner: "random", "bayesian" or "hyperband".
     hyperparameters: the space, with defaults, which are the first trial.
-    objective: what it maximises.
-    workdir: of the search.
-    trials: failed ones included.
-    epochs: of a whole trial; Hyperband's short ones have fewer.
-    seed: of what it draws.
+    objective: the figure that is maximised.
+    workdir: folder of the search.
+    trials: number of trials to propose at most, failed ones included.
+    epochs: epochs of a whole trial; Hyperband's short trials have fewer.
+    seed: seed of the random draws.
   """
   shared = {
       "objective": objective,
       "hyperparameters": hyperparameters,
-      "seed": seed + 1,  # keras-tuner takes 0 for none
-      # Its own limit loses the trial at which it ends the search.
+      "seed": seed + 1,  # keras-tuner takes 0 for no seed
+      # keras-tuner's own limit loses the trial at which it ends the search.
       "max_consecutive_failed_trials": sys.maxsize,
   }
   oracle: InOneFile
@@ -143,7 +144,7 @@ def make(
   oracle.max_trials = trials
   oracle.workdir = workdir
   oracle.verbose = 0
-  # Tells the oracle its folder; trials are trained without keras-tuner's tuners.
+  # This tells the oracle its folder; keras-tuner's tuners train nothing here.
   keras_tuner.engine.base_tuner.BaseTuner(
       oracle, directory=str(workdir), project_name=pathlib.Path(_STATE).parent.name
   )

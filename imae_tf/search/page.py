@@ -1,4 +1,7 @@
-"""The page of a search without labels: which trials trade off best, and which to go on with."""
+"""Writes the page of a search: which trials trade off best, and which one to go on with.
+
+`search.driver` calls `write` after each trial.
+"""
 
 import collections
 import math
@@ -17,11 +20,11 @@ from imae_tf.metrics import definitions
 from imae_tf.reporting import html
 from imae_tf.reporting import scatter
 
-Trial = dict[str, Any]  # of trials.json
+Trial = dict[str, Any]  # a trial of trials.json
 
-# Larger is worse; the sign turns a figure into a cost.
+# A figure times its sign is a cost: larger is worse.
 _COSTS = {"reconstruction": 1.0, "mi_y": -1.0, "total_correlation": 1.0}
-# Columns of the table of trials, and what a point says when one hovers over it.
+# Columns of the table of trials, also shown when one points at a trial in a chart.
 _FIGURES = {
     key: definitions.label(key)
     for key in (
@@ -33,21 +36,21 @@ _SETTINGS = (
     "command", "dataset", "images", "recipe", "tuner", "objective", "epochs", "seeds",
     "trials_asked",
 )
-_FEWEST_FOR_A_RELATION = 3  # trials; two always lie on a line
+_FEWEST_FOR_A_RELATION = 3  # trials, because two always lie on a line
 _MISSING = "–"
 
 
 def pareto(points: npt.ArrayLike) -> np.ndarray:
-  """Where no other point is at least as good in every cost and better in one.
+  """Whether each point is Pareto-optimal: no other is as good in every cost and better in one.
 
   Args:
     points: [N, M] costs, lower is better. Equal points do not exclude each other.
 
   Returns:
-    bool [N]; False for rows with NaN, which exclude no other.
+    bool [N]; False for rows with NaN, which exclude no other row.
   """
   points = np.asarray(points, dtype=np.float64)
-  # [i, j]: of point i against point j. Comparisons with NaN are False.
+  # Entry [i, j] compares point i with point j. Comparisons with NaN are False.
   no_worse = (points[:, None] <= points).all(axis=2)
   better = (points[:, None] < points).any(axis=2)
   return ~(no_worse & better).any(axis=0) & ~np.isnan(points).any(axis=1)
@@ -57,7 +60,7 @@ def write(path: str | pathlib.Path, search: dict[str, Any]) -> None:
   """Writes the page of a search, atomically: inline style and SVG, no script, no network.
 
   Args:
-    path: of the page, in the folder of the search.
+    path: path of the page, in the folder of the search.
     search: the content of trials.json: a dict with "command", "dataset", "images", "recipe",
       "tuner", "objective", "epochs", "seeds", "trials_asked", "space" ({name: {"low",
       "high", "sampling"} or {"values"}}), "best" (an id or None) and "trials": dicts with
@@ -65,8 +68,8 @@ def write(path: str | pathlib.Path, search: dict[str, Any]) -> None:
       (higher is better), "score_std", "seconds", "folder" and "figures".
 
   Raises:
-    KeyError: one of them is missing.
-    OSError: the file cannot be written; it is then the old or the new one, whole.
+    KeyError: one of these keys is missing.
+    OSError: the file cannot be written; it is then the whole old or the whole new one.
   """
   path = pathlib.Path(path)
   page = _page(_Search(search), path.parent)
@@ -75,7 +78,7 @@ def write(path: str | pathlib.Path, search: dict[str, Any]) -> None:
 
 
 class _Search:
-  """What the page shows: the trials by their state, the front and the best."""
+  """The search as the page shows it: the trials by their state, the front and the best."""
 
   def __init__(self, search: dict[str, Any]):
     self.settings, self.space, self.trials = search, search["space"], search["trials"]
@@ -112,7 +115,7 @@ class _Search:
 
 
 def _rank(trial: Trial) -> float:
-  """The best objective first, trials without one last."""
+  """The key that sorts trials: the best objective first, trials without one last."""
   score = _finite(trial["score"])
   return math.inf if score is None else -score
 
@@ -181,7 +184,7 @@ def _relations(search: _Search) -> list[Markup]:
 
 
 def _relation(search: _Search, name: str, spec: dict[str, Any]) -> Markup | None:
-  """The objective against one searched number; None for words and for too few trials."""
+  """A chart of the objective against one searched number; None for words and few trials."""
   points = [
       _point(search, trial, trial["weights"][name], trial["score"], trial["score_std"])
       for trial in search.completed
@@ -246,7 +249,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _number(value: Any, digits: int = 3) -> str:
-  """A figure with its significant digits."""
+  """A figure as text, with `digits` significant digits."""
   if not _is_number(value):
     return _MISSING
   if isinstance(value, numbers.Integral):
@@ -256,7 +259,7 @@ def _number(value: Any, digits: int = 3) -> str:
 
 
 def _chosen(value: Any) -> str:
-  """What was set: short numbers without trailing zeros, or text."""
+  """The value of a setting as text; numbers are short and have no trailing zeros."""
   if value is None:
     return _MISSING
   return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,7 @@
-"""A trial: runs with the same weights in a folder of their own, trained and looked at."""
+"""Trains and measures a trial of a search: one or more runs with the same weights.
+
+`search.driver` calls `Trainer.train` for each trial.
+"""
 
 import dataclasses
 import os
@@ -21,19 +24,20 @@ from imae_tf.metrics import label_free
 from imae_tf.search import hypermodel
 from imae_tf.training import runs
 
-# What ends the search: no fault of the weights.
+# These errors end the search, because the weights of a trial are not the cause.
 _NOT_OF_THE_TRIAL = (InUseError, OSError, Preempted)
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-  """What `search.json` says: everything that decides the trials.
+  """The content of `search.json`: everything that decides the trials.
 
   Attributes:
-    run: the `runs.Run` of which every trial is a variant; its seed is that of run-0.
-    space: as `hypermodel.space` returns it.
+    run: the `runs.Run` that every trial varies; its seed is the seed of run-0.
+    space: the space, as `hypermodel.space` returns it.
     tuner: "random", "bayesian" or "hyperband".
-    executions_per_trial: runs of a trial, with seeds in a row; their mean is its score.
+    executions_per_trial: number of runs in a trial, with consecutive seeds; the score of the trial
+      is their mean.
   """
 
   run: runs.Run
@@ -43,7 +47,7 @@ class Search:
 
   @property
   def split(self) -> str:
-    """The images on which trials are looked at; never the test images."""
+    """The split on which trials are measured; never the test images."""
     return "holdout" if self.run.holdout else "train"
 
 
@@ -60,18 +64,18 @@ class Trainer:
     self._search = search
     self._data = data
     self._workdir = workdir
-    self._looked_at: tuple[Any, Any] | None = None  # images and their neighbours
+    self._looked_at: tuple[Any, Any] | None = None  # images to measure on, and their neighbours
 
   def train(self, trial_id: str, values: dict[str, Any]) -> dict[str, float] | None:
     """Trains the runs of a trial, or goes on with them.
 
     Args:
-      trial_id: of its folder.
+      trial_id: id of the trial, the name of its folder.
       values: {name of `hypermodel.SPACE`: value}, and keras-tuner's own names.
 
     Returns:
-      The mean of what `hypermodel.measure` finds in its runs; None if it failed, for the reason
-      in its failed.json.
+      The means over its runs of the figures of `hypermodel.measure`. None if the trial failed; its
+      failed.json then has the reason.
     """
     folder = self._workdir / "trials" / trial_id
     weights = ", ".join(f"{name} {_short(values[name])}" for name in self._search.space)
@@ -91,7 +95,7 @@ class Trainer:
     return figures
 
   def _execute(self, values: dict[str, Any], folder: pathlib.Path, index: int) -> dict[str, float]:
-    """One run of a trial: its figures, those on disk if it was finished before."""
+    """Trains one run of a trial; returns its figures, from the disk if it was finished before."""
     path = folder / "figures.json"
     if path.exists():
       return files.read_json(path)["figures"]
@@ -125,12 +129,12 @@ class Trainer:
 
 
 def mean(rows: list[dict[str, float]]) -> dict[str, float]:
-  """{name: mean} of the figures of runs."""
+  """{name: mean over the runs} of their figures."""
   return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
 
 
 def _copy_run(source: pathlib.Path, folder: pathlib.Path) -> None:
-  """A copy of a run's folder, whole or not at all."""
+  """Copies a run's folder, whole or not at all."""
   if folder.exists():
     return
   temporary = folder.with_name(f".tmp-{folder.name}")

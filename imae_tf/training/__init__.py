@@ -1,1 +1,1 @@
-"""Runs: trained in a folder, resumed, distributed, watched and evaluated."""
+"""Trains runs in folders: resumes them, distributes them, watches and evaluates them."""

@@ -1,4 +1,7 @@
-"""What a run keeps while it trains, and the guard against a loss that is not finite."""
+"""Callbacks for `fit`: progress, history and checkpoints, and a guard against a non-finite loss.
+
+`training.fitting` gives them to `fit`; users import them as `imae_tf.callbacks`.
+"""
 
 import math
 import sys
@@ -28,9 +31,9 @@ _GO_ON = "all is saved, and the same command goes on from here."
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-  """Ends training with the term and the step when a term is no longer finite.
+  """Ends training when a term is no longer finite; the error names the term and the step.
 
-  Nothing is written after it: the newest checkpoint is the last good one.
+  Nothing is written afterwards, so the newest checkpoint is the last good one.
 
   Raises:
     DivergenceError: from `fit`.
@@ -49,10 +52,10 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-  """One bar for the whole of `fit`; where stderr is no terminal, ten lines at most.
+  """Shows one bar for the whole of `fit`; if stderr is not a terminal, at most ten lines.
 
   Args:
-    epochs: of the whole run, of which this `fit` may be a part; None for those of `fit`.
+    epochs: epochs of the whole run, if this `fit` is a part of it; None for the epochs of `fit`.
   """
 
   _SHOWN = ("reconstruction_loss", "mi_y", "vat_loss")
@@ -63,7 +66,7 @@ class Progress(keras.callbacks.Callback):
 
   def on_train_begin(self, logs: Logs = None) -> None:
     self._epochs = self._of_run or self.params["epochs"]
-    self._first = -1  # known when it begins
+    self._first = -1  # the first epoch, known when it begins
     self._bar = tqdm.tqdm(disable=not sys.stderr.isatty(), unit="epoch", file=sys.stderr)
 
   def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -87,11 +90,11 @@ class Progress(keras.callbacks.Callback):
 
 
 class Watch(keras.callbacks.Callback):
-  """Adds to the logs of each epoch how well the categories fit labels, and its seconds.
+  """Adds to the logs of each epoch how well the categories fit labels, and the seconds it took.
 
-  `accuracy`, `nmi` and `mi_y_label` (nats) of argmax p(y|x) on the images given; nothing is
-  trained on them. `seconds` is the wall-clock of the epoch with the look at the labels left
-  out. It must stand before the callbacks that read the logs.
+  It adds `accuracy`, `nmi` and `mi_y_label` (nats) of argmax p(y|x) on the images given; nothing is
+  trained on the labels. `seconds` is the wall-clock of the epoch, without the time for these
+  figures. Put it before the callbacks that read the logs.
 
   Args:
     x: [N, H, W, C] images in [0, 1].
@@ -115,21 +118,21 @@ class Watch(keras.callbacks.Callback):
 
 
 class RunKeeper(keras.callbacks.Callback):
-  """Writes history.csv and checkpoints for an exact resume, and stops when asked to.
+  """Writes history.csv and checkpoints for an exact resume, and stops training when asked to.
 
-  One row per finished epoch, none repeated: rows of epochs without a checkpoint are
-  replaced when the epoch is replayed.
+  history.csv has exactly one row for each finished epoch. If an epoch is trained again because it
+  has no checkpoint, its row is replaced.
 
   Args:
     folder: the run's folder.
-    job: `distribution.Job`, whose chief writes.
-    first_step: steps of the first epoch that were done before.
-    log_sums: what these steps add to the logs, {name: [sum, weight]}.
-    last_epoch_alone: write after the last epoch alone, and when asked to stop.
-    stop_asked: function without arguments; asked after each step.
+    job: `distribution.Job`; its chief writes.
+    first_step: number of steps of the first epoch that were done before.
+    log_sums: the part of the logs that comes from these steps, {name: [sum, weight]}.
+    last_epoch_alone: whether to write only after the last epoch, and when asked to stop.
+    stop_asked: function without arguments that says whether to stop; called after each step.
 
   Raises:
-    Preempted: from `fit`, once all is saved, on every worker of the job at the same step.
+    Preempted: from `fit`, after all is saved, on every worker of the job at the same step.
   """
 
   def __init__(
@@ -164,7 +167,7 @@ class RunKeeper(keras.callbacks.Callback):
     self._stopping = self._stopping or self._job.any(self._stop_asked())
     epoch, steps = self._epoch, self._first_step + batch + 1
     if self._stopping and batch + 1 < self.params["steps"]:
-      log_sums = self.model.log_sums()  # together: they may lie on all workers
+      log_sums = self.model.log_sums()  # on every worker, because each may hold a part
       if self._job.is_chief:
         run_folder.write_history(self._folder, self._rows)
         run_folder.save_partial_checkpoint(
@@ -178,7 +181,7 @@ class RunKeeper(keras.callbacks.Callback):
     self._first_step, self._log_sums = 0, None
     is_last = epoch + 1 == self.params["epochs"]
     if self._job.is_chief and (is_last or self._stopping or not self._last_epoch_alone):
-      # The row first: killed in between, the epoch is replayed and its row replaced.
+      # The row is written first: after a kill in between, the epoch and its row are made again.
       run_folder.write_history(self._folder, self._rows)
       run_folder.save_checkpoint(self.model, self._folder, epoch + 1)
     if self._stopping and not is_last:
@@ -186,5 +189,5 @@ class RunKeeper(keras.callbacks.Callback):
       raise Preempted(f"stopped by SIGTERM after epoch {epoch + 1}; {_GO_ON}")
 
   def _wait_for_chief(self) -> None:
-    """Launchers kill a job at the first worker's exit, which must not be before all is saved."""
+    """Waits until the chief has saved: launchers kill a job when its first worker exits."""
     self._job.any(False)

@@ -1,4 +1,7 @@
-"""The processes that train one model together: their strategy, and what they agree on."""
+"""Lets several devices or processes train one model together: their strategy and communication.
+
+`imae-train` calls `open_job`; `training.runs` and `training.fitting` use the `Job`.
+"""
 
 import contextlib
 import functools
@@ -21,9 +24,9 @@ from imae_tf.errors import InputError
 from imae_tf.errors import WorkerLostError
 
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
-# What a worker raises when another one is gone; a killed one was always "unavailable".
+# Errors that mean that another worker is gone; after a kill it was always "unavailable".
 _LOST = (tf.errors.DeadlineExceededError, tf.errors.UnavailableError)
-# These have causes of this worker's own, too, where the message speaks of no other.
+# These mean that another worker is gone only if the message speaks of other workers.
 _PERHAPS_LOST = (tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
 _OF_OTHERS = re.compile(
     r"collective|connect|socket|peer|coordination service|heartbeat|barrier|remote (task|process)",
@@ -35,12 +38,12 @@ class Job:
   """One process's view of a training job, of one process or of several.
 
   Args:
-    strategy: a `tf.distribute.Strategy`; None for the one in scope.
+    strategy: a `tf.distribute.Strategy`; None for the strategy in scope.
 
   Attributes:
-    strategy: as given.
+    strategy: the strategy.
     num_workers: number of processes.
-    is_chief: whether this process writes what all share: files, and the terminal.
+    is_chief: whether this process writes the files and the terminal for all.
   """
 
   def __init__(self, strategy: tf.distribute.Strategy | None = None):
@@ -57,15 +60,15 @@ class Job:
       print(text, flush=True)
 
   def from_chief(self, arrays: Sequence[np.ndarray | np.generic]) -> list[Any]:
-    """The chief's NumPy arrays, on every worker; the others' give their shapes and dtypes.
+    """Gives every worker the chief's NumPy arrays, so that only the chief needs to read files.
 
-    No worker needs to see the chief's files.
+    On the other workers, `arrays` only give the shapes and dtypes.
     """
     if self.num_workers == 1:
       return list(arrays)
     own = [np.asarray(a) if self.is_chief else np.zeros_like(a) for a in arrays]
-    # Another function each time, for shapes differ. TensorFlow warns of code that is traced
-    # often, of a lambda too, but knows no code of a partial.
+    # Each call makes a new function, because shapes differ. TensorFlow warns if the same code is
+    # traced often, also the code of a lambda, but a partial has no code that it would recognise.
     merged = tf.function(functools.partial(self._sum_over_replicas, own, True))()
     return [value.numpy() for value in merged]
 
@@ -89,7 +92,7 @@ class Job:
   def train_batches(
       self, data: pipelines.ImageData, batch_size: int, **kwargs: Any
   ) -> tf.data.Dataset:
-    """`ImageData.train_batches` of global batches, each replica getting its rows."""
+    """`ImageData.train_batches` of global batches; each replica gets its rows of them."""
     replicas = self.strategy.num_replicas_in_sync
     if replicas == 1:
       return data.train_batches(batch_size, **kwargs)
@@ -110,7 +113,7 @@ class Job:
 
   @contextlib.contextmanager
   def losing_workers(self) -> Iterator[None]:
-    """Turns what TensorFlow raises when a worker is gone into a `WorkerLostError`."""
+    """Turns the errors that TensorFlow raises when a worker is gone into a `WorkerLostError`."""
     try:
       yield
     except (*_LOST, *_PERHAPS_LOST) as error:
@@ -125,18 +128,18 @@ class Job:
 
 
 def open_job(strategy: str = "auto") -> Job:
-  """Opens the strategy by its name; first of all that a process does with TensorFlow.
+  """Opens a strategy by its name; call it before anything else that uses TensorFlow.
 
   Args:
-    strategy: "none"; "mirrored": all visible GPUs; "multi_worker": the processes that
-      TF_CONFIG names, each with its GPUs; "auto": "multi_worker" where TF_CONFIG names
-      several, else "mirrored" where there are several GPUs, else "none".
+    strategy: "none": one device; "mirrored": all visible GPUs; "multi_worker": the processes that
+      TF_CONFIG names, each with its GPUs; "auto": "multi_worker" if TF_CONFIG names several, else
+      "mirrored" if there are several GPUs, else "none".
 
   Returns:
     `Job`.
 
   Raises:
-    InputError: an unknown name, or a TF_CONFIG that is missing or makes no sense.
+    InputError: an unknown name, or TF_CONFIG is missing or cannot be understood.
   """
   if strategy not in STRATEGIES:
     raise InputError(
@@ -199,10 +202,10 @@ def _workers_of_tf_config() -> list[str]:
 
 @contextlib.contextmanager
 def sigterm_noted() -> Iterator[Callable[[], bool]]:
-  """Yields a function that says whether SIGTERM came since; the process lives on.
+  """Yields a function that says whether SIGTERM has come; the signal does not end the process.
 
-  Platforms send it before they take a machine away. In another thread than the main one
-  signals cannot be caught, and the function says no.
+  Platforms send SIGTERM before they take a machine away. Only the main thread can catch signals; in
+  another thread the function always says no.
   """
   event = threading.Event()
   if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,7 @@
-"""A finished run measured: metrics.json, report.html and figures in its folder."""
+"""Measures a finished run and writes metrics.json, report.html and figures into its folder.
+
+`imae-evaluate` and `imae-compare` call `evaluate`.
+"""
 
 import pathlib
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from imae_tf.metrics import disentanglement
 from imae_tf.metrics import measuring
 from imae_tf.training import run_folder
 
-# The pairwise figures cost n^2.
+# The limit is there because the time for pairwise figures grows as n^2.
 MAX_IMAGES = 10_000
 
 
@@ -25,13 +28,13 @@ def evaluate(
     baselines: dict[str, float] | None = None,
     say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-  """Measures the model of a run and writes what was found into its folder.
+  """Measures the model of a run and writes the results into its folder.
 
   Args:
     workdir: folder of a finished run.
-    split: "test", "train", or "holdout" of a run with held-out images.
+    split: "test", "train", or "holdout" if the run has held-out images.
     baselines: `clustering.baselines` of this data set, split and seed, if they are known.
-    say: function of a line that tells what is done.
+    say: function that is called with a line that tells what is done.
 
   Returns:
     The content of metrics.json.
@@ -41,7 +44,7 @@ def evaluate(
   """
   workdir = pathlib.Path(workdir)
   model, config = run_folder.load_model(workdir)
-  history = run_folder.read_history(workdir)  # before the work: it may be damaged
+  history = run_folder.read_history(workdir)  # before the long work, because it may be damaged
   data = loading.load(config["dataset"], holdout=config["holdout"])
   x, labels = data.arrays(split, limit=MAX_IMAGES)
   say(f"Evaluating {len(x)} of {data.size(split)} {split} images of {config['dataset']}.")
@@ -85,7 +88,7 @@ def evaluate(
 def _disentanglement(
     data: pipelines.ImageData, split: str, codes: dict[str, np.ndarray], seed: int
 ) -> dict[str, Any]:
-  """Scores against what the images were made from, where that is known."""
+  """Scores of the codes against the factors of the images; {} if the factors are not known."""
   factors = data.factors(split, limit=MAX_IMAGES)
   if factors is None or len(factors) < disentanglement.FEWEST:
     return {}

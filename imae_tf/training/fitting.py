@@ -1,4 +1,7 @@
-"""A model fitted in steps that a kill does not lose: new, or from its newest checkpoint on."""
+"""Fits a model, new or from its newest checkpoint, so that a kill loses no finished epoch.
+
+`training.runs` calls these functions for the run itself and for its short starts.
+"""
 
 import dataclasses
 import functools
@@ -27,15 +30,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-  """What the parts of a training share while a run trains.
+  """The objects that the functions of a training share.
 
   Attributes:
-    run: `runs.Run`.
-    data: its images.
-    workdir: its folder.
+    run: the `runs.Run`.
+    data: images of the run.
+    workdir: folder of the run.
     job: the processes that train it.
-    stop_asked: says whether SIGTERM came.
-    progress: show it.
+    stop_asked: function that says whether SIGTERM came.
+    progress: whether progress is shown.
     watched: (x, labels) of `callbacks.Watch`, or None.
   """
 
@@ -49,7 +52,7 @@ class Session:
 
   @functools.cached_property
   def shown(self) -> np.ndarray | None:
-    """Training images for the pictures of TensorBoard; one of several workers has none."""
+    """Training images for the pictures of TensorBoard; None if there are several workers."""
     if self.job.num_workers > 1:
       return None
     without = extras.missing("report")
@@ -63,14 +66,14 @@ class Session:
 
 
 class Done(NamedTuple):
-  """How far a folder's newest checkpoint is: finished epochs, and steps of the next."""
+  """The progress of a folder's newest checkpoint: finished epochs, and steps of the next one."""
 
   epochs: int
   steps: int
 
 
 def progress(job: distribution.Job, folder: pathlib.Path) -> Done:
-  """How far a folder is; it is the chief's that counts."""
+  """The progress of a folder, as the chief sees it."""
   saved = run_folder.newest_checkpoint(folder) if job.is_chief else None
   done = [saved.epochs, saved.steps] if saved else [0, 0]
   return Done(*map(int, job.from_chief([np.array(done, np.int64)])[0]))
@@ -113,7 +116,7 @@ def _new_model(run: "runs.Run", data: pipelines.ImageData, seed: int) -> "Hybrid
 
 
 def _state(model: "HybridAutoencoder") -> list[np.ndarray | np.generic]:
-  """All that a model goes on from, as arrays; the seed, for a start has its own."""
+  """The state from which a model goes on, as arrays; with the seed, as each start has its own."""
   variables = [*model.weights, *model.optimizer.variables]
   return [np.int64(model.seed), *(v.numpy() for v in variables)]
 
@@ -130,7 +133,7 @@ def _restore(model: "HybridAutoencoder", state: Sequence[Any]) -> None:
 def in_float32(
     model: "HybridAutoencoder", run: "runs.Run", data: pipelines.ImageData
 ) -> "HybridAutoencoder":
-  """The model as it is used: less precision serves the speed of training alone."""
+  """The model in float32, for use after training: a lower precision only makes training faster."""
   if run.recipe.precision == "float32":
     return model
   recipe = dataclasses.replace(run.recipe, precision="float32")

@@ -1,10 +1,11 @@
-"""The folder of a run: its configuration, checkpoints, model and figures.
+"""Reads and writes the folder of a run: its configuration, checkpoints, model and figures.
 
     config.json  checkpoints/epoch-0007.keras  model.keras  history.csv  tensorboard/
     metrics.json  report.html  figures/*.png  restarts/
 
-Files are written beside their place and renamed into it, so that a reader, or a run that
-is killed, never sees half of one.
+Training writes these files; evaluation, export, comparison and search read them. Each file is
+written under another name and then renamed, so that nobody ever sees half of a file, not even
+after a kill.
 """
 
 import csv
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
 
 FORMAT_VERSION = 1
-# What the programs read of a config.json.
+# The entries of config.json that the programs need.
 _NEEDED = {"dataset", "method", "recipe", "epochs", "seed", "holdout", "num_categories"}
 _CHECKPOINT = re.compile(r"epoch-(\d+)\.keras")
 _PARTIAL_CHECKPOINT = re.compile(r"epoch-(\d+)-step-(\d+)\.(keras|json)")
@@ -41,7 +42,8 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
 
   Args:
     workdir: the folder.
-    config: JSON-ready dict. Of an existing run only "epochs" may differ, and only grow.
+    config: JSON-ready dict. If the folder has a run, only "epochs" may differ, and it may only
+      grow.
 
   Raises:
     InputError: the folder holds something else, a run of another configuration, or a
@@ -67,7 +69,7 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-  """The settings beside the rest, and no versions: a newer one may go on with a run."""
+  """Settings and other entries in one dict; no versions, as a newer one may go on with a run."""
   rest = {name: v for name, v in config.items() if name not in ("settings", "versions")}
   return {**rest, **config.get("settings", {})}
 
@@ -89,11 +91,11 @@ def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
     return
   old = read_config(workdir)
   if config["epochs"] > old["epochs"]:
-    # They speak of the shorter run; its weights are in the newest checkpoint.
+    # These files describe the shorter run; its weights are in the newest checkpoint.
     for name in ("model.keras", "metrics.json", "report.html"):
       (folder / name).unlink(missing_ok=True)
     files.write_json(folder / "config.json", {**old, "epochs": config["epochs"]})
-  for path in folder.glob("**/.tmp-*.keras"):  # halves that a killed run left
+  for path in folder.glob("**/.tmp-*.keras"):  # unfinished files of a run that was killed
     path.unlink()
 
 
@@ -101,7 +103,7 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
   """The run's config.json as a dict.
 
   Raises:
-    InputError: there is no run in the folder, or the file is damaged or of another version.
+    InputError: there is no run in the folder, or the file is damaged or has another format.
   """
   path = pathlib.Path(workdir) / "config.json"
   if path.with_name("search.json").exists():
@@ -121,7 +123,7 @@ def load_model(workdir: str | pathlib.Path) -> tuple["HybridAutoencoder", dict[s
   """The trained model of a run and its configuration: (model, config).
 
   Raises:
-    InputError: no run, a run that has not finished, or a damaged file.
+    InputError: there is no run, the run has not finished, or a file is damaged.
   """
   config = read_config(workdir)
   path = pathlib.Path(workdir) / "model.keras"
@@ -132,16 +134,16 @@ def load_model(workdir: str | pathlib.Path) -> tuple["HybridAutoencoder", dict[s
 
 
 def load_keras(path: str | pathlib.Path) -> "HybridAutoencoder":
-  """`keras.models.load_model` with one clear error for a damaged file."""
+  """`keras.models.load_model`, which raises one clear `InputError` for a damaged file."""
   import keras
 
   from imae_tf import methods  # noqa: F401  registers the classes
 
   try:
     return keras.models.load_model(path)
-  except Exception as error:  # Keras, zipfile and h5py each raise their own
+  except Exception as error:  # Keras, zipfile and h5py each have errors of their own
     if isinstance(error, MemoryError) or getattr(error, "errno", None):
-      raise  # the file may be whole
+      raise  # here the file itself may be whole
     raise InputError(
         f"expected a whole Keras file, got a damaged {path} ({first_line(error)}); delete it:"
         " imae-train goes on from the newest whole checkpoint."
@@ -155,12 +157,12 @@ def save_keras(model: "HybridAutoencoder", path: str | pathlib.Path) -> None:
 
 
 class Checkpoint(NamedTuple):
-  """A saved model, its optimizer included.
+  """A saved model with its optimizer.
 
   Attributes:
-    epochs: Finished epochs.
-    steps: Finished steps of the next epoch.
-    path: Of the Keras file.
+    epochs: Number of finished epochs.
+    steps: Number of finished steps of the next epoch.
+    path: Path of the Keras file.
   """
 
   epochs: int
@@ -168,18 +170,18 @@ class Checkpoint(NamedTuple):
   path: pathlib.Path
 
   def log_sums(self) -> dict[str, list[float]]:
-    """{name: (sum, weight)} of the logs of an unfinished epoch; empty after a whole one."""
+    """{name: (sum, weight)} of the logs of an unfinished epoch; empty after a whole epoch."""
     return files.read_json(self.path.with_suffix(".json")) if self.steps else {}
 
 
 def checkpoints(workdir: str | pathlib.Path) -> dict[int, pathlib.Path]:
-  """Whole epochs saved so far: {number of finished epochs: path}, ascending."""
+  """The checkpoints after whole epochs: {number of finished epochs: path}, ascending."""
   found = {int(m.group(1)): path for m, path in _matching(workdir, _CHECKPOINT)}
   return dict(sorted(found.items()))
 
 
 def newest_checkpoint(workdir: str | pathlib.Path) -> Checkpoint | None:
-  """The `Checkpoint` that a run goes on from, within an epoch or after one; None without."""
+  """The newest `Checkpoint`, from which a run goes on, within or after an epoch; or None."""
   whole = [(int(m.group(1)), 0, path) for m, path in _matching(workdir, _CHECKPOINT)]
   within = [
       (int(m.group(1)), int(m.group(2)), path)
@@ -199,7 +201,7 @@ def _matching(
 def save_checkpoint(
     model: "HybridAutoencoder", workdir: str | pathlib.Path, epochs: int
 ) -> None:
-  """Saves a model with its optimizer's state after `epochs` epochs; the last two are kept."""
+  """Saves a model and its optimizer after `epochs` epochs; keeps the last two checkpoints."""
   save_keras(model, pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}.keras")
   for path in list(checkpoints(workdir).values())[:-_KEPT_CHECKPOINTS]:
     path.unlink()
@@ -215,13 +217,13 @@ def save_partial_checkpoint(
 ) -> None:
   """Saves a model within an epoch, with `Checkpoint.log_sums`; only the last one is kept."""
   path = pathlib.Path(workdir) / "checkpoints" / f"epoch-{epochs:04d}-step-{steps:06d}.keras"
-  files.write_json(path.with_suffix(".json"), log_sums)  # first: a Keras file is never without it
+  files.write_json(path.with_suffix(".json"), log_sums)  # first, so a Keras file always has it
   save_keras(model, path)
   _forget_partial_checkpoints(workdir, (epochs, steps))
 
 
 def _forget_partial_checkpoints(workdir: str | pathlib.Path, before: tuple[int, int]) -> None:
-  """Removes those before (epochs, steps), also a .json whose model a kill prevented."""
+  """Removes those before (epochs, steps), also a .json without a model, left by a kill."""
   for match, path in _matching(workdir, _PARTIAL_CHECKPOINT):
     if (int(match.group(1)), int(match.group(2))) < before:
       path.unlink()
@@ -260,7 +262,7 @@ def write_history(workdir: str | pathlib.Path, rows: list[dict[str, float]]) -> 
 
 
 def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
-  """The few lines of metrics.json that a person wants to read."""
+  """The main figures of metrics.json, as a few lines for people."""
   lines = []
   if metrics["accuracy"] is not None:
     baselines = ", ".join(
@@ -279,7 +281,7 @@ def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
 
 
 def command(config: Mapping[str, Any]) -> str:
-  """The imae-train command of a run's config.json: what differs from its recipe are flags."""
+  """The imae-train command for a config.json; settings that differ from the recipe are flags."""
   names = ("dataset", "method", "num_categories", "latent_dim", "epochs", "seed")
   given = {name: config[name] for name in (*names, "recipe") if name in config}
   if config.get("holdout"):

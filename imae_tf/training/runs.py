@@ -1,4 +1,7 @@
-"""A run in a folder: trained from a recipe, resumed exactly, restarted without labels."""
+"""Trains a run in a folder, from a recipe: resumes it exactly, and chooses its best short start.
+
+`imae-train`, `imae-compare` and `imae-tune` call `train`.
+"""
 
 import contextlib
 import dataclasses
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What `config.json` says: everything that decides the final weights."""
+  """Everything that decides the final weights; `config.json` records it."""
 
   dataset: str
   method: str
@@ -56,19 +59,19 @@ def train(
     progress: bool = True,
     watched: pipelines.Arrays | None = None,
 ) -> "HybridAutoencoder":
-  """Trains a run in its folder, or goes on with it; ends with `model.keras` there.
+  """Trains a run in its folder, or goes on with it; at the end the folder has `model.keras`.
 
-  The order of the images, the noise and the first weights are functions of the seed and
-  the step, so a killed run that goes on has the weights of an unbroken one. Any number of
-  replicas computes the same steps to the rounding of float32, which training amplifies.
+  The order of the images, the noise and the initial weights depend only on the seed and the step.
+  So a run that goes on after a kill ends with the weights of an unbroken run. Any number of
+  replicas computes the same steps, up to the rounding of float32, which training amplifies.
 
   Args:
     run: `Run`.
-    workdir: its folder; of several workers the chief's alone is read and written.
+    workdir: folder of the run; with several workers, only the chief's is read and written.
     job: `distribution.Job`; None for this process alone.
-    progress: show it.
-    watched: (x, labels) of `callbacks.Watch`, whose figures the history then has; of a run
-      from its first epoch on, in one process.
+    progress: whether progress is shown.
+    watched: (x, labels) for `callbacks.Watch`, which adds its figures to the history; give it from
+      the first epoch of a run on, and in one process only.
 
   Returns:
     The trained model.
@@ -102,7 +105,8 @@ def train(
     _check_same_command(job, config, data)
     done = fitting.progress(job, workdir)
     model = fitting.model_after(session, workdir, run.seed, done)
-    # Only now: a setting that builds no model, or a damaged file, changes nothing on disk.
+    # The folder is claimed last. So a setting that builds no model, or a damaged file, raises its
+    # error before anything changes on disk.
     with _claimed(workdir, config) if job.is_chief else contextlib.nullcontext():
       return _train(session, model, done)
 
@@ -133,7 +137,10 @@ def _claimed(workdir: pathlib.Path, config: dict[str, Any]) -> Iterator[None]:
 def _check_same_command(
     job: distribution.Job, config: dict[str, Any], data: pipelines.ImageData
 ) -> None:
-  """Workers with other flags or images would train another model, or wait for ever."""
+  """Checks that all workers have the same flags and images.
+
+  Otherwise they would train another model, or wait for each other for ever.
+  """
   if job.num_workers == 1:
     return
   images = next(iter(data.batches("train", 100))).numpy()  # streams decode no more than these
@@ -157,10 +164,10 @@ def _check_same_command(
 
 
 def _choose_start(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done]:
-  """Trains short starts, makes the best the run's checkpoint; the model, and how far it is."""
+  """Trains short starts and makes the best one the run's checkpoint: (its model, its progress)."""
   run, workdir, job = session.run, session.workdir, session.job
   starts = [workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
-  # The chief's files, and its choice; the others only see which starts diverged.
+  # The chief reads the files and chooses; other workers only see which starts diverged.
   categories_of, scores_of = _start_ranker(session) if job.is_chief else _NO_RANKER
   found = {}
   for index, start in enumerate(starts):
@@ -189,7 +196,7 @@ def _choose_start(session: fitting.Session) -> tuple["HybridAutoencoder", fittin
   return model, done
 
 
-# What ranks starts without labels, and how it is said.
+# The figures that rank starts without labels, each with a function that words its value.
 _SCORES: dict[str, Callable[[float], str]] = {
     "neighbors": lambda score: f"neighbours share {score:.3f} nats of y",
     "agreement": lambda score: f"its NMI with the other starts is {score:.3f} on average",
@@ -202,9 +209,9 @@ _NO_RANKER: tuple[_CategoriesOf, _ScoresOf] = (
 
 
 def _start_ranker(session: fitting.Session) -> tuple[_CategoriesOf, _ScoresOf]:
-  """Two functions: a start's folder to its categories of some images, and these to scores.
+  """Two functions: the first gives the categories of a start's folder, the second their scores.
 
-  Scores are `label_free.neighbor_information` or, with the recipe's restart_score "agreement",
+  Scores are `label_free.neighbor_information` or, if the recipe's restart_score is "agreement",
   `label_free.agreement`.
   """
   run, data = session.run, session.data
@@ -226,7 +233,7 @@ def _start_ranker(session: fitting.Session) -> tuple[_CategoriesOf, _ScoresOf]:
 
 
 def _show_start(board: pathlib.Path, name: str) -> None:
-  """Makes what TensorBoard shows of a start that of the run, as history.csv is the start's."""
+  """Copies TensorBoard's files of the chosen start to the run, like its history.csv."""
   for path in event_file.paths(board):
     path.unlink()
   for path in event_file.paths(board / name):
@@ -234,7 +241,7 @@ def _show_start(board: pathlib.Path, name: str) -> None:
 
 
 def _train_start(session: fitting.Session, index: int, folder: pathlib.Path) -> None:
-  """A start to its last epoch; one of a run that was shorter until now goes on."""
+  """Trains a start to its last epoch, from its checkpoint if it has one."""
   run = session.run
   epochs = _start_epochs(run)
   done = fitting.progress(session.job, folder)
@@ -252,7 +259,7 @@ def _start_epochs(run: Run) -> int:
 
 
 def _start_seed(seed: int, index: int) -> int:
-  """Start 0 has the run's own seed, so that a run of one start is the same run."""
+  """The seed of a start; start 0 has the run's own, like a run without several starts."""
   return seed + 1000 * index
 
 
@@ -263,7 +270,7 @@ def versions() -> dict[str, str]:
 
 
 def config_of(run: Run, data: pipelines.ImageData) -> dict[str, Any]:
-  """What config.json says of a `Run` on its `pipelines.ImageData`, the format apart."""
+  """The content of config.json for a `Run` on its `pipelines.ImageData`, without the format."""
   config = dataclasses.asdict(run)
   config.pop("recipe")
   recipe = recipes.settings(run.recipe, run.method)

@@ -1,4 +1,7 @@
-"""What TensorBoard shows of a run while it trains: its terms by name, and pictures."""
+"""Writes what TensorBoard shows of a run while it trains: its terms by name, and pictures.
+
+`training.fitting` gives a `Board` to `fit`.
+"""
 
 import math
 import pathlib
@@ -18,45 +21,46 @@ if TYPE_CHECKING:
 
 Logs = dict[str, float] | None
 
-# TensorBoard makes a section of what is before the slash of a tag.
+# TensorBoard makes a section from the part of a tag before the slash.
 _SECTIONS = {
     "loss": ("loss", "reconstruction_loss", "total_correlation", "vat_loss"),
     "information": ("mi_y", "entropy_y", "conditional_entropy_y", "mi_z", "kl_z"),
     "labels": ("accuracy", "nmi", "mi_y_label"),
     "training": ("learning_rate", "seconds"),
 }
-_PICTURES = 10  # times in a run
-_SHARE = 0.05  # of the time that a run takes, for pictures before the last
-IMAGES = 250  # of which pictures show some; all tell which dimensions are informative
+_PICTURES = 10  # how often pictures are made in a run, at most
+_SHARE = 0.05  # the share of a run's time that pictures before the last ones may take
+IMAGES = 250  # all of them show which dimensions are informative; pictures show some of them
 _RECONSTRUCTED = 10
 _TRAVERSED = 5
 _POSITIONS = np.linspace(-2.0, 2.0, 9)
 
 
 def tag(name: str) -> str:
-  """How TensorBoard calls what is logged as `name`: its section, and its label with its unit."""
+  """The tag in TensorBoard of a logged name: a section, and the label with the unit."""
   own = name.removeprefix("val_")
   section = next((s for s, names in _SECTIONS.items() if own in names), "other")
   return f"{section}/{definitions.axis(name)}"
 
 
 class Board(keras.callbacks.Callback):
-  """Writes event files: all logs of each epoch, and pictures ten times in a run at most.
+  """Writes event files: all logs of each epoch, and pictures at most ten times in a run.
 
-  Steps are epochs as history.csv counts them, from 1. A run that goes on adds a file, which
-  replaces what an epoch had written that is trained again. The pictures are of inference:
-  images beside their reconstructions; what the most informative dimensions of z do to an
-  image; and, where there are labels, classes against categories. Those before the last
-  epoch's are left out while they would take more than a twentieth of the time. Nothing is
-  trained on the images or chosen by them.
+  Steps are epochs as history.csv counts them, from 1. A run that goes on adds a file. If it trains
+  an epoch again, the new file replaces what the old one says of this epoch.
+
+  The pictures show the model in inference: images beside their reconstructions; what the most
+  informative dimensions of z do to an image; and, if there are labels, classes against categories.
+  Except after the last epoch, pictures are left out if they would take more than a twentieth of the
+  time. Nothing is trained on these images or chosen by them.
 
   Args:
-    folder: of the event files.
-    x: [N, H, W, C] images in [0, 1] to show, of which some are taken; None for no pictures.
-      Of several workers none can look at images alone.
+    folder: folder of the event files.
+    x: [N, H, W, C] images in [0, 1]; the pictures show some of them. None for no pictures: with
+      several workers, a single one cannot encode images.
     watched: (x, labels) as in `callbacks.Watch`, for the classes; or None.
     class_names: texts, one per label value 0, 1, ..., or None.
-    epochs: of the whole run, of which this `fit` may be a part; None for those of `fit`.
+    epochs: epochs of the whole run, if this `fit` is a part of it; None for the epochs of `fit`.
   """
 
   def __init__(
@@ -77,7 +81,7 @@ class Board(keras.callbacks.Callback):
 
   def on_train_begin(self, logs: Logs = None) -> None:
     self._epochs = self._of_run or self.params["epochs"]
-    self._opened = False  # when the first epoch begins, whose number goes into the file
+    self._opened = False  # the file is opened with the number of the first epoch
     self._started, self._drawing_s = time.monotonic(), 0.0
 
   def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -153,5 +157,8 @@ class Board(keras.callbacks.Callback):
 
 
 def _information_bounds(mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-  """The mean over images of KL(p(z_k|x) || N(0,1)), I(x;z_k) + KL(p(z_k) || N(0,1)): [K1]."""
+  """Upper bounds of I(x;z_k): the mean over images of KL(p(z_k|x) || N(0,1)), [K1].
+
+  This mean is I(x;z_k) + KL(p(z_k) || N(0,1)).
+  """
   return 0.5 * np.mean(mean**2 + scale**2 - 1.0 - 2.0 * np.log(scale), axis=0)
