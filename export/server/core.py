@@ -176,7 +176,7 @@ class Server:
     return version
 
   def metadata(self, version: int | None = None) -> tuple[int, dict[str, Any]]:
-    """(version, {signature's name: SignatureDef}), also of those that take no inputs.
+    """(version, {signature's name: SignatureDef}), also for signatures without inputs.
 
     Raises:
       ServingError: NOT_FOUND.
@@ -190,8 +190,8 @@ class Server:
   ) -> list[tuple[int, str, str, str]]:
     """[(version, state, error code, error message)], newest first.
 
-    The code of a version that is well is "OK", its message empty. A label is no part of the
-    question, here as in TF Serving.
+    A version without an error has the code "OK" and an empty message. As in TF Serving, the status
+    does not depend on a label.
 
     Raises:
       ServingError: NOT_FOUND, also for another model.
