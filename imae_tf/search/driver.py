@@ -131,7 +131,7 @@ def _next(
       for trial in unfinished:
         with contextlib.suppress(InUseError):
           held.enter_context(locks.locked(locks.place(workdir, trial.trial_id)))
-          program.say(f"Trial {trial.trial_id} was left unfinished and goes on.")
+          program.say(f"Trial {trial.trial_id} was left unfinished, and goes on.")
           return trial
       proposed = oracle.propose()
       if proposed:
