@@ -198,8 +198,9 @@ def _check_same_sizes(
 ) -> None:
   if encoder.image_shape != model.image_shape:
     raise InputError(
-        f"expected a version of images of shape {list(model.image_shape)} as --align_to, got"
-        f" version {number} of {list(encoder.image_shape)}; name another, or leave --align_to out."
+        f"expected a version for images of shape {list(model.image_shape)} as --align_to, got"
+        f" version {number} for {list(encoder.image_shape)}; name another version, or leave"
+        " --align_to out."
     )
   empty = encoder(np.zeros((0, *encoder.image_shape), "float32"))
   sizes = {
@@ -209,8 +210,8 @@ def _check_same_sizes(
   for name, (ours, theirs) in sizes.items():
     if ours != theirs:
       raise InputError(
-          f"expected a version of {name} {ours}, as the model's, as --align_to, got version"
-          f" {number} of {theirs}; name another, or train with --{name}={theirs}."
+          f"expected a version with {name} {ours}, like the model's, as --align_to, got version"
+          f" {number} with {theirs}; name another version, or train with --{name}={theirs}."
       )
 
 

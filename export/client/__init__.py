@@ -1,4 +1,4 @@
-"""A client of TF Serving or imae-serve: images to codes, and back, without TensorFlow.
+"""A client for TF Serving or imae-serve: images to codes, and back, without TensorFlow.
 
     from imae_tf.export.client import Client
 
@@ -6,8 +6,8 @@
       codes = client.encode(images)                  # {"y", "z", "z_scale"}
       images = client.decode(codes["y"], codes["z"])
 
-Every request is a pure function of its inputs, so a request that failed because no server
-answered is sent again. Importing this needs neither TensorFlow nor Keras.
+The answer depends only on the inputs of a request. So if no server answered, the client sends the
+request again. This module needs neither TensorFlow nor Keras.
 """
 
 import asyncio
@@ -42,9 +42,9 @@ __all__ = [
     "ReplyError", "UnavailableError",
 ]
 
-_CHUNK_BYTES = 3 * 2**20  # of a request; servers in Python refuse 4 MiB by default
+_CHUNK_BYTES = 3 * 2**20  # in a request; servers in Python refuse 4 MiB by default
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-_MOVES = 3  # new versions that may replace the one in use during one call
+_MOVES = 3  # how often a new version may replace the one in use during one call
 
 Arrays = dict[str, np.ndarray]
 Columns = Mapping[str, Any]  # {name of an input: its rows: an array, or a list of inputs.File}
@@ -52,30 +52,31 @@ _T = TypeVar("_T")
 
 
 class AsyncClient:
-  """Asks a server for the codes of images; its methods are awaited, within one event loop.
+  """Asks a server for the codes of images; its methods are coroutines, for one event loop.
 
-  An array of many rows goes in chunks, several of them at a time. All go to one version,
+  An array with many rows is sent in chunks, several at a time. All chunks go to one version,
   because categories may mean something else in the next one.
 
   Args:
     endpoint: `http://host:port`, `https://...`, `grpc://host:port` or `grpcs://...`.
-    model_name: as the server calls it.
-    version: an integer, or a label of the server's configuration, always a str; None for the
-      newest one.
-    timeout_s: seconds for one request and its answer, of which over REST at most half, and at
-      most 5, for the connection. In a `Client` over REST they start again with each byte that
+    model_name: name of the model on the server.
+    version: an integer; or a str, which is a label of the server's configuration; None for the
+      newest version.
+    timeout_s: seconds for one request and its answer. Over REST, at most half of them, and at most
+      5, are for the connection. In a `Client` over REST, the time starts again with each byte that
       comes.
-    retries: how often a request is repeated while the server is down or busy. Before each is a
-      pause, the first of 0.1 s at most, each twice as long as the last, up to 5 s: 8 of them
-      are 8 to 16 seconds.
-    chunk_size: rows per request, at most; large images make it fewer. No more than the
-      server's max_batch_size, unless it splits large batches.
-    concurrency: requests in flight, at most.
-    headers: {name: value} that goes with each request, as HTTP headers or gRPC metadata, such
-      as {"Authorization": "Bearer ..."} for a proxy before the server.
+    retries: how often a request is repeated while the server is down or busy. The client pauses
+      before each repetition: at most 0.1 s the first time, then twice as long each time, up to 5 s.
+      8 repetitions take 8 to 16 seconds.
+    chunk_size: most rows in a request; large images make it fewer. Do not exceed the server's
+      max_batch_size, unless the server splits large batches.
+    concurrency: most requests that are under way at a time.
+    headers: {name: value} to send with each request, as HTTP headers or gRPC metadata, such as
+      {"Authorization": "Bearer ..."} for a proxy before the server.
 
   Raises:
-    InputError: an argument is wrong, or what the environment says of proxies and certificates.
+    InputError: an argument is wrong, or the environment names proxies or certificates that cannot
+      be used.
     ImaeError: the extra `serving` is not installed.
   """
 
@@ -115,8 +116,8 @@ class AsyncClient:
       deviations}, float32.
 
     Raises:
-      InputError: no images.
-      ClientError: one of its kinds says what failed.
+      InputError: `images` are not images.
+      ClientError: the request failed; the subclass says how.
     """
     return await self._predict("encode", {"x": inputs.images(images)})
 
@@ -126,20 +127,20 @@ class AsyncClient:
     """The codes of PNG or JPEG files of the model's size, which the server decodes.
 
     Args:
-      paths: of the files, in the order of the codes; or bytes, the contents of a file.
+      paths: paths of the files, or the contents of files as bytes, in the order of the codes.
 
     Returns:
       As `encode`.
 
     Raises:
       InputError: a file cannot be read.
-      ClientError: one of its kinds; a `RefusedError` names a file that was refused, by its
-        path or its index.
+      ClientError: the request failed; a `RefusedError` names the file that was refused, by its path
+        or its index.
     """
     return await self._predict("encode_image_bytes", {"image_bytes": inputs.files(paths)})
 
   async def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, C] in [0, 1] of probabilities y [N, K2] and codes z [N, K1]."""
+    """The images [N, H, W, C] in [0, 1] for probabilities y [N, K2] and codes z [N, K1]."""
     y, z = inputs.rows("y", y), inputs.rows("z", z)
     if len(y) != len(z):
       raise InputError(
@@ -149,15 +150,15 @@ class AsyncClient:
     return (await self._predict("decode", {"y": y, "z": z}))["x"]
 
   async def reconstruct(self, images: np.ndarray) -> np.ndarray:
-    """Images, as in `encode`, through the model: [N, H, W, C] in [0, 1]."""
+    """The model's reconstructions of images as in `encode`: [N, H, W, C] in [0, 1]."""
     return (await self._predict("reconstruct", {"x": inputs.images(images)}))["x"]
 
   async def served_version(self) -> int:
     """The newest version that answers.
 
     Raises:
-      UnavailableError: there is none yet.
-      ClientError: one of its kinds.
+      UnavailableError: no version answers yet.
+      ClientError: the request failed in another way.
     """
     return await self._repeated(self._newest)
 
@@ -197,10 +198,11 @@ class AsyncClient:
       except NotFoundError:
         moves += 1
         if self.version == version or moves == _MOVES:
-          raise  # else a newer version has taken its place: all rows go to that one
+          raise
+        # Otherwise a newer version has taken its place, and all rows go to that one.
 
   async def _pinned(self) -> int:
-    """One version for all chunks of a call, because a label may move in its middle."""
+    """The version for all chunks of a call, as a number, because a label may move meanwhile."""
     if self.version is None:
       return await self.served_version()
     if isinstance(self.version, int):
@@ -231,14 +233,14 @@ class AsyncClient:
   async def _blame(
       self, files: Sequence[inputs.File], version: int | str | None, error: RefusedError
   ) -> None:
-    """Raises the refusal of one of the files; the server does not say which one it was."""
+    """Raises an error that names the refused file; to find it, sends the files one by one."""
     if len(files) == 1:
       raise RefusedError(f"{files[0].name}: {error}", error.code) from error
     for file in files:
       await self._ask("encode_image_bytes", {"image_bytes": [file]}, version)
 
   async def _repeated(self, request: Callable[[], Awaitable[_T]]) -> _T:
-    """The result of `request()`, which is sent again while there is no server, or no room."""
+    """The result of `request()`, sent again while the server is down or its queue is full."""
     attempt = 0
     while True:
       try:
@@ -246,7 +248,7 @@ class AsyncClient:
       except UnavailableError:
         if attempt == self._retries:
           raise
-      # Of random length, lest many clients return in step to a server that comes back.
+      # The length is random, so that not all clients return to a restarted server at once.
       longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempt, 99))
       await self._pause(random.uniform(longest / 2, longest))
       attempt += 1
@@ -271,14 +273,14 @@ class AsyncClient:
     return max(versions)
 
   async def _chunks(self, columns: Columns) -> list[Columns]:
-    """[{name: some rows}], in order; one of no rows if there are none."""
+    """[{name: some rows}], in order; a single chunk without rows if there are none."""
     rows = len(next(iter(columns.values())))
     size = min(self._chunk_size, max(1, int(_CHUNK_BYTES / await self._row_bytes(columns))))
     starts = range(0, max(rows, 1), size)
     return [{name: v[start : start + size] for name, v in columns.items()} for start in starts]
 
   async def _row_bytes(self, columns: Columns) -> float:
-    """Bytes that a row takes in a request, at most."""
+    """The most bytes that a row takes in a request."""
     if "image_bytes" in columns:
       sizes = await self._of_files(inputs.size, columns["image_bytes"])
       return max([1, *sizes]) * self._channel.bytes_per_byte
@@ -294,7 +296,7 @@ class AsyncClient:
   async def _of_files(
       self, function: Callable[[inputs.File], _T], files: Sequence[inputs.File]
   ) -> list[_T]:
-    """[function(file)], in a thread where the disk would keep an event loop waiting."""
+    """[function(file)]; runs in a thread if the disk would keep an event loop waiting."""
     waits = not self._blocking and any(isinstance(f.source, pathlib.Path) for f in files)
     if waits:
       return await asyncio.to_thread(lambda: list(map(function, files)))
@@ -308,7 +310,7 @@ class AsyncClient:
     tasks = [asyncio.ensure_future(request()) for request in requests]
     try:
       return await asyncio.gather(*tasks)
-    finally:  # when one has failed, the others are of no use
+    finally:  # if one has failed, the others are cancelled
       for task in tasks:
         task.cancel()
       await asyncio.gather(*tasks, return_exceptions=True)
@@ -318,7 +320,7 @@ class AsyncClient:
 
 
 class _BlockingClient(AsyncClient):
-  """The same with functions that block: its coroutines end when they are first run."""
+  """An `AsyncClient` with functions that block: its coroutines end when they are first run."""
 
   _blocking = True
 
@@ -335,7 +337,7 @@ class _BlockingClient(AsyncClient):
 class Client:
   """Asks a server for the codes of images, one request at a time; threads may share it.
 
-  The arguments, but for `concurrency`, and the errors are those of `AsyncClient`.
+  The arguments, except `concurrency`, and the errors are those of `AsyncClient`.
   """
 
   def __init__(

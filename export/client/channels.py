@@ -1,7 +1,8 @@
-"""One request to a server and its answer, over REST or gRPC, blocking or awaited.
+"""Sends single requests to a server, over REST or gRPC, blocking or not.
 
-A channel has the coroutine functions `predict`, `available_versions` and `version_of`. Those of
-a blocking channel never wait for an event loop: they are finished when they are first run.
+The clients open a channel with `open_channel`. A channel has the coroutine functions `predict`,
+`available_versions` and `version_of`. Those of a blocking channel never wait for an event loop:
+they are finished when they are first run.
 """
 
 import asyncio
@@ -33,17 +34,17 @@ if TYPE_CHECKING:
 Rows = np.ndarray | Sequence[bytes]
 _T = TypeVar("_T")
 
-_OUTPUTS = {"decode": ("x",), "reconstruct": ("x",)}  # every other one gives codes
+_OUTPUTS = {"decode": ("x",), "reconstruct": ("x",)}  # every other signature gives codes
 _CODES = ("y", "z", "z_scale")
-# The canonical codes of gRPC behind the statuses of HTTP, as TF Serving and proxies use them.
+# The canonical gRPC codes for the statuses of HTTP, as TF Serving and proxies use them.
 _CODES_OF_STATUS = {
     400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED",
     404: "NOT_FOUND", 408: "DEADLINE_EXCEEDED", 412: "FAILED_PRECONDITION",
     413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_CONNECT_S = 5.0  # for a connection over REST: a server that takes longer is not there
-_LARGE = 2**16  # bytes of JSON that would keep an event loop waiting
+_CONNECT_S = 5.0  # for a connection over REST; a server that takes longer counts as down
+_LARGE = 2**16  # so many bytes of JSON would keep an event loop waiting
 _ENVIRONMENT = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
 _NO_LIMIT = -1
 _GRPC_OPTIONS = [
@@ -65,7 +66,7 @@ def open_channel(
   """The channel to `http://host:port`, `https://`, `grpc://` or `grpcs://`.
 
   Raises:
-    InputError: another kind of endpoint, or an environment that cannot be used.
+    InputError: another kind of endpoint, or the environment cannot be used.
     MissingExtraError: the libraries are not installed.
   """
   parts = _parsed(endpoint)
@@ -94,7 +95,7 @@ class RestChannel:
 
     self._httpx, self._blocking = httpx, blocking
     self._endpoint, self._timeout_s = endpoint, timeout_s
-    # Of N threads that make or read JSON an event loop gets one turn in N: so there is one.
+    # If N threads made or read JSON, the event loop would get one turn in N; so only one does.
     self._one_at_a_time = asyncio.Semaphore(1)
     self._path = f"/v1/models/{urllib.parse.quote(model_name, safe='')}"
     try:
@@ -112,18 +113,18 @@ class RestChannel:
   async def predict(
       self, signature: str, inputs: Mapping[str, Rows], version: int | str | None
   ) -> dict[str, np.ndarray]:
-    """{name: float32 array} of {name: float32 array, or list of bytes}.
+    """Runs a signature: {name: float32 array, or list of bytes} to {name: float32 array}.
 
     Args:
       signature: name of the signature.
-      inputs: all with the same number of rows.
+      inputs: the inputs, all with the same number of rows.
       version: an integer, a label, or None for the newest version.
 
     Raises:
-      ClientError: one of its kinds.
+      ClientError: the request failed; the subclass says how.
     """
     path = self._path + _version_path(version)
-    if not len(next(iter(inputs.values()))):  # JSON cannot say how wide no rows are
+    if not len(next(iter(inputs.values()))):  # JSON without rows does not tell their width
       return self._no_rows(await self._json("GET", f"{path}/metadata"), signature)
     size = sum(map(_json_size, inputs.values()))
     body = await self._apart(size, _predict_body, signature, inputs)
@@ -140,13 +141,13 @@ class RestChannel:
       return [int(status["version"]) for status in statuses if status["state"] == "AVAILABLE"]
 
   async def version_of(self, label: str) -> int:
-    """The version, an integer, that a label stands for now."""
+    """The number of the version that a label stands for now."""
     reply = await self._json("GET", f"{self._path}{_version_path(label)}/metadata")
     with reading(self._endpoint):
       return int(reply["model_spec"]["version"])
 
   def close(self) -> Awaitable[None] | None:
-    """Closes the connections; what it returns is for `awaited`."""
+    """Closes the connections; pass its result to `awaited`."""
     return self._http.close() if self._blocking else self._http.aclose()
 
   def _open(self, headers: Mapping[str, str]) -> Any:
@@ -155,8 +156,8 @@ class RestChannel:
         base_url=self._endpoint,
         headers=headers,
         timeout=self._httpx.Timeout(self._timeout_s, connect=min(self._timeout_s / 2, _CONNECT_S)),
-        trust_env=not _is_loopback(self._endpoint),  # its proxies
-        verify=self._httpx.create_ssl_context(),  # by the environment's certificates, always
+        trust_env=not _is_loopback(self._endpoint),  # whether the environment's proxies are used
+        verify=self._httpx.create_ssl_context(),  # always with the environment's certificates
     )
 
   async def _json(self, method: str, path: str) -> Any:
@@ -173,7 +174,7 @@ class RestChannel:
       raise failure("DEADLINE_EXCEEDED", self._endpoint, _late(self._timeout_s)) from error
     except self._httpx.TransportError as error:
       raise failure("UNAVAILABLE", self._endpoint, first_line(error)) from error
-    except self._httpx.RequestError as error:  # such as a body that is not the gzip it claims
+    except self._httpx.RequestError as error:  # for example, a body that is not gzip as it claims
       raise failure("INTERNAL", self._endpoint, first_line(error)) from error
     if response.is_success:
       return response
@@ -189,23 +190,23 @@ class RestChannel:
   ) -> "httpx.Response":
     if self._blocking:
       return self._http.request(method, path, **kwargs)
-    async with asyncio.timeout(self._timeout_s):  # httpx's own ends with each byte that comes
+    async with asyncio.timeout(self._timeout_s):  # httpx's own starts again with each byte
       return await self._http.request(method, path, **kwargs)
 
   async def _apart(self, size: float, function: Callable[..., _T], *arguments: Any) -> _T:
-    """`function(*arguments)`; in a thread, if it would keep an event loop waiting."""
+    """`function(*arguments)`; runs in a thread if it would keep an event loop waiting."""
     if self._blocking or size < _LARGE:
       return function(*arguments)
     async with self._one_at_a_time:
       return await asyncio.to_thread(function, *arguments)
 
   def _outputs(self, signature: str, response: "httpx.Response") -> dict[str, np.ndarray]:
-    # A function in Python, called for each number, lets other threads run meanwhile.
+    # A Python function that is called for each number lets other threads run meanwhile.
     number: Callable[[str], float] = float if self._blocking else lambda text: float(text)
     return _float_arrays(signature, response.json(parse_float=number)["outputs"])
 
   def _no_rows(self, reply: Any, signature: str) -> dict[str, np.ndarray]:
-    """The outputs for no rows, whose widths the metadata tell."""
+    """The outputs for no rows; their widths come from the metadata."""
     with reading(self._endpoint):
       signatures = reply["metadata"]["signature_def"]["signature_def"]
       if signature not in signatures:
@@ -241,7 +242,7 @@ class GrpcChannel:
     self._grpc, self._wire, self._blocking = grpc, wire, blocking
     self._endpoint, self._model_name, self._timeout_s = endpoint, model_name, timeout_s
     self._metadata = tuple(headers.items())
-    # An asynchronous one belongs to the event loop that is to come.
+    # An asynchronous channel must be opened in the event loop, so the first request opens it.
     self._channel = self._open() if blocking else None
 
   async def predict(
@@ -304,14 +305,14 @@ class GrpcChannel:
 
 
 async def awaited(value: Any) -> Any:
-  """What a blocking function returned, or what an asynchronous one is going to return."""
+  """The result of a blocking function as it is, or of an asynchronous one once it is there."""
   return await value if inspect.isawaitable(value) else value
 
 
 def _parsed(endpoint: str) -> urllib.parse.SplitResult:
   if not isinstance(endpoint, str) or not endpoint.isprintable() or " " in endpoint:
     raise _bad_endpoint(endpoint)
-  if "@" in endpoint:  # which messages would show
+  if "@" in endpoint:  # messages would show the password
     raise InputError(
         "expected an endpoint without a user's name and password, got one with an @; send them"
         " as headers={'Authorization': ...}."
@@ -319,7 +320,7 @@ def _parsed(endpoint: str) -> urllib.parse.SplitResult:
   try:
     parts = urllib.parse.urlsplit(endpoint)
     port = parts.port
-  except ValueError:  # a port or an address that is none
+  except ValueError:  # not a port, or not an address
     raise _bad_endpoint(endpoint) from None
   grpc = parts.scheme in ("grpc", "grpcs")
   whole = parts.hostname and (grpc or parts.scheme in ("http", "https"))
@@ -356,7 +357,7 @@ def _version_path(version: int | str | None) -> str:
 
 
 def _predict_body(signature: str, inputs: Mapping[str, Rows]) -> str:
-  """The JSON of a request, row by row: no other thread runs within a call of json.dumps."""
+  """The JSON of a request, made row by row, as no other thread runs during json.dumps."""
   columns = [
       f"{json.dumps(name)}: [{', '.join(json.dumps(_json_value(row)) for row in rows)}]"
       for name, rows in inputs.items()
@@ -391,7 +392,7 @@ def _late(timeout_s: float) -> str:
 
 
 def _sentence(response: "httpx.Response") -> str:
-  """What the body of a refusal says; proxies answer with other things than TF Serving."""
+  """The sentence in the body of a refusal; proxies have other bodies than TF Serving."""
   try:
     return first_line(response.json()["error"])
   except (ValueError, TypeError, LookupError, RecursionError):

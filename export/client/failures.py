@@ -1,4 +1,4 @@
-"""What a request to a server may fail with: the kinds, and the one that an answer stands for."""
+"""The errors of the client, and the choice among them for a gRPC code or an HTTP status."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ class ClientError(ImaeError, RuntimeError):
   """A request that failed.
 
   Attributes:
-    code: canonical name of gRPC's, such as "INVALID_ARGUMENT", whatever the protocol.
+    code: canonical name of the gRPC code, such as "INVALID_ARGUMENT", whatever the protocol.
   """
 
   def __init__(self, message: str, code: str) -> None:
@@ -32,7 +32,7 @@ class NotFoundError(RefusedError):
 
 
 class UnavailableError(ClientError, ConnectionError):
-  """There is no server, or it has no time: the same request may succeed later."""
+  """There is no server, or it is busy: the same request may succeed later."""
 
 
 class DeadlineError(ClientError, TimeoutError):
@@ -40,7 +40,7 @@ class DeadlineError(ClientError, TimeoutError):
 
 
 class ReplyError(ClientError):
-  """The answer is not one of an IMAE SavedModel behind TF Serving's protocol."""
+  """The answer does not come from an IMAE SavedModel behind TF Serving's protocol."""
 
 
 _KINDS: dict[str, type[ClientError]] = {
@@ -49,7 +49,7 @@ _KINDS: dict[str, type[ClientError]] = {
     "UNAUTHENTICATED": RefusedError, "PERMISSION_DENIED": RefusedError,
     "UNAVAILABLE": UnavailableError, "RESOURCE_EXHAUSTED": UnavailableError,
     "ABORTED": UnavailableError,
-    "CANCELLED": UnavailableError,  # by the server: who cancels a call here gets no answer
+    "CANCELLED": UnavailableError,  # the server cancelled it; a call cancelled here has no answer
     "DEADLINE_EXCEEDED": DeadlineError,
 }
 _EXPECTED: dict[str | type[ClientError], str] = {  # by code, or else by kind
@@ -69,13 +69,13 @@ _EXPECTED: dict[str | type[ClientError], str] = {  # by code, or else by kind
 
 
 def failure(code: str, endpoint: str, message: str, status: str | None = None) -> ClientError:
-  """The error of a request that came to nothing.
+  """The error for a request that failed.
 
   Args:
-    code: canonical name of gRPC's.
-    endpoint: where the request went.
-    message: what was said there.
-    status: what messages name in place of the code.
+    code: canonical name of the gRPC code.
+    endpoint: the endpoint that the request went to.
+    message: the server's or the library's message.
+    status: the status that the error names; None for the code.
   """
   kind = _KINDS.get(code, ClientError)
   expected = _EXPECTED.get(code) or _EXPECTED[kind]
@@ -84,7 +84,7 @@ def failure(code: str, endpoint: str, message: str, status: str | None = None) -
 
 @contextlib.contextmanager
 def reading(endpoint: str) -> Iterator[None]:
-  """Makes a `ReplyError` of what goes wrong while a reply is read."""
+  """Turns errors that come from reading a reply into a `ReplyError`."""
   try:
     yield
   except ClientError:

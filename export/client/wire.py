@@ -1,8 +1,8 @@
-"""The messages of TF Serving's gRPC API that the client sends and reads.
+"""Makes and reads the messages of TF Serving's gRPC API, for the client's gRPC channel.
 
-The published classes come with tensorflow-serving-api, which imports TensorFlow. The few fields
-used are described here, with the numbers of `tensor.proto`, `model.proto`, `predict.proto`,
-`get_model_status.proto` and `get_model_metadata.proto`; a reader of protobuf skips the other ones.
+The published classes come with tensorflow-serving-api, which imports TensorFlow. So the few fields
+that are used are described here, with the numbers of `tensor.proto`, `model.proto`,
+`predict.proto`, `get_model_status.proto` and `get_model_metadata.proto`; protobuf skips the others.
 """
 
 import functools
@@ -27,7 +27,7 @@ _FIELDS = {
     "Dim": {"size": (1, "int64")},
     "Shape": {"dim": (2, "repeated Dim")},
     "Tensor": {
-        "dtype": (1, "int32"),  # an enum, which is written like one
+        "dtype": (1, "int32"),  # an enum, which is written like an int32
         "tensor_shape": (2, "Shape"),
         "tensor_content": (4, "bytes"),
         "float_val": (5, "repeated float"),
@@ -63,7 +63,7 @@ def predict_request(
   """A serialized PredictRequest.
 
   Args:
-    model_name: as the server calls it.
+    model_name: name of the model on the server.
     version: an integer, a label, or None for the newest version.
     signature: name of the signature.
     inputs: {name: float32 array, or list of bytes}.
@@ -74,10 +74,10 @@ def predict_request(
 
 
 def predict_outputs(serialized: bytes) -> dict[str, np.ndarray]:
-  """{name: float32 array} of a serialized PredictResponse.
+  """{name: float32 array} from a serialized PredictResponse.
 
   Raises:
-    ValueError: it is damaged, or holds other than floats.
+    ValueError: the message is damaged, or has other types than floats.
   """
   outputs = _parse("PredictResponse", serialized).outputs
   return {item.key: _array(item.value) for item in outputs}
@@ -89,10 +89,10 @@ def status_request(model_name: str) -> bytes:
 
 
 def available_versions(serialized: bytes) -> list[int]:
-  """The versions that answer, [integer], of a serialized GetModelStatusResponse.
+  """The versions that answer, [integer], from a serialized GetModelStatusResponse.
 
   Raises:
-    ValueError: it is damaged.
+    ValueError: the message is damaged.
   """
   statuses = _parse("GetModelStatusResponse", serialized).model_version_status
   return [status.version for status in statuses if status.state == AVAILABLE]
@@ -107,10 +107,10 @@ def metadata_request(model_name: str, version: int | str | None) -> bytes:
 
 
 def answering_version(serialized: bytes) -> int:
-  """The version, an integer, that a serialized GetModelMetadataResponse speaks of.
+  """The number of the version that a serialized GetModelMetadataResponse names.
 
   Raises:
-    ValueError: it is damaged, or does not say so.
+    ValueError: the message is damaged, or names no version.
   """
   spec = _parse("GetModelMetadataResponse", serialized).model_spec
   if not spec.HasField("version"):
@@ -147,7 +147,7 @@ def _array(tensor: Any) -> np.ndarray:
     return np.frombuffer(tensor.tensor_content, "<f4").astype(np.float32).reshape(shape)
   values = np.array(tensor.float_val, np.float32)
   missing = int(np.prod(shape)) - len(values)
-  if missing > 0 and len(values):  # the last value stands for those after it
+  if missing > 0 and len(values):  # the last value is repeated for those that are left out
     values = np.pad(values, (0, missing), "edge")
   return values.reshape(shape)
 

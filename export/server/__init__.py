@@ -1,1 +1,1 @@
-"""imae-serve: what TF Serving answers, on a laptop and in tests."""
+"""imae-serve, a stand-in for TF Serving on a laptop and in tests: it gives the same answers."""

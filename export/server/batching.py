@@ -1,7 +1,8 @@
-"""Requests that wait are run together: a bounded queue, batches, deadlines.
+"""Runs requests that wait together, with a bounded queue, batches and deadlines.
 
-One run of a graph costs about the same for one image as for sixteen, so the requests that come
-while the workers are busy are run as one batch. Nothing here knows what a model or a protocol is.
+`core.Server` gives its requests to a `Batcher`. One run of a graph takes about as long for one
+image as for sixteen, so requests that come while the workers are busy are run as one batch. This
+module knows neither models nor protocols.
 """
 
 import collections
@@ -27,7 +28,7 @@ class Answer(concurrent.futures.Future[Arrays]):
   """The future of {name: array}.
 
   Attributes:
-    version: the number of the version that answers, which `core` sets.
+    version: the number of the version that answers; `core` sets it.
   """
 
   version: int
@@ -46,7 +47,7 @@ class ServingError(ImaeError):
     self.code = code
     self.message = message
 
-  def __reduce__(self) -> tuple[Any, ...]:  # the default one would leave out one of the two
+  def __reduce__(self) -> tuple[Any, ...]:  # the default one would leave out an argument
     return type(self), (self.code, self.message)
 
 
@@ -61,7 +62,7 @@ class _Request:
 
 
 class _Queue(collections.deque[_Request]):
-  """Requests that may be merged, and how many rows they have."""
+  """Requests that may be merged, with the number of their rows."""
 
   rows = 0
 
@@ -70,10 +71,10 @@ class Batcher:
   """Workers that run requests of the same kind together.
 
   Args:
-    max_batch_size: rows of a batch of several requests; a larger request runs alone.
+    max_batch_size: most rows in a batch of several requests; a larger request runs alone.
     batch_timeout_s: how long a request may wait for others while a worker is idle.
-    max_queue: requests that may wait; one more is RESOURCE_EXHAUSTED.
-    workers: batches that run at a time.
+    max_queue: number of requests that may wait; one more gets RESOURCE_EXHAUSTED.
+    workers: number of batches that run at a time.
   """
 
   def __init__(
@@ -109,7 +110,7 @@ class Batcher:
       run: function of {name: array} that returns {name: array}, as many rows in each.
       inputs: {name: array}.
       rows: the size of the first dimension; None if the request must run alone.
-      deadline: of `time.monotonic`, after which nobody waits for the answer.
+      deadline: time of `time.monotonic` after which nobody waits for the answer; or None.
 
     Returns:
       A future of {name: array}, or of a `ServingError`.
@@ -152,8 +153,9 @@ class Batcher:
         request.future.set_exception(closing())
 
   def _forget(self, kind: Hashable, future: Answer) -> None:
-    """Gives the place of a request that was cancelled while it waited to others."""
-    # Not told of the request: its future would keep it, and its inputs, in a circle.
+    """Removes a request that was cancelled while it waited, so that others get its place."""
+    # The function gets no reference to the request: the future would then keep it, and its inputs,
+    # in a cycle.
     if not future.cancelled():
       return
     with self._condition:
@@ -173,10 +175,10 @@ class Batcher:
       batch = [request for request in batch if _is_wanted(request)]
       if batch:
         _answer(batch)
-      del batch  # else an idle worker would keep the last inputs in memory
+      del batch  # otherwise an idle worker would keep the last inputs in memory
 
   def _take(self) -> list[_Request] | None:
-    """The next batch; waits for one. None once closed and empty."""
+    """Waits for the next batch and returns it; None after the batcher is closed and empty."""
     with self._condition:
       while True:
         now = time.monotonic()
@@ -191,7 +193,7 @@ class Batcher:
         self._condition.wait(due - now if self._queues else None)
 
   def _next(self) -> tuple[Hashable, float]:
-    """(kind of the queue that is due first, when it is due); (None, infinity) without any."""
+    """(kind of the queue that is due first, its time); (None, infinity) if there is no queue."""
     found: tuple[Hashable, float] = None, math.inf
     for kind, queue in self._queues.items():
       full = queue.rows >= self._max_batch_size
@@ -215,7 +217,7 @@ class Batcher:
 
 
 def _is_wanted(request: _Request) -> bool:
-  """Whether somebody waits for a request; one that comes too late is told so."""
+  """Whether somebody still waits for a request; after its deadline it gets an error."""
   if not request.future.set_running_or_notify_cancel():
     return False
   if request.deadline is not None and time.monotonic() > request.deadline:
@@ -228,10 +230,10 @@ def _is_wanted(request: _Request) -> bool:
 
 
 def _answer(batch: Sequence[_Request]) -> None:
-  """Runs requests together, or in halves if that fails: one request cannot harm another."""
+  """Runs requests together; if that fails, in halves, so that a bad request harms no other."""
   try:
     answers = _run(batch)
-  except Exception as error:  # whatever it is, somebody waits for it
+  except Exception as error:  # every error goes to somebody who waits for an answer
     if len(batch) == 1:
       batch[0].future.set_exception(error)
     else:
@@ -254,7 +256,7 @@ def _run(batch: Sequence[_Request]) -> list[Arrays]:
   outputs = batch[0].run(inputs)
   ends = np.cumsum([request.rows for request in batch])
   if any(value.ndim == 0 or len(value) != ends[-1] for value in outputs.values()):
-    raise ValueError("outputs of other rows than the inputs'")  # each one alone, then
+    raise ValueError("outputs of other rows than the inputs'")  # each request then runs alone
   parts = {name: np.split(value, ends[:-1]) for name, value in outputs.items()}
   return [{name: part[i] for name, part in parts.items()} for i in range(len(batch))]
 

@@ -1,8 +1,8 @@
-"""A server's core: which versions of a base folder serve, and which one answers a request.
+"""The core of the server: it loads versions of a base folder and answers requests with the newest.
 
-It speaks no protocol: `rest` and `rpc` do, both on one `Server`. A version goes through
-START, LOADING, AVAILABLE, UNLOADING and END; a new one is loaded and warmed up beside the one
-that serves, takes over in an instant, and the old one is unloaded after its last answer.
+`rest` and `rpc` speak the protocols; both call one `Server`. A version goes through the states
+START, LOADING, AVAILABLE, UNLOADING and END. A new version is loaded and warmed up while the old
+one serves. Then it takes over at once, and the old version is unloaded after its last answer.
 """
 
 import asyncio
@@ -26,29 +26,29 @@ from imae_tf.export.server.version import sentence_of
 from imae_tf.export.server.version import Version
 
 DEFAULT_SIGNATURE = "serving_default"
-_RETRY_S = 60.0  # for a version that could not be loaded, though its files are the same
+_RETRY_S = 60.0  # until a version that could not be loaded is tried again with the same files
 _log = logging.getLogger(__name__)
 
 State = tuple[str, str, str]  # state, error code, error message
-Looks = list[tuple[str, int, int]]  # of a version's files: path, bytes, time in ns
+Looks = list[tuple[str, int, int]]  # for each file of a version: path, bytes, time in ns
 
 
 class Server:
-  """The newest version of a base folder, as a function that many may call at a time.
+  """Answers requests with the newest version of a base folder; many may call it at a time.
 
   Args:
     base: folder of the versions 1, 2, ...
-    model_name: under which it is served.
-    max_batch_size: rows that are run together at most; 1 runs each request alone. A larger
-      request runs alone.
+    model_name: name under which the model is served.
+    max_batch_size: most rows that are run together; 1 runs each request alone. A larger request
+      runs alone.
     batch_timeout_s: how long a request waits for others although a worker is idle.
-    max_queue: requests that may wait.
-    max_rows: of a request: a few bytes may ask for many images.
-    poll_s: seconds between looks at the base folder; 0 for none but `refresh`.
+    max_queue: number of requests that may wait.
+    max_rows: most rows in a request, because a few bytes may ask for many images.
+    poll_s: seconds between looks at the base folder; 0 if only `refresh` looks at it.
 
   Attributes:
-    model_name: as given.
-    leaving: set it before `close` for the protocols to send their clients away.
+    model_name: the name under which the model is served.
+    leaving: set it to True before `close`, so that the protocols send their clients away.
 
   Raises:
     InputError: there is no version in the base folder that can be loaded.
@@ -71,9 +71,9 @@ class Server:
     self._lock = threading.Lock()
     self._served: dict[int, Version] = {}
     self._states: dict[int, State] = {}
-    # What the files of a version looked like that cannot be loaded, and when it is tried again.
+    # For each version that could not be loaded: its files, and the time to try it again.
     self._failed: dict[int, tuple[Looks, float]] = {}
-    self._unreadable = ""  # why the base folder cannot be read
+    self._unreadable = ""  # the reason if the base folder cannot be read
     self.leaving = False
     self._refreshing = threading.Lock()
     self._closing = threading.Event()
@@ -131,7 +131,7 @@ class Server:
     return future
 
   def check_rows(self, rows: int) -> None:
-    """Raises a ServingError of INVALID_ARGUMENT if these are too many for a request."""
+    """Raises a ServingError of INVALID_ARGUMENT if these are too many rows for a request."""
     if rows > self._max_rows:
       raise ServingError(
           "INVALID_ARGUMENT",
@@ -145,7 +145,7 @@ class Server:
       version: int | None = None,
       timeout_s: float | None = None,
   ) -> tuple[int, Arrays]:
-    """`predict` for a coroutine: (version, {name: array}).
+    """Awaits the result of `predict`: (version, {name: array}).
 
     Raises:
       ServingError: as `predict`; DEADLINE_EXCEEDED after `timeout_s` seconds.
@@ -176,7 +176,7 @@ class Server:
     return version
 
   def metadata(self, version: int | None = None) -> tuple[int, dict[str, Any]]:
-    """(version, {signature's name: SignatureDef}), also of those that take no inputs.
+    """(version, {signature's name: SignatureDef}), also for signatures without inputs.
 
     Raises:
       ServingError: NOT_FOUND.
@@ -190,8 +190,8 @@ class Server:
   ) -> list[tuple[int, str, str, str]]:
     """[(version, state, error code, error message)], newest first.
 
-    The code of a version that is well is "OK", its message empty. A label is no part of the
-    question, here as in TF Serving.
+    A version without an error has the code "OK" and an empty message. As in TF Serving, the status
+    does not depend on a label.
 
     Raises:
       ServingError: NOT_FOUND, also for another model.
@@ -206,7 +206,7 @@ class Server:
     return [(number, *states[number]) for number in asked]
 
   def path(self, version: int | None = None) -> pathlib.Path:
-    """The folder of a version that is served, for what lies beside the graph.
+    """The folder of a version that is served, for readers of the files beside the graph.
 
     Raises:
       ServingError: NOT_FOUND.
@@ -216,11 +216,11 @@ class Server:
     return served.path
 
   def refresh(self) -> None:
-    """Looks at the base folder: loads what is new, retires what is old.
+    """Looks at the base folder: loads a new version and retires old ones.
 
-    The largest integers that can be loaded are served. One that fails is tried again when its
-    files have changed, or after a minute; what served before goes on. So it does if the
-    folder is empty or cannot be read.
+    The largest integer that can be loaded is served. If a version cannot be loaded, it is tried
+    again when its files have changed, or after a minute. Meanwhile, the version that served before
+    goes on. It also goes on if the folder is empty or cannot be read.
     """
     with self._refreshing:
       if self._closing.is_set():
@@ -233,7 +233,7 @@ class Server:
         pass
       except OSError as error:
         self._unreadable = f"a folder that cannot be read ({error.strerror})"
-      if self._unreadable not in ("", before) and self._served:  # else `__init__` raises it
+      if self._unreadable not in ("", before) and self._served:  # otherwise `__init__` raises it
         _log.warning("%s is %s.", self._base, self._unreadable)
       for number in sorted(found, reverse=True):
         if number in self._served or self._load(number, found):
@@ -241,9 +241,9 @@ class Server:
           break
 
   def close(self, grace: float = 30.0) -> None:
-    """Refuses new requests, answers those that wait, for `grace` seconds, and unloads.
+    """Refuses new requests, answers waiting ones for up to `grace` seconds, and unloads.
 
-    A version that is being loaded then is left to itself.
+    If a version is still being loaded then, this does not wait for it.
     """
     until = time.monotonic() + grace
     self._closing.set()
@@ -283,7 +283,7 @@ class Server:
     except Exception as error:  # a damaged file makes TensorFlow raise many types
       self._failed[number] = looks, time.monotonic() + _RETRY_S
       self._set_state(number, "END", code_of(error), sentence_of(error))
-      if looked != looks and self._served:  # else `__init__` raises it
+      if looked != looks and self._served:  # otherwise `__init__` raises it
         _log.warning("Version %d cannot be loaded: %s", number, sentence_of(error))
       return False
     if self._closing.is_set():
@@ -299,7 +299,7 @@ class Server:
     for number in numbers:
       with self._lock:
         served = self._served.pop(number)
-        served.users += 1  # we, until the release below
+        served.users += 1  # this method itself, until the release below
         served.retired = True
         self._states[number] = ("UNLOADING", "OK", "")
       self._release(served)
@@ -322,7 +322,7 @@ class Server:
     if done:
       served.close()
       with self._lock:
-        if self._states[served.number][0] == "UNLOADING":  # it may have come back, whole or not
+        if self._states[served.number][0] == "UNLOADING":  # it may have been loaded again
           self._states[served.number] = ("END", "OK", "")
 
   def _set_state(self, number: int, state: str, code: str = "OK", message: str = "") -> None:

@@ -1,12 +1,12 @@
-"""The JSON of TF Serving's REST API: request bodies to arrays, arrays to response bodies.
+"""Reads and writes the JSON of TF Serving's REST API, for `rest`.
 
     {"signature_name": ..., "instances": [row, ...]}  ->  {"predictions": [row, ...]}
     {"signature_name": ..., "inputs": columns}        ->  {"outputs": columns}
 
-A row or the columns are a plain value where the signature has one input or output, else an
-object of them. Bytes are {"b64": base64}; NaN, Infinity and -Infinity are numbers, and so is
-what float32 cannot hold: it is rounded, or becomes infinite. Numbers become arrays by NumPy as
-a whole: values are looked at one by one only to say what is wrong.
+If the signature has one input or output, a row or the columns are a plain value; if it has more,
+they are an object with their names. Bytes are {"b64": base64}. NaN, Infinity and -Infinity are
+numbers. A number that float32 cannot hold is rounded, or becomes infinite. NumPy converts all
+numbers at once; values are checked one by one only to find out what is wrong.
 """
 
 import base64
@@ -58,7 +58,7 @@ class Request:
 
   @property
   def rows(self) -> int:
-    """How many rows it has at least, told without a look at them."""
+    """The least number of rows it has, found without reading the rows."""
     rows = self.document.get("instances", self.document.get("inputs"))
     return len(rows) if isinstance(rows, list) else 0
 
@@ -108,7 +108,7 @@ def parse(body: bytes) -> dict[str, Any]:
   if not body:
     raise _invalid("JSON Parse error: The document is empty")
   try:
-    # Like TF Serving it skips a byte order mark and ends with the object, whatever follows.
+    # Like TF Serving, this skips a byte order mark and ignores what follows the object.
     document, _ = _decode(str(body, "utf-8-sig").lstrip(_WHITESPACE))
   except RecursionError:
     raise _too_deep() from None
@@ -120,7 +120,7 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def response(outputs: Arrays, in_rows: bool) -> bytes:
-  """The body (bytes) of {name: array}, each with the batch first."""
+  """The body (bytes) for {name: array}; the first dimension of each array is the batch."""
   if len(outputs) == 1:
     text = _written(_rows(next(iter(outputs.values()))))
   elif in_rows:
@@ -181,13 +181,13 @@ def _numbers(value: Any, dtype: tf.DType) -> np.ndarray:
         "UNIMPLEMENTED", f"Conversion of JSON Value: {_shown(value)} to type: {dtype.name}"
     )
   try:
-    # Without `object` a text among the numbers makes each as wide as the text.
+    # Without `object`, a text among the numbers would make every entry as wide as the text.
     array = np.array(value, object)
     floats = array.astype(np.float64)
   except (ValueError, TypeError, OverflowError):  # lists of several lengths, other things
     _check_leaves(value, dtype)
     raise _too_deep() from None
-  # NumPy takes true for 1 without a word.
+  # NumPy takes true for 1 without an error.
   if not set(map(type, array.ravel().tolist())) <= {int, float}:
     _check_leaves(value, dtype)
   with np.errstate(over="ignore"):
@@ -205,7 +205,7 @@ def _strings(value: Any) -> np.ndarray:
 
 
 def _check_leaves(value: Any, dtype: tf.DType) -> None:
-  """Raises what is wrong with a nested list of numbers, if anything is."""
+  """Raises an error that says what is wrong with a nested list of numbers, if anything is."""
   flat: list = []
   _flatten(value, _shape(value), 0, flat)
   for leaf in flat:
@@ -276,7 +276,7 @@ def _is_base64(value: Any) -> bool:
 
 
 def _rows(array: np.ndarray) -> Iterator[Any]:
-  """The rows of an array as what JSON has, made one by one."""
+  """Yields the rows of an array one by one, as values that JSON has."""
   if not array.ndim:
     raise _invalid("expected outputs with a row for each input, got a single value; use gRPC.")
   leaves: dict[str, Callable[[Any], Any]] = {"O": _base64, "f": _nine_digits}
@@ -295,12 +295,12 @@ def _base64(content: bytes) -> dict[str, str]:
 
 
 def _nine_digits(number: float) -> float:
-  """A float32 with nine digits, which give it back, and not the seventeen of a double."""
+  """A float32 with nine digits, which are enough, instead of the seventeen of a double."""
   return float(f"{number:.9g}")
 
 
 def _written(rows: Iterable[Any]) -> str:
-  # One by one: while the encoder is in C, nobody else runs.
+  # The rows are encoded one by one, because no other thread runs while the encoder is in C.
   return f"[{','.join(map(_encode, rows))}]"
 
 

@@ -1,7 +1,7 @@
-"""The page at `/` of imae-serve: an image, its category and its factors, for people.
+"""Serves the page at `/` of imae-serve, which shows people an image, its category and its factors.
 
-The page is one HTML file without anything from elsewhere. It asks the REST API for codes and
-images, and `/page/model` for what the version is.
+`rest.app` includes these routes. The page is one HTML file, which loads nothing from elsewhere. It
+asks the REST API for codes and images, and `/page/model` for a description of the version.
 """
 
 import base64
@@ -26,7 +26,7 @@ from imae_tf.export.server.batching import ServingError
 _HTML = pathlib.Path(__file__).with_name("page.html")
 _MODES = (1, 3, 4)  # channels of the images that a PNG, and a browser, can show
 _HEADERS = {
-    # Nothing from elsewhere; what comes from a model's files is text and pictures.
+    # The page loads nothing from elsewhere; a model's files only add text and pictures.
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline';"
     " style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -44,7 +44,7 @@ def routes(server: core.Server) -> list[routing.Route]:
     try:
       number, _ = server.metadata()
       described = {"name": server.model_name, **_described(server.path(number), number)}
-      return responses.JSONResponse(described, headers=_HEADERS)  # a ValueError if it has NaN
+      return responses.JSONResponse(described, headers=_HEADERS)  # raises a ValueError for NaN
     except ServingError as error:
       return _error(503, error.message)
     except InputError as error:
@@ -58,7 +58,7 @@ def routes(server: core.Server) -> list[routing.Route]:
 
 @functools.lru_cache(maxsize=2)
 def _described(path: pathlib.Path, number: int) -> dict[str, Any]:
-  """What the page must know of a version, as it will be JSON."""
+  """The description of a version that the page needs, ready for JSON."""
   description = descriptions.read(path)
   shape = description["image_shape"]
   per_dimension = (description.get("evaluation") or {}).get("mi_z_per_dimension") or {}
@@ -78,7 +78,7 @@ def _typical(path: pathlib.Path) -> list[list[str]] | None:
     with path.open("rb") as content, np.load(content) as file:
       images, counts = file["images"], file["counts"]
   except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-    return None  # the page does without
+    return None  # the page works without them
   return [
       [_data_uri(image) for image in some[:count]] for some, count in zip(images, counts)
   ]

@@ -4,9 +4,10 @@
     GET  /v1/models/NAME[/versions/N]            the status of the versions
     GET  /v1/models/NAME[/versions/N]/metadata   their signatures
 
-Paths, bodies, also in gzip, status codes and the wording of errors are TF Serving's, as far
-as its own tests fix them. Every error is {"error": sentence}; only a request that is no HTTP
-or comes under a name that is not allowed gets plain text.
+`serve` runs the application that `app` makes. Paths, bodies (also in gzip), status codes and the
+wording of errors are TF Serving's, as far as its own tests fix them. Every error is
+{"error": sentence}. Only a request that is not HTTP, or whose host name is not allowed, gets plain
+text.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ _POST = re.compile(_MODEL + ":(classify|regress|predict)", re.IGNORECASE)
 _GET = re.compile(_MODEL + "(?:/(metadata))?", re.IGNORECASE)
 _OWN = re.compile("/v1/.*", re.IGNORECASE)
 _MOST_VERSION = 2**63 - 1
-_LARGE = 2**18  # bytes; to or from JSON some milliseconds
+_LARGE = 2**18  # bytes; converting them to or from JSON takes some milliseconds
 _LARGE_AT_A_TIME = 2
 _log = logging.getLogger(__name__)
 
@@ -67,10 +68,10 @@ def app(
 
   Args:
     server: a `core.Server`.
-    max_request_bytes: of a body; a larger one is answered with 413.
-    timeout_s: for a body to arrive, and again for its answer; then 504.
-    hosts: the names under which browsers may ask; None for any. On loopback others come from
-      sites that have given their own name this machine's address.
+    max_request_bytes: most bytes in a body; a larger body is answered with 413.
+    timeout_s: seconds for a body to arrive, and again for its answer; after that comes 504.
+    hosts: the host names that requests may use; None for any. On loopback another name comes from a
+      web site that has given its own name the address of this machine.
   """
   handler = _Handler(server, max_request_bytes, timeout_s)
   everything = routing.Route("/{path:path}", handler)
@@ -80,7 +81,7 @@ def app(
     application.add_middleware(
         trustedhost.TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False
     )
-  # A path may hold a line break, which no route matches and a redirect would answer.
+  # No route matches a path with a line break, and Starlette would answer it with a redirect.
   application.router.default = handler
   application.router.redirect_slashes = False
   return application
@@ -92,7 +93,7 @@ class _Handler:
     self._server = server
     self._max_bytes = max_request_bytes
     self._timeout_s = timeout_s
-    # Some at a time: each holds the arrays, and the interpreter for as long as it is in C.
+    # Few at a time, because each holds its arrays, and blocks the interpreter while it is in C.
     self._threads = concurrent.futures.ThreadPoolExecutor(_LARGE_AT_A_TIME, "large-body")
 
   async def __call__(
@@ -111,7 +112,7 @@ class _Handler:
     except ServingError as error:
       response = _error(_HTTP.get(error.code, 500), error.message)
     except requests.ClientDisconnect:
-      response = _error(499, "The client is gone.")  # so nobody reads it
+      response = _error(499, "The client is gone.")  # nobody reads it
     except Exception:
       _log.exception("%s %s failed.", request.method, request.scope["path"])
       response = _error(500, "Internal error; the server's log has more.")
@@ -122,7 +123,7 @@ class _Handler:
   async def _answer(self, request: requests.Request) -> responses.Response:
     path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1")
     if query := request.scope["query_string"].decode("latin-1"):
-      path = f"{path}?{query}"  # TF Serving knows no queries: one is a part of the last name
+      path = f"{path}?{query}"  # TF Serving takes a query as a part of the last name
     if request.method == "POST" and (found := _POST.fullmatch(path)):
       *names, method = found.groups()
       body = await self._body(request)
@@ -164,7 +165,7 @@ class _Handler:
   async def _answer_while_there(
       self, request: requests.Request, name: str, inputs: Arrays, version: int | None
   ) -> Arrays:
-    """The outputs; given up when the client is gone, so that its place goes to another."""
+    """The outputs; if the client leaves, the request is cancelled and another gets its place."""
     answer = asyncio.ensure_future(self._server.answer(name, inputs, version, self._timeout_s))
     gone = asyncio.ensure_future(_until_gone(request))
     try:
@@ -177,7 +178,7 @@ class _Handler:
       gone.cancel()
 
   def _classify_or_regress(self, named: Named, method: str, body: bytes) -> NoReturn:
-    """What TF Serving says of a model whose signatures are all for `predict`."""
+    """Raises TF Serving's error for a model whose signatures are all for `predict`."""
     request = json_tensors.Request(body)
     if not isinstance(request.document.get("examples"), list):
       raise ServingError(
@@ -217,10 +218,10 @@ class _Handler:
     }
 
   async def _body(self, request: requests.Request) -> bytes:
-    """The body, read for `timeout_s` at most, and unpacked."""
+    """The body, unpacked; it must arrive within `timeout_s`."""
     claimed = request.headers.get("content-length", "")
     too_large = claimed.isdigit() and int(claimed) > self._max_bytes
-    waits_for_us = "expect" in request.headers  # and has not sent anything yet
+    waits_for_us = "expect" in request.headers  # the client has not sent the body yet
     if too_large and waits_for_us:
       raise _TooLarge(self._max_bytes)
     body = await self._sent(request, too_large)
@@ -231,8 +232,8 @@ class _Handler:
   async def _sent(self, request: requests.Request, too_large: bool) -> bytes:
     """The bytes of a body.
 
-    One that is too large is read to its end all the same, and thrown away: a client that
-    still sends would not see the answer.
+    A body that is too large is also read to its end, and thrown away, because a client that still
+    sends would not see the answer.
     """
     chunks: list[bytes] = []
     size = 0
@@ -258,7 +259,7 @@ class _Handler:
     return b"".join(chunks)
 
   async def _apart(self, size: int, function: Callable[..., _T], *arguments: Any) -> _T:
-    """The function's result; for many bytes it runs in a thread, and others are answered."""
+    """The function's result; for many bytes it runs in a thread, so that others are answered."""
     if size > _LARGE:
       return await self._in_thread(function, *arguments)
     return function(*arguments)
@@ -274,7 +275,7 @@ async def _until_gone(request: requests.Request) -> None:
 
 
 def _unpacked(body: bytes, max_bytes: int) -> bytes:
-  """The content of a gzip body, never more than `max_bytes` of it."""
+  """The content of a gzip body; stops with an error as soon as it exceeds `max_bytes`."""
   unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: gzip's header
   try:
     content = unpacker.decompress(body, max_bytes + 1)
@@ -302,7 +303,7 @@ class _TooLarge(Exception):
 
 
 def _named(name: str, version: str | None, label: str | None) -> Named:
-  """(model's name, version, label) of a path's parts."""
+  """(model's name, version, label) from the parts of a path."""
   name = urllib.parse.unquote(name)
   if version is None:
     return name, None, label and urllib.parse.unquote(label)

@@ -1,6 +1,6 @@
-"""TF Serving's gRPC API on a `core.Server`, with the published stubs.
+"""TF Serving's gRPC API on a `core.Server`, with the published stubs; `serve` runs it.
 
-`PredictionService.Predict` and `GetModelMetadata`, and `ModelService.GetModelStatus`; the
+It has `PredictionService.Predict` and `GetModelMetadata`, and `ModelService.GetModelStatus`; the
 other methods are UNIMPLEMENTED. Codes and the wording of errors are TF Serving's.
 """
 
@@ -33,7 +33,7 @@ from imae_tf.export.server.batching import Arrays
 from imae_tf.export.server.batching import ServingError
 
 _SIGNATURES = "signature_def"
-_MOST_DETAILS = 2000  # bytes: they travel in a header, which has little room
+_MOST_DETAILS = 2000  # bytes; they are sent in a header, which must be short
 _log = logging.getLogger(__name__)
 
 
@@ -42,13 +42,14 @@ def grpc_server(server: core.Server, *, max_request_bytes: int = 32 * 2**20) -> 
 
   Args:
     server: a `core.Server`.
-    max_request_bytes: of a message, and of a tensor; a larger message is RESOURCE_EXHAUSTED.
+    max_request_bytes: most bytes in a message, and in a tensor; a larger message gets
+      RESOURCE_EXHAUSTED.
   """
   listener = grpc.aio.server(
       options=[
           ("grpc.max_receive_message_length", max_request_bytes),
           ("grpc.max_send_message_length", -1),
-          ("grpc.so_reuseport", 0),  # else two servers would share a port unawares
+          ("grpc.so_reuseport", 0),  # otherwise two servers could share a port by mistake
       ]
   )
   prediction = _PredictionService(server, max_request_bytes)
@@ -104,7 +105,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     return response
 
   def _inputs(self, protos: Mapping[str, Any], expected: Mapping[str, Any]) -> Arrays:
-    """{name: array} of a request; nothing is made of more than a request may hold."""
+    """{name: array} of a request; together they take no more bytes than a request may have."""
     versions.check_names(set(protos), set(expected))
     inputs: Arrays = {}
     room = self._max_bytes
@@ -170,7 +171,7 @@ def _spec(request: Any) -> tuple[str, int | None, str]:
 
 
 def _array(name: str, proto: Any, max_bytes: int) -> np.ndarray:
-  """A TensorProto as an array; its size is checked first, because one value may fill a shape."""
+  """A TensorProto as an array; checks its size first, because one value may fill a large shape."""
   sizes = [dim.size for dim in proto.tensor_shape.dim]
   try:
     dtype = tf.as_dtype(proto.dtype)
@@ -190,12 +191,12 @@ def _array(name: str, proto: Any, max_bytes: int) -> np.ndarray:
 
 
 def _tensor(array: np.ndarray) -> Any:
-  """A TensorProto with its values in `float_val`, as TF Serving's: many clients read only that."""
+  """A TensorProto with values in `float_val`, like TF Serving's, as many clients read only that."""
   if array.dtype != np.float32:
     return tf.make_tensor_proto(array)
   proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT)
   proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
-  # Written, packed floats are bytes: to append them one by one takes a hundred times as long.
+  # Packed floats are written as bytes; appending them one by one takes a hundred times as long.
   packed = _packed_floats()(float_val=np.ascontiguousarray(array, "<f4").tobytes())
   proto.MergeFromString(packed.SerializeToString())
   return proto

@@ -1,9 +1,9 @@
-"""imae-serve: (y, z) codes over HTTP and gRPC, on this machine.
+"""imae-serve: answers requests for (y, z) codes over HTTP and gRPC, on this machine.
 
-A stand-in for TF Serving on a laptop and in tests, with the same REST and gRPC APIs and
-without its tuning, and a page at the REST address for people. It serves the newest version
-of --base, takes over a newer one without dropping a request, and ends on SIGTERM or Ctrl-C
-once every request that has come is answered, or after 20 seconds; a second signal ends it at
+It is a stand-in for TF Serving on a laptop and in tests. It has the same REST and gRPC APIs, but
+not the same tuning, and a page for people at the REST address. It serves the newest version in
+--base, and changes to a newer one without dropping a request. On SIGTERM or Ctrl-C it ends as
+soon as every request that has come is answered, or after 20 seconds; a second signal ends it at
 once.
 
 Example:
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
   from imae_tf.export.server import core
 
-_LEAVING_S = 0.5  # for clients with open connections to learn that they should go
-_GRACE_S = 20.0  # for what is under way: whatever stops servers often kills them after 30
+_LEAVING_S = 0.5  # time in which clients with open connections learn that they should go
+_GRACE_S = 20.0  # time for requests under way; platforms often kill a server after 30 s
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -66,13 +66,13 @@ _GRPC_PORT = flags.DEFINE_integer(
     lower_bound=0, upper_bound=65535,
 )
 _HOST = flags.DEFINE_string(
-    "host", "127.0.0.1", "Address to listen on. With 0.0.0.0 other machines can reach it, and"
-    " nobody is asked who they are."
+    "host", "127.0.0.1", "Address to listen on. With 0.0.0.0 other machines can reach the server,"
+    " which does not check who they are."
 )
 _MODEL_NAME = flags.DEFINE_string("model_name", "imae", "Name that requests call the model by.")
 _MAX_BATCH_SIZE = flags.DEFINE_integer(
-    "max_batch_size", 128, "Most images of waiting requests that run together; 1 runs each request"
-    " by itself.",
+    "max_batch_size", 128, "Largest number of images from waiting requests that run together; 1"
+    " runs each request by itself.",
     lower_bound=1,
 )
 _BATCH_TIMEOUT_MS = _define_number(
@@ -80,11 +80,11 @@ _BATCH_TIMEOUT_MS = _define_number(
     0.0, 10_000.0
 )
 _MAX_QUEUE = flags.DEFINE_integer(
-    "max_queue", 1000, "Number of requests that may wait; more are told to come later (429).",
+    "max_queue", 1000, "Number of requests that may wait; further ones are refused (429).",
     lower_bound=1,
 )
 _MAX_REQUEST_MB = _define_number(
-    "max_request_mb", 32.0, "Size of the largest request that is taken, in MiB; a larger one is"
+    "max_request_mb", 32.0, "Size of the largest request that is accepted, in MiB; a larger one is"
     " refused (413).", 0.001, 2047.0
 )
 _REST_TIMEOUT_S = _define_number(
@@ -108,8 +108,8 @@ def main() -> None:
   from imae_tf.export.server import rest  # noqa: F401
   from imae_tf.export.server import rpc  # noqa: F401
 
-  # What was imported is large and stays: to look through it for garbage would stop every
-  # request for half a second.
+  # The imported modules are large and stay. To search them for garbage would stop every request
+  # for half a second.
   gc.collect()
   gc.freeze()
   tf.get_logger().setLevel("ERROR")
@@ -159,7 +159,7 @@ async def _serve(server: "core.Server") -> None:
     await _first(ending, hurry.wait())
     http.force_exit = True
     for connection in list(http.server_state.connections):
-      connection.transport.abort()  # else Python 3.12 and later wait for their clients
+      connection.transport.abort()  # otherwise Python 3.12 and later wait for these clients
     await asyncio.gather(ending, listener.stop(0))
 
 
@@ -176,7 +176,7 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
 
 
 def _http_server(application: "applications.Starlette") -> "uvicorn.Server":
-  """A server of an application that leaves signals to us."""
+  """An HTTP server for an application; it leaves signals to this module."""
   import uvicorn
 
   class Uvicorn(uvicorn.Server):
@@ -194,7 +194,7 @@ def _http_server(application: "applications.Starlette") -> "uvicorn.Server":
 
 
 def _say(server: "core.Server", rest_port: int, grpc_port: int) -> None:
-  """Tells what is served where, and which versions cannot be."""
+  """Prints which version is served at which addresses, and which versions cannot be loaded."""
   address = _address(_HOST.value, rest_port)
   number, _ = server.metadata()
   print(

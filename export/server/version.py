@@ -1,7 +1,7 @@
-"""One version of a model in a session of its own, loaded as TF Serving loads it.
+"""Loads one version of a model as TF Serving does, and runs its signatures, for `core`.
 
-It runs signatures and words what went wrong as TF Serving does; when it is loaded and for whom
-it runs is `core`'s.
+Each version has a session of its own. Errors have the words of TF Serving. `core` decides when a
+version is loaded and which requests it runs.
 """
 
 import pathlib
@@ -26,10 +26,10 @@ class Version:
   """A SavedModel in a session of its own, warmed up.
 
   Attributes:
-    number: of the version.
-    path: its folder.
+    number: number of the version.
+    path: folder of the version.
     signatures: {name: SignatureDef}.
-    users: requests that are under way; the server's lock guards it.
+    users: number of requests that are under way; the server's lock guards it.
     retired: whether new requests go elsewhere; the server's lock guards it.
   """
 
@@ -43,7 +43,7 @@ class Version:
       self._functions = {
           name: self._function(name)
           for name, signature in self.signatures.items()
-          if signature.inputs  # one of a SavedModel's own has none
+          if signature.inputs  # a SavedModel adds a signature without inputs
       }
       for signature, inputs in warmup.read(path):
         self.run(signature, self.checked(signature, inputs))
@@ -52,7 +52,7 @@ class Version:
       raise
 
   def checked(self, name: str, inputs: Arrays) -> Arrays:
-    """The inputs in the order of their names, of the signature's dtypes.
+    """The inputs in the order of their names, checked to have the signature's names and dtypes.
 
     Raises:
       ServingError: their names or dtypes are not the signature's.
@@ -70,10 +70,10 @@ class Version:
     return {input_name: inputs[input_name] for input_name in sorted(inputs)}
 
   def run(self, name: str, inputs: Arrays) -> Arrays:
-    """{name: array} of a signature; `inputs` in the order of their names.
+    """Runs a signature: {name: array}; `inputs` must be in the order of their names.
 
     Raises:
-      ServingError: the graph refuses them.
+      ServingError: the graph refuses the inputs.
     """
     try:
       outputs = self._functions[name](*inputs.values())
@@ -82,7 +82,7 @@ class Version:
     return dict(zip(sorted(self._signature(name).outputs), outputs, strict=True))
 
   def close(self) -> None:
-    """Frees the session; nothing can be run any more."""
+    """Frees the session; afterwards nothing can be run."""
     self._session.close()
     self._functions = {}
 
@@ -92,8 +92,8 @@ class Version:
     return self.signatures[name]
 
   def _function(self, name: str) -> Callable[..., list[Any]]:
-    # Session.run compares shapes and would answer for the graph, in other words; a server's
-    # session does not, and neither does a callable.
+    # Session.run checks shapes itself and would refuse a request in other words than the graph. A
+    # server's session does not check them, and neither does a callable.
     signature = self.signatures[name]
     options = config_pb2.CallableOptions(
         feed=[signature.inputs[key].name for key in sorted(signature.inputs)],
@@ -108,13 +108,13 @@ def no_signature(name: str) -> ServingError:
 
 
 def rows_of(inputs: Arrays) -> int | None:
-  """The common first dimension; None without one, for the graph to answer."""
+  """The common first dimension; None if there is none, and then the graph will refuse."""
   sizes = {value.shape[0] if value.ndim else None for value in inputs.values()}
   return sizes.pop() if len(sizes) == 1 else None
 
 
 def check_names(got: Set[str], expected: Set[str]) -> None:
-  """Raises a ServingError of INVALID_ARGUMENT unless these sets of inputs' names are the same."""
+  """Raises a ServingError of INVALID_ARGUMENT unless both sets of input names are the same."""
   if got != expected:
     named = [",".join(sorted(names)) for names in (got, expected, got - expected, expected - got)]
     raise ServingError(
@@ -132,6 +132,6 @@ def code_of(error: Exception) -> str:
 
 
 def sentence_of(error: Exception) -> str:
-  """What an assertion of the graph says, or else the telling line of TensorFlow's message."""
+  """The sentence of an assertion in the graph, or the main line of TensorFlow's message."""
   found = _ASSERTION.search(str(error))
   return found.group(1) if found else first_line(error)

@@ -37,7 +37,7 @@ def labels(values: np.ndarray, n: int) -> np.ndarray:
   values = integers("labels", values)
   if len(values) != n:
     raise InputError(
-        f"expected one label for each of {n} images, got {len(values)}; leave out what has no"
-        " partner."
+        f"expected one label for each of {n} images, got {len(values)}; leave out the images or"
+        " labels that are too many."
     )
   return values

@@ -79,7 +79,7 @@ def _check(x: np.ndarray, labels: np.ndarray | None, metrics: Mapping[str, Any])
   if labels is not None and len(labels) != len(x):
     raise InputError(
         f"expected one label per image, got {len(labels)} labels for {len(x)} images; leave out"
-        " what has no partner."
+        " the images or labels that are too many."
     )
   missing = [key for key in _REQUIRED if key not in metrics]
   if missing:
