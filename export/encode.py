@@ -131,7 +131,7 @@ def _file_batches(folder: str) -> tuple[int, Iterable[Any]]:
   return len(found.images), _parts(found.images, folder)
 
 
-def _parts(images: np.ndarray | list[pathlib.Path], name: str) -> Iterable[Any]:
+def _parts(images: Any, name: str) -> Iterable[Any]:
   if not np.size(images):
     raise InputError(f"expected images in {name}, got none; add images.")
   size = _BATCH_SIZE.value

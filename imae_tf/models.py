@@ -365,12 +365,12 @@ class HybridAutoencoder(keras.Model):
       x = model_checks.given(x, self.image_shape)
       return super().predict(x, batch_size, *args, **kwargs)
 
-  def _given(self, x, batch_size):
+  def _given(self, x: Any, batch_size: int | None) -> Any:
     x = model_checks.given(x, self.image_shape)
     model_checks.check_sizes(x, batch_size)
     return x
 
-  def _validation(self, data, batch_size):
+  def _validation(self, data: Any, batch_size: int | None) -> Any:
     """`validation_data`, of which (x, y, weights) has its images checked."""
     if not isinstance(data, (tuple, list)):
       return self._given(data, batch_size)
@@ -497,7 +497,7 @@ class HybridAutoencoder(keras.Model):
       tracker.update_state(mean, sample_weight=weight)
     return {name: batch.one_log(t.result()) for name, t in self._trackers.items()}
 
-  def _batch_of(self, data):
+  def _batch_of(self, data: Any) -> tf.Tensor:
     return model_checks.batch(data, self.image_shape)
 
 
