@@ -6,6 +6,7 @@ file or a data set. The codes go to a .npz file (arrays y, z, z_scale) or to a .
 
 import os
 import pathlib
+import tokenize
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -113,7 +114,7 @@ def _array_batches(path: str) -> tuple[int, Iterable[Any]]:
     images = np.load(path, mmap_mode="r", allow_pickle=False)
   except FileNotFoundError:
     raise InputError(f"expected a file at {path}, got none; correct the path.") from None
-  except (ValueError, OSError, EOFError) as error:
+  except (ValueError, OSError, EOFError, OverflowError, tokenize.TokenError) as error:
     raise InputError(
         f"expected a whole NumPy file of a plain array, got {path}, which cannot be read"
         f" ({first_line(error)}); write it again with np.save, without pickled objects."
@@ -122,9 +123,14 @@ def _array_batches(path: str) -> tuple[int, Iterable[Any]]:
     raise InputError(
         f"expected an array in {path}, got the archive of np.savez; rename it to end in .npz."
     )
+  if images.ndim < 3:
+    raise InputError(
+        f"expected images [N, H, W] or [N, H, W, C] in {path}, got the shape {list(images.shape)};"
+        " reshape them."
+    )
   if images.ndim == 3:
     images = images[..., np.newaxis]
-  return len(images) if images.ndim else 0, _parts(images, path)
+  return len(images), _parts(images, path)
 
 
 def _file_batches(folder: str) -> tuple[int, Iterable[Any]]:

@@ -56,7 +56,18 @@ _MEMBERS = {
 }
 
 
+# Names whose modules import Keras.
+_OF_KERAS = {
+    *(member for member, module in _MEMBERS.items() if module != "errors"),
+    "callbacks", "methods", "models", "networks", "posterior", "tuning",
+}
+
+
 def __getattr__(name: str) -> Any:
+  if name in _OF_KERAS:
+    from imae_tf._shared import backend
+
+    backend.check()
   if name in _MEMBERS:
     module = importlib.import_module(f"{__name__}.{_MEMBERS[name]}")
     return getattr(module, name)

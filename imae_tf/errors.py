@@ -25,6 +25,10 @@ class MissingExtraError(ImaeError, ImportError):
   """A library of an extra is not installed: the message has the command that brings it."""
 
 
+class BackendError(ImaeError, ImportError):
+  """Keras does not compute with TensorFlow: the message says how to choose it."""
+
+
 class DivergenceError(ImaeError, RuntimeError):
   """A term of the loss is no longer finite: the message names the term and the step."""
 

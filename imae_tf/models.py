@@ -184,7 +184,7 @@ class HybridAutoencoder(ImageModel):
       x = model_checks.given(x, self.image_shape)
       if isinstance(x, np.ndarray):
         return _in_batches(self, x)
-      return super().predict(x, verbose=0)
+      return keras.Model.predict(self, x, verbose=0)  # its images are checked already
 
   def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""

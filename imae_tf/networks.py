@@ -17,6 +17,8 @@ from imae_tf.errors import InputError
 # 0.9 is PyTorch's value: with Keras's 0.99 the statistics of a small data set lag epochs behind
 # the weights. `synchronized` makes replicas use the statistics of the global batch.
 _BATCH_NORM = {"momentum": 0.9, "synchronized": True}
+# The order of the axes is said because keras.json may name another default.
+_STRIDED = {"strides": 2, "padding": "same", "data_format": "channels_last"}
 
 
 def mlp(
@@ -90,7 +92,7 @@ def conv(
   inputs = keras.Input(image_shape, name="image")
   x = inputs
   for filters in (32, 32, 64, 64):
-    x = keras.layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False)(x)
+    x = keras.layers.Conv2D(filters, 4, use_bias=False, **_STRIDED)(x)
     x = keras.layers.BatchNormalization(**_BATCH_NORM)(x)
     x = keras.layers.ReLU()(x)
   x = keras.layers.Flatten()(x)
@@ -104,10 +106,8 @@ def conv(
   x = keras.layers.Dense((height // 16) * (width // 16) * 64, activation="relu")(x)
   x = keras.layers.Reshape((height // 16, width // 16, 64))(x)
   for filters in (64, 32, 32):
-    x = keras.layers.Conv2DTranspose(
-        filters, 4, strides=2, padding="same", activation="relu"
-    )(x)
-  logits = keras.layers.Conv2DTranspose(channels, 4, strides=2, padding="same")(x)
+    x = keras.layers.Conv2DTranspose(filters, 4, activation="relu", **_STRIDED)(x)
+  logits = keras.layers.Conv2DTranspose(channels, 4, **_STRIDED)(x)
   return encoder, keras.Model(code, logits, name="decoder")
 
 

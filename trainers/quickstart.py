@@ -29,7 +29,7 @@ _WORKDIR = flags.DEFINE_string(
 
 def main() -> None:
   extras.check("report", "draw the report")
-  workdir = pathlib.Path(_WORKDIR.value)
+  workdir = pathlib.Path(_WORKDIR.value).expanduser()
   base, codes = workdir / "saved_model", workdir / "codes.npz"
   _run("train", dataset=_DATASET.value, workdir=workdir)
   _run("evaluate", workdir=workdir)

@@ -85,7 +85,11 @@ def _command(weights: dict[str, Any]) -> str:
   """An imae-train command with the weights that were found and the flags that were given."""
   own = flags.FLAGS.flags_by_module_dict()[run_flags.__name__]
   left_out = {"seed", "holdout", *weights}
-  given = [flag.serialize() for flag in own if flag.present and flag.name not in left_out]
+  given = [
+      f"--{flag.name}=none" if flag.value is None else flag.serialize()
+      for flag in own
+      if flag.present and flag.name not in left_out
+  ]
   found = [f"--{name}={_short(value)}" for name, value in weights.items()]
   return shlex.join(["imae-train", *given, *found, "--seed=0", "--workdir=runs/found"])
 

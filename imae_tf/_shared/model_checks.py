@@ -168,6 +168,10 @@ def _named_images(x: Any, image_shape: _ImageShape) -> Any:
     )
   if isinstance(x, Mapping):
     return images_of(x)
+  if isinstance(x, list) and len(x) > 1 and all(np.ndim(part) == 4 for part in x):
+    raise InputError(
+        f"expected one array of images, got a list of {len(x)} batches; give np.concatenate(x)."
+    )
   if isinstance(x, (tuple, list)) and len(x) in (1, 2, 3) and _is_batch(x, image_shape):
     return images_of(x)
   return x

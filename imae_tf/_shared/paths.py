@@ -44,9 +44,9 @@ def absolute(path: str | os.PathLike[str]) -> str:
   file whose name is a checksum.
   """
   found = pathlib.Path(text(path))
-  resolved = found.resolve()
+  resolved = pathlib.Path(os.path.realpath(found))  # Path.resolve raises for a link to itself
   if found.suffix and resolved.suffix.lower() != found.suffix.lower():
-    return str(found.parent.resolve() / found.name)
+    return str(pathlib.Path(os.path.realpath(found.parent)) / found.name)
   return str(resolved)
 
 

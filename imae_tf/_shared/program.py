@@ -11,6 +11,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from imae_tf._shared import backend
 from imae_tf.errors import first_line
 from imae_tf.errors import ImaeError
 from imae_tf.errors import Preempted
@@ -29,6 +30,7 @@ def run(main: Callable[[], None]) -> None:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   # Otherwise TensorFlow takes all the memory of every GPU at once.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+  backend.choose()
   logging.set_verbosity(logging.WARNING)
   _show_in_help(main.__module__)
   app.run(lambda argv: _guarded(main, argv))

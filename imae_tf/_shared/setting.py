@@ -80,7 +80,7 @@ class Setting:
         value = self.kind(text)
         if math.isfinite(value) and self._is_within(value):
           return value
-    except ValueError:
+    except (ValueError, OverflowError):  # Overflow: an integer of hundreds of digits
       pass
     raise ValueError(f"expected {self.expected()}, got {text!r}")
 

@@ -233,7 +233,8 @@ def _is_finished(folder: pathlib.Path, run: runs.Run, data: pipelines.ImageData)
     return True
   if not (folder / "metrics.json").exists():
     return False
-  return files.read_json(folder / "metrics.json")["epochs"] == run.recipe.epochs
+  metrics = files.read_json(folder / "metrics.json")
+  return (metrics["epochs"], metrics["split"]) == (run.recipe.epochs, "test")
 
 
 # ---- what was found ------------------------------------------------------------------------

@@ -108,8 +108,9 @@ def _without_text(png: bytes) -> bytes:
 
 def _orientation(image: PIL.Image.Image) -> int:
   """The EXIF tag: which turn makes the image upright; 1 for none. Pillow itself turns TIFFs."""
-  # Pillow would decode a PNG whole to look for the tag behind its pixels.
-  if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+  # Without EXIF Pillow would look into XMP, which a served model does not read, and decode a PNG
+  # whole to look behind its pixels.
+  if image.format == "TIFF" or "exif" not in image.info:
     return 1
   try:
     return image.getexif().get(_EXIF_ORIENTATION, 1)

@@ -166,8 +166,10 @@ def position_labels(positions: Iterable[float]) -> list[str]:
 def _draw_image(
     axes: Axes, image: np.ndarray, x: float, y: float, width: int, height: int, scale: float
 ) -> None:
+  if image.shape[-1] not in (3, 4):  # grey, or channels that are no colours: their mean
+    image = image.mean(axis=-1)
   axes.imshow(
-      image[..., 0] if image.shape[-1] == 1 else image,
+      image,
       cmap="gray",
       vmin=0.0,
       vmax=1.0,

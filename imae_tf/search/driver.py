@@ -150,7 +150,8 @@ def _check_found(
 ) -> None:
   """Raises a `SearchError` if there is no result; says so if the space has no more trials."""
   failures = oracle.failures_since(ended_before)
-  if failures >= MOST_FAILURES_IN_A_ROW:
+  unfinished = found["best"] is None or len(found["trials"]) < found["trials_asked"]
+  if failures >= MOST_FAILURES_IN_A_ROW and unfinished:
     reason = _reason(workdir, oracle.end_order[-1]).rstrip(".")
     raise SearchError(
         f"expected trials that train, got {failures} failed ones in a row; the last:"

@@ -286,6 +286,8 @@ def command(config: Mapping[str, Any]) -> str:
   given = {name: config[name] for name in (*names, "recipe") if name in config}
   if config.get("holdout"):
     given["holdout"] = config["holdout"]
+  if config.get("deterministic") is False:
+    given["deterministic"] = False
   recipe = recipes.get(given["recipe"], config["dataset"], config["method"])
   usual = recipes.settings(recipe, config["method"])
   settings = config.get("settings", {})

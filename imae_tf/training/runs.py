@@ -27,6 +27,7 @@ from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
 from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
 from imae_tf.training import distribution
@@ -108,6 +109,11 @@ def train(
     # The folder is claimed last. So a setting that builds no model, or a damaged file, raises its
     # error before anything changes on disk.
     with _claimed(workdir, config) if job.is_chief else contextlib.nullcontext():
+      if fitting.progress(job, workdir) != done:  # a process that still saved when this one began
+        raise InUseError(
+            f"expected no other process at work in {workdir}, got one that saved progress just now;"
+            " give the same command again."
+        )
       return _train(session, model, done)
 
 

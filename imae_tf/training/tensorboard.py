@@ -13,6 +13,8 @@ import keras
 import numpy as np
 
 from imae_tf._shared import event_file
+from imae_tf._shared import program
+from imae_tf.errors import first_line
 from imae_tf.metrics import clustering
 from imae_tf.metrics import definitions
 
@@ -95,8 +97,7 @@ class Board(keras.callbacks.Callback):
     self._file.scalars({tag(name): float(v) for name, v in values.items()}, epoch + 1)
     if self._x is not None and self._is_due(epoch + 1):
       started = time.monotonic()
-      for name, png in self._pictures(self._x).items():
-        self._file.picture(f"pictures/{name}", png, epoch + 1)
+      self._add_pictures(self._x, epoch + 1)
       self._drawing_s += time.monotonic() - started
 
   def on_train_end(self, logs: Logs = None) -> None:
@@ -108,6 +109,16 @@ class Board(keras.callbacks.Callback):
       return True
     in_turn = step % math.ceil(self._epochs / _PICTURES) == 0
     return in_turn and self._drawing_s <= _SHARE * (time.monotonic() - self._started)
+
+  def _add_pictures(self, x: np.ndarray, step: int) -> None:
+    try:
+      pictures = self._pictures(x)
+    except Exception as error:  # a by-product, whatever its fault, does not end a training
+      program.say(f"TensorBoard gets no pictures of this run: {first_line(error)}")
+      self._x = None
+      return
+    for name, png in pictures.items():
+      self._file.picture(f"pictures/{name}", png, step)
 
   def _pictures(self, x: np.ndarray) -> dict[str, bytes]:
     """{name: the bytes of a PNG} of images x."""

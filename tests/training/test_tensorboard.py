@@ -230,3 +230,22 @@ def test_ten_drawings_at_most_and_a_twentieth_of_the_time(
     board.on_epoch_end(epoch, {"loss": 1.0})
   board.on_train_end()
   assert [step for step, _ in boards.read(tmp_path)["pictures/a"]] == shown
+
+
+def test_a_picture_that_fails_does_not_end_the_run(tmp_path, images, monkeypatch, capsys):
+  def fail(*arguments):
+    raise RuntimeError("no such font")
+
+  monkeypatch.setattr(plots, "reconstructions", fail)
+  runs.train(make_run(images), tmp_path / "run")
+  assert (tmp_path / "run" / "model.keras").exists()
+  assert capsys.readouterr().err.count("gets no pictures of this run: no such font") == 1
+  assert_curves_are_the_history(tmp_path / "run")
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_images_whose_channels_are_no_colours_have_pictures(tmp_path, channels):
+  rng = np.random.default_rng(0)
+  np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (64, 8, 8, channels), np.uint8))
+  runs.train(make_run(tmp_path / "x.npz"), tmp_path / "run")
+  assert any(tag.startswith("pictures/") for tag in boards.read(tmp_path / "run" / "tensorboard"))
