@@ -142,7 +142,8 @@ def _file_batches(folder: str) -> tuple[int, Iterable[Any]]:
         f"expected PNG or JPEG files, which a server decodes, in {folder}, got {others[0]};"
         " convert or remove it."
     )
-  print(found.line(folder))
+  if found.images:
+    print(found.line(folder))
   return len(found.images), _parts(found.images, folder)
 
 

@@ -171,9 +171,9 @@ def _check_header(stream: IO[bytes], size: int, path: str) -> None:
   claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
   if claimed > held:
     raise InputError(
-        f"expected a whole NumPy file, got {path}, whose header tells of the shape {shape} of"
-        f" {dtype}, {claimed:,} bytes, where it holds {max(held, 0):,}; write it again with"
-        " np.savez or np.save."
+        f"expected a whole NumPy file, got {path}, which cannot be read (its header tells of the"
+        f" shape {shape} of {dtype}, {claimed:,} bytes, and it holds {max(held, 0):,}); write it"
+        " again with np.savez or np.save."
     )
   free = _free_memory()
   if claimed > free:
