@@ -210,7 +210,7 @@ class TestErrors:
 
   def test_images_of_another_shape(self, base):
     other = make_model(image_shape=(4, 4, 1))
-    with pytest.raises(InputError, match=r"images of shape \[4, 4, 1\] .* 1 of \[8, 8, 1\]"):
+    with pytest.raises(InputError, match=r"images of shape \[4, 4, 1\] .* 1 for \[8, 8, 1\]"):
       align.to_version(other, base, 1, {"train": np.zeros((4, 4, 4, 1), "float32")})
 
   @pytest.mark.parametrize("name,sizes", [("num_categories", (4, K1)), ("latent_dim", (K2, 7))])
@@ -219,7 +219,7 @@ class TestErrors:
 
     encoder, decoder = imae_tf.networks.mlp((8, 8, 1), *sizes, (4,), (4,))
     other = imae_tf.IMAE(encoder, decoder, *sizes)
-    with pytest.raises(InputError, match=f"a version of {name} .* or train with --{name}="):
+    with pytest.raises(InputError, match=f"a version with {name} .* or train with --{name}="):
       align.to_version(other, base, 1, {"train": images(4)})
 
   def test_codes_that_are_not_finite(self, base):

@@ -105,7 +105,7 @@ BAD = [
     ("reconstruct", {"x": _NAN}, "expected pixels in [0, 1]"),
     ("encode", {"x": _X.reshape(2, 4, 16, 1)}, "shape [N, 8, 8, 1], got [2 4 16 1]; resize"),
     ("encode", {"x": _X.reshape(1, 8, 8, 2)}, "shape [N, 8, 8, 1], got [1 8 8 2]"),
-    ("reconstruct", {"x": _X[0]}, "shape [N, 8, 8, 1], got [8 8 1]; resize them or add"),
+    ("reconstruct", {"x": _X[0]}, "shape [N, 8, 8, 1], got [8 8 1]; resize them, add the channel"),
     ("encode", {"x": _X.reshape(2, 64)}, "shape [N, 8, 8, 1], got [2 64]"),
     ("encode", {"x": np.float32(0.5)}, "shape [N, 8, 8, 1], got []"),
     ("decode", {"y": _Y, "z": _Z[:1]}, "as many rows of y as of z, got 2 and 1"),

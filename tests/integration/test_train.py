@@ -106,7 +106,7 @@ def test_the_console_script_repeats_to_the_bit_from_the_checkout(tmp_path, finis
   )
   assert result.returncode == 0, result.stderr
   # Where stderr is no terminal: a line for each epoch, and nothing of TensorFlow's.
-  assert re.fullmatch(r"(epoch \d of 2: reconstruction .*\n){2}", result.stderr)
+  assert re.fullmatch(r"(epoch \d of 2: Reconstruction loss .*\n){2}", result.stderr)
   assert "Next: imae-evaluate" in result.stdout
   assert_same_run(tmp_path / "run", finished.workdir, atol=0)
   assert (tmp_path / "run/history.csv").read_text() == (
