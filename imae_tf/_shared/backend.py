@@ -26,9 +26,10 @@ def check() -> None:
   try:
     import keras
   except ImportError as error:
-    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+    if (error.name or "").partition(".")[0] in ("keras", "tensorflow"):
       raise
-    raise _error(f"{os.environ['KERAS_BACKEND']} ({first_line(error)})") from error
+    named = os.environ.get("KERAS_BACKEND") or "another, of keras.json"
+    raise _error(f"{named} ({first_line(error)})") from error
   if keras.config.backend() != "tensorflow":
     raise _error(keras.config.backend())
 
