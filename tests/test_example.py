@@ -62,9 +62,9 @@ def test_it_is_made_without_the_optimizer(tmp_path, tiny_model, test_split, monk
   made = tiny_model(num_categories=10, latent_dim=10)
   made.compile(keras.optimizers.Adam(1e-3))
   made.fit(test_split[0][:64], batch_size=32, verbose=0)
-  monkeypatch.setattr(example.workdirs, "load_model", lambda workdir: (made, {}))
+  monkeypatch.setattr(example.run_folder, "load_model", lambda workdir: (made, {}))
   example.make("run", tmp_path / "example.keras")
-  loaded = example.workdirs.load_keras(tmp_path / "example.keras")
+  loaded = example.run_folder.load_keras(tmp_path / "example.keras")
   assert not loaded.compiled and made.compiled
   before, after = (m.encode(test_split[0][:5]) for m in (made, loaded))
   for name in before:
@@ -82,6 +82,6 @@ def test_the_wheel_has_it(tmp_path):
   """By the step of the build that lays out what the wheel then holds."""
   command = [sys.executable, "setup.py", "-q", "build_py", f"--build-lib={tmp_path}"]
   subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-  assert (tmp_path / "imae_tf/example.keras").read_bytes() == example.PATH.read_bytes()
+  assert (tmp_path / "imae_tf/example/example.keras").read_bytes() == example.PATH.read_bytes()
   assert (tmp_path / "imae_tf/py.typed").exists()
   assert example.PATH.stat().st_size < 1_500_000
