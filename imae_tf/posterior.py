@@ -120,6 +120,11 @@ class Codes(keras.layers.Layer):
   """Encoder and posterior as one layer that has no training mode.
 
   In a functional model `training=True` would reach a bare encoder's batch normalisation.
+
+  Args:
+    encoder: built Keras model, images [B, H, W, C] -> features [B, F].
+    head: `HybridPosterior`, features -> the parameters of p(y,z|x).
+    **kwargs: `keras.layers.Layer`'s.
   """
 
   def __init__(self, encoder: keras.Model, head: HybridPosterior, **kwargs: Any) -> None:
@@ -143,7 +148,7 @@ class Codes(keras.layers.Layer):
 
 
 def codes(parameters: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """What `HybridPosterior` gives as {"y": [B, K2] probabilities, "z": [B, K1], "z_scale"}."""
+  """The parameters that `HybridPosterior` gives, as {"y": [B, K2] probabilities, "z": [B, K1], "z_scale"}."""
   return {
       "y": keras.ops.softmax(parameters["logits"]),
       "z": parameters["mean"],
