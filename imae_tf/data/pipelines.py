@@ -350,7 +350,7 @@ class StreamedData(ImageData):
     return digest.hexdigest()
 
   def are_dim(self, count: int = 64) -> bool:
-    """Whether no pixel of the first `count` images is above 1 of 255: nearly black, or 0 and 1."""
+    """Whether no pixel of the first `count` images is above 1 of 255 (black, or 0 and 1)."""
     try:
       images, _ = next(iter(self._stored_batches(self.splits[0], count)))
     except (tf.errors.OpError, StopIteration):
