@@ -148,7 +148,7 @@ class Codes(keras.layers.Layer):
 
 
 def codes(parameters: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """The parameters that `HybridPosterior` gives, as {"y": [B, K2] probabilities, "z": [B, K1], "z_scale"}."""
+  """{"y": [B, K2] probabilities, "z": [B, K1], "z_scale"} of `HybridPosterior`'s parameters."""
   return {
       "y": keras.ops.softmax(parameters["logits"]),
       "z": parameters["mean"],
