@@ -60,7 +60,7 @@ FLAGS = {
 }
 # The fused Adam, and short starts, of which the chief's choice goes on everywhere.
 STARTS = {"optimizer": "adam", "restarts": 2, "restart_epochs": 1, "epochs": 2}
-PROGRESS = r"(epoch \d of \d: reconstruction [^\n]*\n)*"
+PROGRESS = r"(epoch \d of \d: Reconstruction loss [^\n]*\n)*"
 
 
 def digits():
