@@ -213,7 +213,7 @@ def _mend_of_axes(shape: tuple[int, ...]) -> str:
 
 
 def check_shape(shape: Sequence[int | None], image_shape: tuple[int, int, int]) -> None:
-  """Refuses what are not images [N, *image_shape], as far as the shape is known.
+  """Refuses what are not images [N, H, W, C] of `image_shape`, as far as the shape is known.
 
   Raises:
     InputError: Another shape; the mend is that of its cause.

@@ -44,7 +44,7 @@ def evaluate(
     n: number of images.
     codes: number of codes behind mi_z, mi_z_joint, mi_joint, total_correlation and kl_z.
     reconstruction, reconstruction_floor: nats per image, from p(y|x) and the mean of z.
-    all keys of `dataset_information.information`, for the same codes.
+    mi_y and the other keys: those of `dataset_information.information`, for the same codes.
     total_correlation_floor: a pair, the same estimates for factors that are independent
       (`independent_total_correlation`).
     neighbor_mi_y: `neighbor_information`, which ranks runs without labels, for up to MAX_CODES of
@@ -103,7 +103,7 @@ def without_labels(
   Returns:
     reconstruction: nats per image.
     mi_y, entropy_y, conditional_entropy_y: for all codes.
-    the other keys of `dataset_information.information`: for the codes that are compared.
+    kl_z and the other keys: those of `dataset_information.information`, for the codes compared.
     used_categories, active_units: counts.
   """
   compared = np.linspace(0, len(x) - 1, min(len(x), most_compared or len(x))).astype(int)
