@@ -25,6 +25,7 @@ from imae_tf._shared import setting
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.metrics import definitions
+from imae_tf.training.keras_file import load as load_keras
 
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
@@ -131,23 +132,6 @@ def load_model(workdir: str | pathlib.Path) -> tuple["HybridAutoencoder", dict[s
     raise InputError(f"expected a finished run in {workdir}, got no model.keras; run the same"
                      " imae-train command again to finish it.")
   return load_keras(path), config
-
-
-def load_keras(path: str | pathlib.Path) -> "HybridAutoencoder":
-  """`keras.models.load_model`, which raises one clear `InputError` for a damaged file."""
-  import keras
-
-  from imae_tf import methods  # noqa: F401  registers the classes
-
-  try:
-    return keras.models.load_model(path)
-  except Exception as error:  # Keras, zipfile and h5py each have errors of their own
-    if isinstance(error, MemoryError) or getattr(error, "errno", None):
-      raise  # here the file itself may be whole
-    raise InputError(
-        f"expected a whole Keras file, got a damaged {path} ({first_line(error)}); delete it:"
-        " imae-train goes on from the newest whole checkpoint."
-    ) from error
 
 
 def save_keras(model: "HybridAutoencoder", path: str | pathlib.Path) -> None:
