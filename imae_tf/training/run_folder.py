@@ -21,6 +21,7 @@ from imae_tf import recipes
 from imae_tf._shared import extras
 from imae_tf._shared import files
 from imae_tf._shared import formats
+from imae_tf._shared import paths
 from imae_tf._shared import setting
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
@@ -106,12 +107,17 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
   Raises:
     InputError: there is no run in the folder, or the file is damaged or has another format.
   """
-  path = pathlib.Path(workdir) / "config.json"
+  path = paths.folder(workdir, "a workdir") / "config.json"
   if path.with_name("search.json").exists():
-    raise InputError(f"expected a run, got the search {workdir}; give {workdir}/best.")
+    raise InputError(
+        f"expected a run, got the search {workdir}; give {workdir}/best, which is there when a"
+        " trial is completed."
+    )
   if not path.exists():
-    raise InputError(f"expected a run in {workdir}, got no {path}; run imae-train first.")
-  config = files.read_json(path)
+    raise InputError(
+        f"expected a run in {workdir}, got no {path}; correct the path, or run imae-train first."
+    )
+  config = files.read_json(path, "restore it, or give another --workdir")
   formats.check(path, config, FORMAT_VERSION)
   missing = sorted(_NEEDED - config.keys())
   if missing:
@@ -127,7 +133,7 @@ def load_model(workdir: str | pathlib.Path) -> tuple["HybridAutoencoder", dict[s
     InputError: there is no run, the run has not finished, or a file is damaged.
   """
   config = read_config(workdir)
-  path = pathlib.Path(workdir) / "model.keras"
+  path = paths.folder(workdir, "a workdir") / "model.keras"
   if not path.exists():
     raise InputError(f"expected a finished run in {workdir}, got no model.keras; run the same"
                      " imae-train command again to finish it.")
@@ -155,7 +161,8 @@ class Checkpoint(NamedTuple):
 
   def log_sums(self) -> dict[str, list[float]]:
     """{name: (sum, weight)} of the logs of an unfinished epoch; empty after a whole epoch."""
-    return files.read_json(self.path.with_suffix(".json")) if self.steps else {}
+    mend = f"restore it, or move {self.path.name} out of the folder"
+    return files.read_json(self.path.with_suffix(".json"), mend) if self.steps else {}
 
 
 def checkpoints(workdir: str | pathlib.Path) -> dict[int, pathlib.Path]:
@@ -178,8 +185,8 @@ def newest_checkpoint(workdir: str | pathlib.Path) -> Checkpoint | None:
 def _matching(
     workdir: str | pathlib.Path, pattern: re.Pattern[str]
 ) -> list[tuple[re.Match[str], pathlib.Path]]:
-  paths = list((pathlib.Path(workdir) / "checkpoints").glob("*"))
-  return [(m, path) for path in paths if (m := pattern.fullmatch(path.name))]
+  found = list((pathlib.Path(workdir) / "checkpoints").glob("*"))
+  return [(m, path) for path in found if (m := pattern.fullmatch(path.name))]
 
 
 def save_checkpoint(
