@@ -50,8 +50,8 @@ class Encoder:
       if "Op type not registered" in str(error):
         raise InputError(
             f"expected a SavedModel that TensorFlow {tf.__version__} can load, got {path}, which"
-            f" needs another ({last_line(error)}); install the TensorFlow that its card names, or run"
-            " imae-export with this one."
+            f" needs another ({last_line(error)}); install the TensorFlow that its card names, or"
+            " run imae-export with this one."
         ) from error
       raise InputError(
           f"expected a whole SavedModel in {path}, got a damaged or incomplete one"

@@ -113,6 +113,11 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
         f"expected a run, got the search {workdir}; give {workdir}/best, which is there when a"
         " trial is completed."
     )
+  compared = sorted(path.parent.glob("runs/*/*/seed-*"))
+  if compared and not path.exists():
+    raise InputError(
+        f"expected a run, got the comparison {workdir}; give one of its runs, as {compared[0]}."
+    )
   if not path.exists():
     raise InputError(
         f"expected a run in {workdir}, got no {path}; correct the path, or run imae-train first."
