@@ -84,7 +84,8 @@ def restore_config_json(w):
 def move_the_checkpoint_of_damaged_sums(w):
   folder = w.folder / "checkpoints"
   folder.mkdir()
-  (folder / "epoch-0002-step-000001.keras").write_bytes(b"a model")
+  for name in ("epoch-0002.keras", "epoch-0002-step-000001.keras"):
+    (folder / name).write_bytes(b"a model")
   (folder / "epoch-0002-step-000001.json").write_text("{")
   read = lambda: run_folder.newest_checkpoint(folder.parent).log_sums()
   message = yield read
