@@ -104,7 +104,7 @@ def to_version(
   _check_same_sizes(model, encoder, number)
   decisive = next(iter(images))
   if not all(map(len, images.values())):
-    raise InputError("expected images to align with, got none; name a data set that has some.")
+    raise InputError("expected images to align with, got none; give some of each split.")
   theirs = {
       split: codes_lib.encode_batches(encoder, _batches(x), len(x)) for split, x in images.items()
   }

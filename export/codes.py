@@ -21,6 +21,8 @@ from imae_tf.errors import InputError
 from imae_tf.export import descriptions
 
 SUFFIXES = (".npz", ".csv")
+# What TensorFlow raises for a damaged SavedModel, beside errors of its own.
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 
 
 class Encoder:
@@ -42,10 +44,18 @@ class Encoder:
     descriptions.check(path)
     try:
       self._loaded = tf.saved_model.load(str(path))
-    except Exception as error:  # a damaged file makes TensorFlow raise many types
+    except (*_UNREADABLE, tf.errors.OpError) as error:
+      if isinstance(error, PermissionError):
+        raise
+      if "Op type not registered" in str(error):
+        raise InputError(
+            f"expected a SavedModel that TensorFlow {tf.__version__} can load, got {path}, which"
+            f" needs another ({last_line(error)}); install the TensorFlow that its card names, or"
+            " run imae-export with this one."
+        ) from error
       raise InputError(
           f"expected a whole SavedModel in {path}, got a damaged or incomplete one"
-          f" ({last_line(error)}); run imae-export again or name another version."
+          f" ({last_line(error)}); copy or export it again, or name another version."
       ) from error
     self._to_tensor = tf.constant
     self._encode = self._loaded.signatures.get("serving_default")
@@ -61,8 +71,7 @@ class Encoder:
   def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
     """Images [B, H, W, C] in [0, 1] to {"y": [B, K2], "z": [B, K1], "z_scale": [B, K1]}."""
     if images.shape[1:] != self.image_shape:
-      channels_first = np.roll(images.shape[1:], -1).tolist() == list(self.image_shape)
-      mend = "put the channels last: np.moveaxis(x, 1, -1)" if channels_first else "resize them"
+      mend = _mend(images.shape[1:], self.image_shape)
       raise InputError(
           f"expected images of shape {list(self.image_shape)} (height, width, channels), as"
           f" the SavedModel was trained on, got {list(images.shape[1:])}; {mend}, or name"
@@ -70,6 +79,16 @@ class Encoder:
       )
     codes = self._encode(x=self._to_tensor(images))
     return {name: value.numpy() for name, value in codes.items()}
+
+
+def _mend(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+  """The mend of images of another shape."""
+  if (*shape[1:], shape[0]) == wanted:
+    return "put the channels last: np.moveaxis(x, 1, -1)"
+  mends = [f"resize them to {wanted[0]}x{wanted[1]}"] if shape[:2] != wanted[:2] else []
+  if shape[2:] != wanted[2:]:
+    mends.append("make them grey" if wanted[2] == 1 else f"give them {wanted[2]} channels")
+  return " and ".join(mends)
 
 
 def encode_batches(

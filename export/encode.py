@@ -115,6 +115,8 @@ def _array_batches(path: str) -> tuple[int, Iterable[Any]]:
   except FileNotFoundError:
     raise InputError(f"expected a file at {path}, got none; correct the path.") from None
   except (ValueError, OSError, EOFError, OverflowError, tokenize.TokenError) as error:
+    if isinstance(error, PermissionError):
+      raise
     raise InputError(
         f"expected a whole NumPy file of a plain array, got {path}, which cannot be read"
         f" ({first_line(error)}); write it again with np.save, without pickled objects."

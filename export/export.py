@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 from absl import logging
 
+from imae_tf._shared import paths
 from imae_tf._shared import program
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ flags.register_multi_flags_validator(
 
 
 def main() -> None:
+  folder = paths.folder(_WORKDIR.value, "a --workdir") if _ROLLBACK.value is None else None
   # Imported here: --help should not wait for TensorFlow.
   program.import_tensorflow()
   import tensorflow as tf
@@ -80,11 +82,11 @@ def main() -> None:
 
   logging.set_verbosity(logging.ERROR)  # exporting logs each renamed input of the graph
   tf.get_logger().setLevel("ERROR")
-  if _ROLLBACK.value is not None:
+  if folder is None:
     version = publish.rollback(_BASE.value, _ROLLBACK.value, _KEEP.value)
     print(f"Published {version}, a copy of version {_ROLLBACK.value} that gives the same codes.")
     return
-  version = _publish_run(pathlib.Path(_WORKDIR.value or "").expanduser())
+  version = _publish_run(folder)
   print(f"Published {version}, checked against the model. Its signatures:")
   with contextlib.suppress(OSError):  # another exporter's --keep may have removed it since
     for name, signature in tf.saved_model.load(str(version)).signatures.items():

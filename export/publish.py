@@ -147,6 +147,7 @@ def _publish(
   if keep is not None and keep < 1:
     raise InputError(f"expected a keep of 1 version or more, got {keep}; leave it out to keep all.")
   base = versions.base_folder(base)
+  versions.check_no_version(base)
   with _staging(base) as staging:
     try:
       write(staging / "model")

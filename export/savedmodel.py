@@ -179,7 +179,9 @@ def _images(model: "HybridAutoencoder", y: Tensor, z: Tensor) -> dict[str, Tenso
 
 
 def _checked_images(x: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Tensor:
-  mend = "resize them, add the channel axis or put it last"
+  channels = image_shape[2]
+  colour = "make them grey" if channels == 1 else f"give them {channels} channels"
+  mend = f"resize them, add the channel axis or put it last, or {colour}"
   x = _checked_shape(x, image_shape, "images x", mend)
   low, high = tf.reduce_min(x), tf.reduce_max(x)
   bound = pixels.TOLERANCE

@@ -183,7 +183,7 @@ class InfoVAE(HybridAutoencoder):
     self.beta = _weight("beta", beta)
     self.alpha = _weight("alpha", alpha)
     if alpha > 1:
-      raise InputError(f"expected alpha as a number in [0, 1], got {alpha!r}; lower it.")
+      raise InputError(f"expected alpha as a number in [0, 1], got {alpha!r}; correct it.")
 
   def objective(self, terms: Terms, mean: Mean) -> tf.Tensor:
     return objective.info_vae(terms, beta=self.beta, alpha=self.alpha, lam=self.lam)

@@ -87,7 +87,7 @@ def conv(
   if height % 16 or width % 16:
     raise InputError(
         f"expected sides that are multiples of 16, got images of {height}x{width}; resize them"
-        " or use networks.mlp."
+        " or use networks.mlp (--network=mlp)."
     )
   inputs = keras.Input(image_shape, name="image")
   x = inputs

@@ -7,10 +7,9 @@ Each run is a workdir of its own; the tables of all finished runs are comparison
 --workdir adds runs, and several processes can share the work.
 """
 
-import pathlib
-
 from absl import flags
 
+from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf._shared.method_table import METHODS
 from imae_tf.errors import InputError
@@ -49,12 +48,12 @@ _LATENT_DIM = setting_flags.define_size("latent_dim", __name__)
 
 
 def main() -> None:
+  workdir = paths.folder(_WORKDIR.value, "a --workdir")
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf.comparison import page
   from imae_tf.comparison import plan
 
-  workdir = pathlib.Path(_WORKDIR.value).expanduser()
   planned = plan.plan(
       _METHODS.value, _RECIPES.value, _DATASETS.value, _seeds(),
       epochs=_EPOCHS.value, num_categories=_NUM_CATEGORIES.value, latent_dim=_LATENT_DIM.value,

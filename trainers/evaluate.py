@@ -3,10 +3,9 @@
 Example: imae-evaluate --workdir=runs/digits
 """
 
-import pathlib
-
 from absl import flags
 
+from imae_tf._shared import paths
 from imae_tf._shared import program
 
 _WORKDIR = flags.DEFINE_string(
@@ -19,12 +18,12 @@ _SPLIT = flags.DEFINE_string(
 
 
 def main() -> None:
+  workdir = paths.folder(_WORKDIR.value, "a --workdir")
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf.training import evaluation
   from imae_tf.training import run_folder
 
-  workdir = pathlib.Path(_WORKDIR.value).expanduser()
   metrics = evaluation.evaluate(workdir, _SPLIT.value)
   print(run_folder.summary(metrics, workdir))
 

@@ -4,7 +4,6 @@ It trains, evaluates, exports a SavedModel and encodes the test images with it. 
 command before it runs, and at the end the main figures of metrics.json.
 """
 
-import pathlib
 import shlex
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from absl import flags
 
 from imae_tf._shared import extras
 from imae_tf._shared import files
+from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf.errors import ImaeError
 from imae_tf.training import run_folder
@@ -29,7 +29,7 @@ _WORKDIR = flags.DEFINE_string(
 
 def main() -> None:
   extras.check("report", "draw the report")
-  workdir = pathlib.Path(_WORKDIR.value).expanduser()
+  workdir = paths.folder(_WORKDIR.value, "a --workdir")
   base, codes = workdir / "saved_model", workdir / "codes.npz"
   _run("train", dataset=_DATASET.value, workdir=workdir)
   _run("evaluate", workdir=workdir)

@@ -5,10 +5,11 @@ Example: imae-train --dataset=digits --workdir=runs/digits
 If a run is killed, the same command goes on with it and gives the same weights.
 """
 
-import pathlib
+import shlex
 
 from absl import flags
 
+from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf.trainers import run_flags
 from imae_tf.trainers import setting_flags
@@ -22,13 +23,15 @@ _STRATEGY = flags.DEFINE_enum(
     "auto",
     ["auto", "none", "mirrored", "multi_worker"],
     "Devices to train on: none, one device; mirrored, all GPUs of this machine; multi_worker, the"
-    " machines of TF_CONFIG; auto, all that there are.",
+    " machines of TF_CONFIG; auto, all that there are. With none and mirrored, TF_CONFIG is not"
+    " read.",
 )
 setting_flags.define(run_flags.OF_STARTS, __name__)
 flags.adopt_module_key_flags(run_flags)
 
 
 def main() -> None:
+  workdir = paths.folder(_WORKDIR.value, "a --workdir")
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf.training import distribution
@@ -36,8 +39,9 @@ def main() -> None:
 
   run = run_flags.run()
   job = distribution.open_job(_STRATEGY.value)
-  runs.train(run, pathlib.Path(_WORKDIR.value).expanduser(), job)
-  job.say(f"Trained: {_WORKDIR.value}/model.keras. Next: imae-evaluate --workdir={_WORKDIR.value}")
+  runs.train(run, workdir, job)
+  command = shlex.join(["imae-evaluate", f"--workdir={workdir}"])
+  job.say(f"Trained: {workdir}/model.keras. Next: {command}")
 
 
 def cli() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from absl import flags
 
 from imae_tf import recipes
+from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf.trainers import run_flags
 
@@ -51,6 +52,7 @@ flags.adopt_module_key_flags(run_flags)
 
 
 def main() -> None:
+  workdir = paths.folder(_WORKDIR.value, "a --workdir")
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
   from imae_tf.search import driver
@@ -64,7 +66,6 @@ def main() -> None:
       tuner=_TUNER.value,
       executions_per_trial=_EXECUTIONS_PER_TRIAL.value,
   )
-  workdir = pathlib.Path(_WORKDIR.value).expanduser()
   command = " ".join(["imae-tune", shlex.join(sys.argv[1:])])
   _summarise(driver.search(described, workdir, _TRIALS.value, command), workdir)
 

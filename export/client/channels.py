@@ -315,7 +315,7 @@ def _parsed(endpoint: str) -> urllib.parse.SplitResult:
   if "@" in endpoint:  # messages would show the password
     raise InputError(
         "expected an endpoint without a user's name and password, got one with an @; send them"
-        " as headers={'Authorization': ...}."
+        " from Python, as Client(endpoint, headers={'Authorization': ...})."
     )
   try:
     parts = urllib.parse.urlsplit(endpoint)

@@ -53,8 +53,10 @@ _KINDS: dict[str, type[ClientError]] = {
     "DEADLINE_EXCEEDED": DeadlineError,
 }
 _EXPECTED: dict[str | type[ClientError], str] = {  # by code, or else by kind
-    "UNAUTHENTICATED": "expected a request that {} accepts, got {}: {}; correct the headers.",
-    "PERMISSION_DENIED": "expected a request that {} accepts, got {}: {}; correct the headers.",
+    "UNAUTHENTICATED": "expected a request that {} accepts, got {}: {}; correct the headers that"
+    " the Client was given.",
+    "PERMISSION_DENIED": "expected a request that {} accepts, got {}: {}; correct the headers"
+    " that the Client was given.",
     "RESOURCE_EXHAUSTED": "expected a server with free capacity at {}, got {}: {}; try again"
     " later.",
     RefusedError: "expected a request that {} accepts, got {}: {}",
@@ -62,8 +64,8 @@ _EXPECTED: dict[str | type[ClientError], str] = {  # by code, or else by kind
     " version, or start again where a newer version has taken its place.",
     UnavailableError: "expected a server that answers at {}, got {}: {}; try again later, or"
     " correct the endpoint.",
-    DeadlineError: "expected an answer of {} in time, got {}: {}; raise timeout_s, send less at"
-    " once with chunk_size, or check the endpoint.",
+    DeadlineError: "expected an answer of {} in time, got {}: {}; raise the client's timeout_s,"
+    " send less at once (chunk_size, or --batch_size of imae-encode), or check the endpoint.",
     ClientError: "expected an answer of {}, got {}: {}; the server's log has more.",
 }
 

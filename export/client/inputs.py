@@ -100,7 +100,7 @@ def _read(file: File, function: Callable[[Any], Any]) -> Any:
   except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
     raise InputError(
         f"expected an image file at {file.name}, got: {getattr(error, 'strerror', error)};"
-        " correct the path."
+        " correct the path or its permissions."
     ) from error
 
 

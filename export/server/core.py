@@ -261,8 +261,19 @@ class Server:
       )
       raise InputError(
           f"expected a version in {self._base} that can be loaded, got"
-          f" {failures or self._unreadable or 'none'}; run imae-export --base={self._base} first."
+          f" {failures or self._unreadable or 'none'}; {self._mend(failures)}."
       )
+
+  def _mend(self, failures: str) -> str:
+    """How a server that has nothing to serve gets a version."""
+    if failures:
+      return "export it again with imae-export, or copy it again, whole"
+    if self._unreadable:
+      return "mend its permissions, or give another --base"
+    return versions.mend_of_version(self._base) or (
+        "give the --base of an imae-export, or copy a version there, whole, in a folder named by"
+        " an integer"
+    )
 
   def _watch(self, poll_s: float) -> None:
     while not self._closing.wait(poll_s):

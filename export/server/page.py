@@ -51,7 +51,7 @@ def routes(server: core.Server) -> list[routing.Route]:
       return _error(404, str(error))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
       return _error(404, f"expected {descriptions.PATH} in the served version, got {error!r};"
-                    " export the model with imae-export.")
+                    " serve a version that imae-export wrote.")
 
   return [routing.Route("/", page), routing.Route("/page/model", model)]
 

@@ -39,8 +39,12 @@ def write_json(path: str | pathlib.Path, value: Any) -> None:
     temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def read_json(path: str | pathlib.Path) -> Any:
+def read_json(path: str | pathlib.Path, mend: str = "restore or delete it") -> Any:
   """Reads JSON.
+
+  Args:
+    path: path of the file.
+    mend: what helps if it is damaged, for the message; a file that is made again may be deleted.
 
   Raises:
     InputError: the file is missing or not JSON.
@@ -49,9 +53,11 @@ def read_json(path: str | pathlib.Path) -> Any:
   try:
     return json.loads(path.read_text())
   except FileNotFoundError:
-    raise InputError(f"expected {path}, got no such file; correct the path.") from None
+    raise InputError(
+        f"expected {path}, got no such file; restore it, or correct the path."
+    ) from None
   except (ValueError, UnicodeDecodeError) as error:
-    raise InputError(f"expected JSON in {path}, got: {error}; restore or delete it.") from None
+    raise InputError(f"expected JSON in {path}, got: {error}; {mend}.") from None
 
 
 def check_free(

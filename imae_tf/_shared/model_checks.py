@@ -324,6 +324,11 @@ def check_sizes(x: Any, batch_size: int | None) -> None:
     return
   if not sum(sizes):
     raise InputError("expected images, got an empty array or data set; add images.")
+  if sizes == [1] and (isinstance(x, tf.data.Dataset) or len(x) == 1):
+    raise InputError(
+        "expected 2 images or more, got 1; add images: the marginals are averages over the batch"
+        " (eq 35)."
+    )
   if all(size == 1 for size in sizes):
     raise InputError(
         "expected batches of 2 images or more, got 1; raise batch_size, 128 to 512 works well:"

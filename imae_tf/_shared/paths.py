@@ -37,6 +37,15 @@ def text(path: str | os.PathLike[str], what: str = "a path") -> str:
   return os.path.expanduser(given)
 
 
+def folder(path: str | os.PathLike[str], what: str = "a folder") -> pathlib.Path:
+  """A folder that a run, a search or versions are in; it need not exist.
+
+  Raises:
+    InputError: As `text`.
+  """
+  return pathlib.Path(text(path, what))
+
+
 def absolute(path: str | os.PathLike[str]) -> str:
   """A path that means the same in any folder.
 

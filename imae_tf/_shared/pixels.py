@@ -46,7 +46,7 @@ def array(x: Any, name: str = "") -> np.ndarray:
     found = np.asarray(x)
   except ValueError:  # what NumPy says of it is of no help
     raise InputError(
-        f"expected images of one shape{_in(name)}, got a list of several; resize them."
+        f"expected images of one shape{_in(name)}, got a list of several; {_one_shape(x)}."
     ) from None
   if not is_numeric(found.dtype) or not found.ndim:
     raise InputError(
@@ -67,12 +67,26 @@ def _not_numbers(x: Any, found: np.ndarray) -> str:
     return f"a {type(x).__name__}; give an array [N, H, W, C]"
   if found.dtype.kind in "US":
     return "text; give the pixels, or read files with imae_tf.data.load(path)"
-  shapes = {np.shape(item) for item in found} if found.dtype == object else set()
-  if len(shapes) > 1:
-    return "images of several shapes; resize them"
+  if found.dtype == object and len(_shapes(found)) > 1:
+    return f"images of several shapes; {_one_shape(found)}"
   if found.ndim == 1 and any(isinstance(item, np.ndarray) for item in found):
     return "an array of arrays; stack them: np.stack(list(x))"
   return f"{found.dtype}; convert them, for example with x.astype('float32')"
+
+
+def _shapes(images: Any) -> set[tuple[int, ...]]:
+  try:
+    return {np.shape(image) for image in images}
+  except ValueError:  # an image that is ragged itself
+    return set()
+
+
+def _one_shape(images: Any) -> str:
+  """The mend of images of several shapes."""
+  shapes = _shapes(images)
+  if len({shape[:2] for shape in shapes}) == 1:
+    return "make all grey, for example with x.mean(axis=-1) of those in colour"
+  return "resize them, for example with tf.image.resize of each [H, W, C]"
 
 
 def _in(name: str) -> str:

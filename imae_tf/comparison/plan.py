@@ -26,6 +26,7 @@ import keras
 from imae_tf import recipes
 from imae_tf._shared import files
 from imae_tf._shared import locks
+from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf.data import loading
 from imae_tf.data import pipelines
@@ -179,7 +180,7 @@ def train_all(
     InputError: bad data, or a folder that holds something else.
     Preempted: SIGTERM came; all is saved.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.folder(workdir, "a workdir")
   files.check_free(workdir, "a comparison's", ours=_OURS)
   elsewhere = 0
   for index, item in enumerate(planned):

@@ -127,7 +127,7 @@ def _load_numpy(path: str) -> np.ndarray | dict[str, Any]:
     with file.open("rb") as stream:  # np.load leaves a damaged .npz open
       return _read(stream, path)
   except _UNREADABLE as error:
-    if isinstance(error, InputError):
+    if isinstance(error, (InputError, PermissionError)):
       raise
     raise InputError(
         f"expected a whole NumPy file of plain arrays, got {path}, which cannot be read"

@@ -82,7 +82,7 @@ def _used(path: pathlib.Path, expected: str, use: Callable[[PIL.Image.Image], _T
     with PIL.Image.open(io.BytesIO(_without_text(path.read_bytes()))) as image:
       return use(image)
   except _UNREADABLE as error:
-    if isinstance(error, InputError):
+    if isinstance(error, (InputError, PermissionError)):
       raise
     raise InputError(
         f"expected {expected}, got {path}, which cannot be read ({first_line(error)}); replace or"

@@ -216,7 +216,8 @@ class ImageData(abc.ABC):
     if not 2 <= batch_size <= n:
       raise InputError(
           f"expected a batch_size from 2 to the {n} training images of {self.name!r}, got"
-          f" {batch_size}; the objective compares the images of a batch with each other."
+          f" {batch_size}; {'raise' if batch_size < 2 else 'lower'} it: the objective compares the"
+          " images of a batch with each other."
       )
     return n // batch_size
 

@@ -220,7 +220,7 @@ def baselines(
   if x_train.shape[1:] != x_test.shape[1:]:
     raise InputError(
         f"expected training and test images of one shape, got {x_train.shape[1:]} and"
-        f" {x_test.shape[1:]}; resize them."
+        f" {x_test.shape[1:]}; give both as the model takes them."
     )
   if len(x_train) < num_categories:
     raise InputError(

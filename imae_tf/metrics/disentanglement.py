@@ -213,7 +213,7 @@ def _check(
         " the same ones."
     )
   if not (np.isfinite(y).all() and np.isfinite(z).all()):
-    raise InputError("expected finite codes, got NaN or infinity; check the model's weights.")
+    raise InputError("expected finite codes, got NaN or infinity; leave out their images.")
   if not np.issubdtype(factors.dtype, np.integer):
     raise InputError(f"expected factors as integers, got {factors.dtype}; number their values.")
   if factors.shape[1] != len(names):

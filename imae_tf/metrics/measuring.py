@@ -128,12 +128,13 @@ def _codes(model: "HybridAutoencoder", x: np.ndarray) -> dict[str, np.ndarray]:
     if not np.isfinite(values).all():
       raise InputError(
           f"expected finite codes, got NaN or infinity in {name} of"
-          f" {np.sum(~np.isfinite(values).all(axis=1))} of {len(x)} images; check the images and"
-          " the model's weights."
+          f" {np.sum(~np.isfinite(values).all(axis=1))} of {len(x)} images; leave those"
+          " images out if they are few, or train again: the model's weights are damaged."
       )
   if not (codes["z_scale"] > 0).all():
     raise InputError(
-        f"expected a z_scale > 0, got {codes['z_scale'].min()}; check the model's weights."
+        f"expected a z_scale > 0, got {codes['z_scale'].min()}; train again: the model's"
+        " weights are damaged."
     )
   return codes
 
@@ -189,10 +190,8 @@ def reconstruction_floor(x: np.ndarray, likelihood: str) -> float:
 
 def _pixel_entropy(x: np.ndarray) -> float:
   if not (x.min() >= 0 and x.max() <= 1):
-    raise InputError(
-        f"expected pixels in [0, 1], got {x.min()} to {x.max()}; scale the images, for instance"
-        " uint8 / 255."
-    )
+    mend = "leave out images with NaN" if np.isnan(x).any() else "scale the images, as uint8 / 255"
+    raise InputError(f"expected pixels in [0, 1], got {x.min()} to {x.max()}; {mend}.")
   x = x.astype(np.float64)
   return float(np.sum(entr(x) + entr(1 - x)))
 

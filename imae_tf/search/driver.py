@@ -29,6 +29,7 @@ from imae_tf import recipes
 from imae_tf._shared import files
 from imae_tf._shared import formats
 from imae_tf._shared import locks
+from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf.data import loading
 from imae_tf.data import pipelines
@@ -73,7 +74,7 @@ def search(
     SearchError: no trial was completed, or many failed in a row.
     Preempted: SIGTERM came; all is saved.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.folder(workdir, "a workdir")
   _check_environment()
   data = loading.load(search.run.dataset, holdout=search.run.holdout)
   data.steps_per_epoch(search.run.recipe.batch_size)  # raises if the data do not fit
@@ -205,7 +206,7 @@ def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
   if not path.exists():
     files.write_json(path, config)
     return
-  old = files.read_json(path)
+  old = files.read_json(path, "restore it, or give another --workdir")
   formats.check(path, old, FORMAT_VERSION)
   differing = formats.differences(old, config, ignored=("trials", "versions"))
   if not differing and trials < old["trials"]:
@@ -285,8 +286,8 @@ def _row(
   if status == "RUNNING" and locks.is_free(locks.place(workdir, trial.trial_id)):
     status = "WAITING"
   folder = workdir / "trials" / trial.trial_id
-  paths = (folder / f"run-{i}" / "figures.json" for i in range(search.executions_per_trial))
-  executions = [files.read_json(path) for path in paths if path.exists()]
+  written = (folder / f"run-{i}" / "figures.json" for i in range(search.executions_per_trial))
+  executions = [files.read_json(path) for path in written if path.exists()]
   done = status == "COMPLETED"
   scores = [e["figures"][hypermodel.OBJECTIVE] for e in executions]
   values = trial.hyperparameters.values

@@ -45,7 +45,7 @@ class InOneFile(keras_tuner.Oracle):
     path = self.workdir / _STATE
     if not path.exists():
       return
-    state = files.read_json(path)
+    state = files.read_json(path, "restore it, or give another --workdir")
     trials = state.get("trials") or _trials_of_keras_tuner(path.parent, state["start_order"])
     load = keras_tuner.engine.trial.Trial.from_state
     self.trials = {trial["trial_id"]: load(trial) for trial in trials}

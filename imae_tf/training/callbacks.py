@@ -47,7 +47,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
       step = int(self.model.optimizer.iterations)
       raise DivergenceError(
           f"expected finite terms, got {', '.join(terms)} = {logs[terms[0]]} at step {step};"
-          " the last good checkpoint is kept. Lower the learning rate or the weights."
+          " the last good checkpoint is kept. Lower the learning rate or the weights, in another"
+          " --workdir."
       )
 
 

@@ -133,7 +133,8 @@ def open_job(strategy: str = "auto") -> Job:
   Args:
     strategy: "none": one device; "mirrored": all visible GPUs; "multi_worker": the processes that
       TF_CONFIG names, each with its GPUs; "auto": "multi_worker" if TF_CONFIG names several, else
-      "mirrored" if there are several GPUs, else "none".
+      "mirrored" if there are several GPUs, else "none". With "none" and "mirrored" this process is
+      alone, whatever TF_CONFIG says.
 
   Returns:
     `Job`.
@@ -146,7 +147,7 @@ def open_job(strategy: str = "auto") -> Job:
         f"expected a strategy of {', '.join(STRATEGIES)}, got {strategy!r}; give one of them."
     )
   gpus = tf.config.list_physical_devices("GPU")
-  workers = _workers_of_tf_config()
+  workers = _workers_of_tf_config() if strategy in ("auto", "multi_worker") else []
   if strategy == "multi_worker" or (strategy == "auto" and len(workers) > 1):
     if not workers:
       raise InputError(
@@ -157,8 +158,19 @@ def open_job(strategy: str = "auto") -> Job:
     print(f"Waiting for the {len(workers)} workers of TF_CONFIG to start.", flush=True)
     return _multi_worker_job()
   if strategy == "mirrored" or (strategy == "auto" and len(gpus) > 1):
-    return Job(tf.distribute.MirroredStrategy())
+    with _without_tf_config():  # TensorFlow would read it, and raise errors of its own
+      return Job(tf.distribute.MirroredStrategy())
   return Job()
+
+
+@contextlib.contextmanager
+def _without_tf_config() -> Iterator[None]:
+  text = os.environ.pop("TF_CONFIG", None)
+  try:
+    yield
+  finally:
+    if text is not None:
+      os.environ["TF_CONFIG"] = text
 
 
 def _multi_worker_job() -> Job:
@@ -191,11 +203,13 @@ def _workers_of_tf_config() -> list[str]:
     raise InputError(
         'expected TF_CONFIG like {"cluster": {"worker": ["host1:12345", "host2:12345"]},'
         f' "task": {{"type": "worker", "index": 0}}}}, got {text!r}'
-        f" ({type(error).__name__}: {error}); correct it."
+        f" ({type(error).__name__}: {error}); correct it, or give --strategy=none, which does not"
+        " look at it."
     ) from error
   if unknown:
     raise InputError(
-        f"expected chief and worker tasks in TF_CONFIG, got {unknown[0]!r}; leave it out."
+        f"expected chief and worker tasks in TF_CONFIG, got {unknown[0]!r}; leave it out, or"
+        " give --strategy=none, which does not look at TF_CONFIG."
     )
   return workers
 

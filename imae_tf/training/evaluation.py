@@ -11,6 +11,7 @@ import numpy as np
 
 from imae_tf._shared import extras
 from imae_tf._shared import files
+from imae_tf._shared import paths
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.metrics import clustering
@@ -42,7 +43,7 @@ def evaluate(
   Raises:
     InputError: no finished run, or a damaged file.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.folder(workdir, "a workdir")
   model, config = run_folder.load_model(workdir)
   history = run_folder.read_history(workdir)  # before the long work, because it may be damaged
   data = loading.load(config["dataset"], holdout=config["holdout"])

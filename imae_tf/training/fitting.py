@@ -18,6 +18,7 @@ import numpy as np
 from imae_tf import recipes
 from imae_tf._shared import extras
 from imae_tf.data import pipelines
+from imae_tf.errors import InputError
 from imae_tf.training import callbacks
 from imae_tf.training import distribution
 from imae_tf.training import run_folder
@@ -95,10 +96,8 @@ def model_after(
     model = _new_model(session.run, session.data, seed)
     model.optimizer.build(model.trainable_variables)
   if done.epochs or done.steps:
-    saved = None
-    if job.is_chief:
-      saved = _state(run_folder.load_keras(saved_in(folder).path))
-    _restore(model, job.from_chief(saved or _state(model)))
+    saved = _saved_state(saved_in(folder).path, model) if job.is_chief else _state(model)
+    _restore(model, job.from_chief(saved))
   return model
 
 
@@ -113,6 +112,21 @@ def _new_model(run: "runs.Run", data: pipelines.ImageData, seed: int) -> "Hybrid
       steps_per_epoch=data.steps_per_epoch(run.recipe.batch_size),
       method=run.method,
   )
+
+
+def _saved_state(
+    path: pathlib.Path, model: "HybridAutoencoder"
+) -> list[np.ndarray | np.generic]:
+  """The `_state` of a checkpoint, checked to fit a model."""
+  loaded = run_folder.load_keras(path)
+  saved = _state(loaded) if loaded.optimizer else [np.int64(loaded.seed), *loaded.get_weights()]
+  if [array.shape for array in saved] != [array.shape for array in _state(model)]:
+    raise InputError(
+        f"expected a checkpoint of this run, with its optimizer, in {path}, got weights of other"
+        " networks or optimizers; restore it, or move it out of the folder: the same imae-train"
+        " command then goes on from an older one."
+    )
+  return saved
 
 
 def _state(model: "HybridAutoencoder") -> list[np.ndarray | np.generic]:

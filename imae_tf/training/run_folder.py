@@ -21,10 +21,12 @@ from imae_tf import recipes
 from imae_tf._shared import extras
 from imae_tf._shared import files
 from imae_tf._shared import formats
+from imae_tf._shared import paths
 from imae_tf._shared import setting
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.metrics import definitions
+from imae_tf.training.keras_file import load as load_keras
 
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
@@ -105,12 +107,22 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
   Raises:
     InputError: there is no run in the folder, or the file is damaged or has another format.
   """
-  path = pathlib.Path(workdir) / "config.json"
+  path = paths.folder(workdir, "a workdir") / "config.json"
   if path.with_name("search.json").exists():
-    raise InputError(f"expected a run, got the search {workdir}; give {workdir}/best.")
+    raise InputError(
+        f"expected a run, got the search {workdir}; give {workdir}/best, which is there when a"
+        " trial is completed."
+    )
+  compared = sorted(path.parent.glob("runs/*/*/seed-*"))
+  if compared and not path.exists():
+    raise InputError(
+        f"expected a run, got the comparison {workdir}; give one of its runs, as {compared[0]}."
+    )
   if not path.exists():
-    raise InputError(f"expected a run in {workdir}, got no {path}; run imae-train first.")
-  config = files.read_json(path)
+    raise InputError(
+        f"expected a run in {workdir}, got no {path}; correct the path, or run imae-train first."
+    )
+  config = files.read_json(path, "restore it, or give another --workdir")
   formats.check(path, config, FORMAT_VERSION)
   missing = sorted(_NEEDED - config.keys())
   if missing:
@@ -126,28 +138,11 @@ def load_model(workdir: str | pathlib.Path) -> tuple["HybridAutoencoder", dict[s
     InputError: there is no run, the run has not finished, or a file is damaged.
   """
   config = read_config(workdir)
-  path = pathlib.Path(workdir) / "model.keras"
+  path = paths.folder(workdir, "a workdir") / "model.keras"
   if not path.exists():
     raise InputError(f"expected a finished run in {workdir}, got no model.keras; run the same"
                      " imae-train command again to finish it.")
   return load_keras(path), config
-
-
-def load_keras(path: str | pathlib.Path) -> "HybridAutoencoder":
-  """`keras.models.load_model`, which raises one clear `InputError` for a damaged file."""
-  import keras
-
-  from imae_tf import methods  # noqa: F401  registers the classes
-
-  try:
-    return keras.models.load_model(path)
-  except Exception as error:  # Keras, zipfile and h5py each have errors of their own
-    if isinstance(error, MemoryError) or getattr(error, "errno", None):
-      raise  # here the file itself may be whole
-    raise InputError(
-        f"expected a whole Keras file, got a damaged {path} ({first_line(error)}); delete it:"
-        " imae-train goes on from the newest whole checkpoint."
-    ) from error
 
 
 def save_keras(model: "HybridAutoencoder", path: str | pathlib.Path) -> None:
@@ -171,7 +166,8 @@ class Checkpoint(NamedTuple):
 
   def log_sums(self) -> dict[str, list[float]]:
     """{name: (sum, weight)} of the logs of an unfinished epoch; empty after a whole epoch."""
-    return files.read_json(self.path.with_suffix(".json")) if self.steps else {}
+    mend = f"restore it, or move {self.path.name} out of the folder"
+    return files.read_json(self.path.with_suffix(".json"), mend) if self.steps else {}
 
 
 def checkpoints(workdir: str | pathlib.Path) -> dict[int, pathlib.Path]:
@@ -194,8 +190,8 @@ def newest_checkpoint(workdir: str | pathlib.Path) -> Checkpoint | None:
 def _matching(
     workdir: str | pathlib.Path, pattern: re.Pattern[str]
 ) -> list[tuple[re.Match[str], pathlib.Path]]:
-  paths = list((pathlib.Path(workdir) / "checkpoints").glob("*"))
-  return [(m, path) for path in paths if (m := pattern.fullmatch(path.name))]
+  found = list((pathlib.Path(workdir) / "checkpoints").glob("*"))
+  return [(m, path) for path in found if (m := pattern.fullmatch(path.name))]
 
 
 def save_checkpoint(

@@ -23,6 +23,7 @@ from imae_tf import recipes
 from imae_tf._shared import event_file
 from imae_tf._shared import files
 from imae_tf._shared import locks
+from imae_tf._shared import paths
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.errors import DivergenceError
@@ -83,6 +84,7 @@ def train(
     Preempted: SIGTERM came; all is saved.
     WorkerLostError: another worker of the job has ended.
   """
+  workdir = paths.folder(workdir, "a workdir")
   if run.recipe.restarts > 1 and run.recipe.restart_epochs < 1:
     raise InputError(
         f"expected restart_epochs of 1 or more for {run.recipe.restarts} restarts, got"
@@ -98,7 +100,6 @@ def train(
     tf.config.experimental.enable_op_determinism()
   data = loading.load(run.dataset, holdout=run.holdout)
   config = config_of(run, data)
-  workdir = pathlib.Path(workdir)
   with distribution.sigterm_noted() as stop_asked, job.losing_workers():
     session = fitting.Session(run, data, workdir, job, stop_asked, progress, watched)
     if job.is_chief:

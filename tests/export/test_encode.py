@@ -240,7 +240,7 @@ class TestEncoder:
     else:
       size = kept if isinstance(kept, int) else int(kept * len(content))
       (damaged / file).write_bytes(content[:size])
-    with pytest.raises(InputError, match="expected a whole SavedModel in .*; run imae-export"):
+    with pytest.raises(InputError, match="expected a whole SavedModel .*; copy or export it"):
       codes.Encoder(damaged)
 
   @pytest.mark.parametrize("seed", range(3))

@@ -76,6 +76,7 @@ def test_flags_that_absl_refuses(tmp_path, flags, fragments):
         ({"dataset": "fashion_mnst"}, ["did you mean 'fashion_mnist'"]),
         ({"dataset": "./nowhere"}, ["./nowhere", "correct the path"]),
         ({"dataset": ""}, ["an empty text", "unset variable"]),
+        ({"workdir": ""}, ["a --workdir, got an empty text", "unset variable"]),
         ({"dataset": "nowhere.npz"}, ["nowhere.npz", "correct the path"]),
         ({"batch_size": 5000}, ["from 2 to the 1437 training images", "5000"]),
         ({"holdout": 1436}, ["at least 2 training images", "lower the holdout"]),
@@ -84,9 +85,10 @@ def test_flags_that_absl_refuses(tmp_path, flags, fragments):
 )
 def test_settings_that_make_no_run(tmp_path, flags, fragments):
   """No folder is claimed, so that the mended command may use it."""
-  result = programs.run("train", tmp_path, cwd=tmp_path, workdir=tmp_path / "run", **flags)
+  flags = {"workdir": tmp_path / "run", **flags}
+  result = programs.run("train", tmp_path, cwd=tmp_path, **flags)
   assert_one_line(result, "train", *fragments)
-  assert not (tmp_path / "run").exists()
+  assert not (tmp_path / "run").exists() and not (tmp_path / "config.json").exists()
 
 
 # ---- images -----------------------------------------------------------------------------------

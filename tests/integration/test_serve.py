@@ -413,7 +413,7 @@ def test_one_line_where_it_cannot_serve(models, tmp_path, server):
     assert re.fullmatch(r"imae-serve: error: expected [^\n]+\n", result.stderr), result.stderr
     return result.stderr
 
-  assert "got none; run imae-export" in error_of(base=tmp_path / "nowhere")
+  assert "got none; give the --base of an imae-export" in error_of(base=tmp_path / "nowhere")
   (tmp_path / "corrupt" / "7").mkdir(parents=True)
   assert "got 7 (" in error_of(base=tmp_path / "corrupt")
   for flag in ({"max_request_mb": "nan"}, {"poll_seconds": "inf"}, {"batch_timeout_ms": -1}):

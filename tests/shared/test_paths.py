@@ -6,6 +6,7 @@ import pathlib
 import pytest
 from mendable import assert_mendable
 
+from imae_tf import recipes
 from imae_tf._shared import paths
 from imae_tf.errors import InputError
 
@@ -57,6 +58,54 @@ def test_linked_folders_are_followed_once(tmp_path):
 def test_a_pipe_is_no_image(tmp_path):
   os.mkfifo(tmp_path / "a.png")
   assert paths.image_files(tmp_path).images == []
+
+
+def _ways_of_a_folder():
+  """Every function that takes the folder of a run, of a search, of a comparison or of versions."""
+  from imae_tf.comparison import plan
+  from imae_tf.export import codes
+  from imae_tf.export import publish
+  from imae_tf.export import versions
+  from imae_tf.search import driver
+  from imae_tf.training import evaluation
+  from imae_tf.training import run_folder
+  from imae_tf.training import runs
+
+  run = runs.Run("digits", "imae", "tuned", recipes.TUNED["digits"], 3, 3, 0, 0, True)
+  return {
+      "train": lambda path: runs.train(run, path),
+      "evaluate": evaluation.evaluate,
+      "load_model": run_folder.load_model,
+      "compare": lambda path: plan.train_all([], path),
+      "tune": lambda path: driver.search(driver.Search(run, {}, "random", 1), path, 1, ""),
+      "encode": versions.find,
+      "publish": lambda path: publish._publish(lambda staged: staged.mkdir(), path, None),
+      "rollback": lambda path: publish.rollback(path, 1),
+      "output": codes.check_output,
+  }
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_unset_variable_is_no_folder(tmp_path, monkeypatch, path):
+  monkeypatch.chdir(tmp_path)
+  for use in _ways_of_a_folder().values():
+    with pytest.raises(InputError, match="got an empty text; give one") as error:
+      use(path)
+    assert_mendable(error)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_quoted_home_is_the_home(tmp_path, monkeypatch):
+  """The shell leaves the ~ of `--workdir="~/runs"` as it is."""
+  monkeypatch.setenv("HOME", str(tmp_path / "home"))
+  monkeypatch.chdir(tmp_path)
+  ways = _ways_of_a_folder()
+  ways["publish"]("~/base")
+  assert (tmp_path / "home/base/1").is_dir()
+  for way in ("load_model", "evaluate"):
+    with pytest.raises(InputError, match=f"got no {tmp_path}/home/run/config.json"):
+      ways[way]("~/run")
+  assert os.listdir(tmp_path) == ["home"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everywhere")

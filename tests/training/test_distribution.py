@@ -44,6 +44,24 @@ def test_a_job_of_one_address_and_the_strategy_none_open_no_port(monkeypatch):
     assert distribution.open_job(strategy).strategy is tf.distribute.get_strategy()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{cluster: worker}",
+        json.dumps({"cluster": {"ps": ["localhost:1"]}, "task": {"type": "ps", "index": 0}}),
+        json.dumps({"cluster": TWO, "task": {"type": "worker", "index": 1}}),
+    ],
+    ids=["not JSON", "another task", "two workers"],
+)
+@pytest.mark.parametrize("strategy", ["none", "mirrored"])
+def test_a_process_that_is_to_be_alone_does_not_look_at_tf_config(monkeypatch, strategy, text):
+  """TensorFlow's MirroredStrategy would, and raise an error of JSON's."""
+  monkeypatch.setenv("TF_CONFIG", text)
+  job = distribution.open_job(strategy)
+  assert job.num_workers == 1 and job.is_chief
+  assert os.environ["TF_CONFIG"] == text  # the variable stays the user's
+
+
 def test_an_unknown_strategy_is_refused():
   with pytest.raises(InputError, match="auto, none, mirrored, multi_worker, got 'tpu'"):
     distribution.open_job("tpu")

@@ -213,7 +213,7 @@ def test_a_damaged_model(tmp_path, content):
   path = tmp_path / "model.keras"
   path.write_bytes(content)
   with pytest.raises(InputError, match="damaged .*model.keras") as error:
-    run_folder.load_keras(path)
+    run_folder.load_keras(path)  # more cases are in test_keras_file
   assert "\n" not in str(error.value) and "delete it" in str(error.value)
 
 
@@ -241,10 +241,15 @@ def test_summary_with_and_without_labels():
   assert unlabelled.splitlines() == lines[1:]
 
 
-def test_an_unreadable_file_is_not_called_damaged(tmp_path, monkeypatch):
-  def refuse(path):
+@pytest.mark.parametrize("reader", ["keras_file.open", "keras.models.load_model"])
+def test_an_unreadable_file_is_not_called_damaged(tmp_path, monkeypatch, tiny_model, reader):
+  def refuse(path, *unused):
     raise PermissionError(13, "Permission denied", str(path))
 
-  monkeypatch.setattr(keras.models, "load_model", refuse)
+  tiny_model().save(tmp_path / "model.keras")
+  if reader == "keras_file.open":
+    monkeypatch.setattr("imae_tf.training.keras_file.open", refuse, raising=False)
+  else:
+    monkeypatch.setattr(keras.models, "load_model", refuse)
   with pytest.raises(PermissionError):
     run_folder.load_keras(tmp_path / "model.keras")
