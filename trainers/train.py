@@ -34,7 +34,7 @@ def main() -> None:
   from imae_tf.training import distribution
   from imae_tf.training import runs
 
-  run = run_flags.run()
+  run = run_flags.run(_WORKDIR.value)
   job = distribution.open_job(_STRATEGY.value)
   runs.train(run, pathlib.Path(_WORKDIR.value).expanduser(), job)
   job.say(f"Trained: {_WORKDIR.value}/model.keras. Next: imae-evaluate --workdir={_WORKDIR.value}")

@@ -15,6 +15,17 @@ FOLDERS = "folders"
 _COLUMNS = ("file", "label")
 
 
+def canonical(given: str) -> str | None:
+  """What the flag --labels says, as `data.load` takes it; a path is made absolute.
+
+  Args:
+    given: "none", "folders" or the path of a CSV.
+  """
+  if given == "none":
+    return None
+  return given if given == FOLDERS else paths.absolute(given)
+
+
 def of_files(
     names: Sequence[str], source: str, skipped: Sequence[str] = ()
 ) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -75,7 +75,7 @@ def search(
   """
   workdir = pathlib.Path(workdir)
   _check_environment()
-  data = loading.load(search.run.dataset, holdout=search.run.holdout)
+  data = loading.opened(search.run.dataset, search.run.reading, holdout=search.run.holdout)
   data.steps_per_epoch(search.run.recipe.batch_size)  # raises if the data do not fit
   trainer = trial_runs.Trainer(search, data, workdir)
   with _alone(workdir):
@@ -220,9 +220,11 @@ def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
 
 def _config(search: Search, trials: int) -> dict[str, Any]:
   run = dataclasses.asdict(search.run)
+  asked = search.run.reading.record()
   return {
       "format": FORMAT_VERSION,
-      **{key: run[key] for key in run if key not in ("recipe", "recipe_name")},
+      **{key: run[key] for key in run if key not in ("recipe", "recipe_name", "reading")},
+      **({"reading": asked} if asked else {}),
       "recipe": search.run.recipe_name,
       "settings": recipes.settings(search.run.recipe, search.run.method),
       "space": {name: dataclasses.asdict(part) for name, part in search.space.items()},
