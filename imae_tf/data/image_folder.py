@@ -118,10 +118,10 @@ def _float_batches(
     names.append(name)
     images.append(result)
     if len(names) == batch_size:
-      yield names, np.float32(images) / 255
+      yield names, np.array(images, np.float32) / 255
       names, images = [], []
   if names:
-    yield names, np.float32(images) / 255
+    yield names, np.array(images, np.float32) / 255
   _say_bad(bad, len(folder.files), say)
 
 

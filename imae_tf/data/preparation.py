@@ -130,7 +130,7 @@ def _colored(image: tf.Tensor, color: str) -> tf.Tensor:
     parts = tf.cast(image, tf.int32) * tf.constant(_LUMA)
     grey = tf.bitwise.right_shift(tf.reduce_sum(parts, axis=-1, keepdims=True) + 2**15, 16)
     return tf.cast(grey, tf.uint8)
-  return tf.reduce_sum(image * (np.float32(_LUMA) / 2**16), axis=-1, keepdims=True)
+  return tf.reduce_sum(image * (np.array(_LUMA, np.float32) / 2**16), axis=-1, keepdims=True)
 
 
 def _sides(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from imae_tf._shared import files
 from imae_tf.data import loading
+from imae_tf.data import mapped
 from imae_tf.data import pipelines
 from imae_tf.data import splits
 from imae_tf.data.reading import Reading
@@ -73,7 +74,7 @@ def about(reading: Reading, data: pipelines.ImageData) -> dict[str, Any]:
     entries["images"] = data.preparation.record()
   if data.source is not None and reading.split != "in_order":
     entries["split"] = "random"
-    if reading.cache is not None:
+    if isinstance(data, mapped.MappedData) and reading.cache is not None:
       entries["cache"] = os.path.abspath(reading.cache)
   if reading.labels is not None:
     entries["labels"] = reading.labels
