@@ -15,6 +15,7 @@ from imae_tf.export import orientation
 
 # The first bytes of the files. A PNG must have its first chunk at once, because libpng would accept
 # other chunks before it.
+_DEPTH_AT = 24  # where a PNG tells its bits per channel
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"
 
 
@@ -50,7 +51,13 @@ def images(
 
 def _of_png(content: Tensor) -> Tensor:
   """Bytes [H, W, 4]."""
-  return tf.io.decode_png(content, channels=4)
+  image = tf.io.decode_png(content, channels=4)
+  # Of 1, 2 or 4 bits without transparency TensorFlow makes the opacity 1, 3 or 15, not 255.
+  depth = tf.cast(tf.io.decode_raw(tf.strings.substr(content, _DEPTH_AT, 1), tf.uint8)[0], tf.int32)
+  wrong = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.uint8)
+  is_opaque = (depth < 8) & tf.reduce_all(tf.equal(image[..., 3], wrong))
+  opacity = tf.where(is_opaque, tf.constant(255, tf.uint8), image[..., 3:])
+  return tf.concat([image[..., :3], opacity], axis=-1)
 
 
 def _of_jpeg(content: Tensor) -> Tensor:
@@ -83,7 +90,7 @@ def _checked_file(
   """
   header = tf.strings.substr(content, 0, 24)
   is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG) & (
-      tf.strings.length(content) >= 24
+      tf.strings.length(content) > _DEPTH_AT
   )
   is_jpeg = tf.equal(tf.strings.substr(header, 0, len(_JPEG)), _JPEG)
   message = (

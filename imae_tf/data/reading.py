@@ -119,10 +119,13 @@ def size_of(text: str) -> tuple[int, int] | None:
   """
   if text == "auto":
     return None
-  if not re.fullmatch(r"\d{1,6}(x\d{1,6})?", text):
-    raise InputError(_bad_size(text))
-  parts = [int(part) for part in text.split("x")]
-  return checked_size((parts[0], parts[-1]))
+  try:
+    if not re.fullmatch(r"\d{1,6}(x\d{1,6})?", text):
+      raise ValueError
+    parts = [int(part) for part in text.split("x")]
+    return checked_size((parts[0], parts[-1]))
+  except ValueError:  # InputError among them
+    raise InputError(_bad_size(text)) from None
 
 
 def checked_size(size: int | Sequence[int]) -> tuple[int, int]:

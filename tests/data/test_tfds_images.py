@@ -18,7 +18,6 @@ from stored import store_tfds
 from stored import store_tiny
 from stored import TINY_IMAGE
 
-import imae_tf
 from imae_tf.data import loading
 from imae_tf.data import reading
 from imae_tf.errors import InputError
