@@ -146,7 +146,8 @@ def _claimed(
 ) -> Iterator[None]:
   with locks.locked(workdir):
     run_folder.check(workdir, config)
-    run_data.write(workdir, data)
+    if "split" in config:
+      run_data.write(workdir, data)
     run_folder.start(workdir, config)
     yield
 

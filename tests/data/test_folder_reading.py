@@ -1,4 +1,4 @@
-"""Folders as people have them: sizes, the split, labels, bad files, and those larger than memory."""
+"""Folders as people have them: sizes, the split, labels, bad files, and more than fits memory."""
 
 import collections
 import itertools
