@@ -7,7 +7,7 @@ from tensorflow import Tensor
 
 
 def shaped(tensor: Tensor, row_shape: Sequence[int], what: str, mend: str) -> Tensor:
-  """A fed tensor, once its shape is [N, *row_shape].
+  """A fed tensor, once its shape is `[N, *row_shape]`.
 
   Args:
     tensor: What is fed.

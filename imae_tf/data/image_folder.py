@@ -284,8 +284,8 @@ def _mapped(
   shapes = {(h, w, c): count for h, w, c, count in about["shapes"]}
   decoded = {folder.names[int(row)]: error for row, error in about["bad"].items()}
   bad = {**decoded, **about["unreadable"]}
-  if bad and reading.on_bad_file == "fail":
-    raise InputError(bad[min(bad)])
+  if bad:
+    _passed_over(InputError(bad[min(bad)]), reading.on_bad_file)
   prepared = Preparation.of_record(about["preparation"])
   kept = _Kept.of(folder, shapes, bad, prepared, holdout, reading, say)
   if about["brightest"] == 1:

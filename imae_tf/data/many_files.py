@@ -9,24 +9,20 @@ import pathlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
 import PIL.Image
 import tqdm
 
 from imae_tf.errors import InputError
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 _AT_ONCE = 512  # results that may wait to be taken
 
 # Size in bytes and time of the last change, in nanoseconds.
 Facts = tuple[int, int]
 
 
-def each(
-    function: Callable[[_T], _R], items: Sequence[_T], doing: str
-) -> Iterator[_R | InputError]:
+def each(function: Callable[[Any], Any], items: Sequence[Any], doing: str) -> Iterator[Any]:
   """Yields the result for each item, in order; an InputError is yielded, not raised.
 
   Args:
@@ -36,7 +32,7 @@ def each(
   """
   PIL.Image.init()  # once, and not in several threads
 
-  def guarded(item: _T) -> _R | InputError:
+  def guarded(item: Any) -> Any:
     try:
       return function(item)
     except InputError as error:
