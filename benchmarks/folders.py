@@ -71,7 +71,8 @@ def main(_: object) -> None:
       worker.close()
   harness.report(
       "To the first step",
-      {"": "name", "seconds": "seconds", "own memory, MB": lambda r: r["memory_growth_bytes"] / 1e6},
+      {"": "name", "seconds": "seconds",
+       "own memory, MB": lambda row: row["memory_growth_bytes"] / 1e6},
       [{"name": kind, **row} for kind, row in first.items()],
   )
   for name, rows in table.items():

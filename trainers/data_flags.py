@@ -37,11 +37,11 @@ _CACHE = flags.DEFINE_string(
 )
 
 
-def reading(workdir: str) -> "Reading":
+def reading(workdir: str | None) -> "Reading":
   """The `Reading` that the flags describe.
 
   Args:
-    workdir: Folder of the program, where the cache is by default.
+    workdir: Folder of the program, where the cache is by default; None for no cache there.
 
   Raises:
     InputError: A size that is none.
@@ -49,7 +49,8 @@ def reading(workdir: str) -> "Reading":
   from imae_tf.data import labels
   from imae_tf.data import reading as reading_lib
 
-  cache = {"auto": str(pathlib.Path(paths.text(workdir)) / "cache"), "none": None}
+  usual = None if workdir is None else str(pathlib.Path(paths.text(workdir)) / "cache")
+  cache = {"auto": usual, "none": None}
   return reading_lib.Reading(
       image_size=reading_lib.size_of(_IMAGE_SIZE.value),
       fit=_FIT.value,

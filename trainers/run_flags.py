@@ -46,11 +46,11 @@ flags.adopt_module_key_flags(data_flags)
 setting_flags.define((name for name in recipes.SETTINGS if name not in OF_STARTS), __name__)
 
 
-def run(workdir: str) -> "Run":
+def run(workdir: str | None = None) -> "Run":
   """The `runs.Run` that the flags describe.
 
   Args:
-    workdir: of the program.
+    workdir: of the program, for the cache of images; None for no cache.
   """
   from imae_tf.data import loading
   from imae_tf.training import runs

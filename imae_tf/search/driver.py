@@ -75,6 +75,7 @@ def search(
   """
   workdir = pathlib.Path(workdir)
   _check_environment()
+  _check_free(workdir)  # before the images' cache is made in it
   data = loading.opened(search.run.dataset, search.run.reading, holdout=search.run.holdout)
   data.steps_per_epoch(search.run.recipe.batch_size)  # raises if the data do not fit
   trainer = trial_runs.Trainer(search, data, workdir)
@@ -201,7 +202,7 @@ def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
   """Claims the folder for this search, or checks that it holds this search."""
   config = _config(search, trials)
   path = workdir / "search.json"
-  files.check_free(workdir, "a search's folder", marker=path.name)
+  _check_free(workdir)
   if not path.exists():
     files.write_json(path, config)
     return
@@ -216,6 +217,10 @@ def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
         f" grow; got {'; '.join(differing)}. Give another --workdir."
     )
   files.write_json(path, {**old, "trials": trials})
+
+
+def _check_free(workdir: pathlib.Path) -> None:
+  files.check_free(workdir, "a search's folder", marker="search.json", ours=("cache",))
 
 
 def _config(search: Search, trials: int) -> dict[str, Any]:
