@@ -94,6 +94,13 @@ def _meaning(description: Mapping[str, Any], typical_of: int | None) -> str:
       f"- Input: `x` [N, {', '.join(map(str, description['image_shape']))}], float32 in"
       f" [{_range(description)}]; bytes are divided by 255.",
   ]
+  if "images" in description:
+    done = description["images"]
+    size = "x".join(map(str, done["size"]))
+    lines.append(
+        f"- `encode_image_bytes` takes PNG and JPEG files of any size and makes of them what the"
+        f" model was trained on: {size} pixels, {done['color']}, fit by {done['fit']}."
+    )
   if typical_of is not None:
     lines.append(
         "- `typical_images.npz` beside this card holds the most probable images of each category"

@@ -10,6 +10,7 @@ import tokenize
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -19,7 +20,11 @@ from imae_tf._shared import program
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.export import codes
+from imae_tf.export import descriptions
 from imae_tf.export import versions
+
+if TYPE_CHECKING:
+  from imae_tf.data.preparation import Preparation
 
 _SERVED_SUFFIXES = (".jpeg", ".jpg", ".png")
 
@@ -75,9 +80,20 @@ def _encode_here() -> tuple[int, pathlib.Path]:
   # Imported here: --help and a mistyped path should not wait for TensorFlow.
   program.import_tensorflow()
   encoder = codes.Encoder(path)
-  n, batches = _batches()
+  n, batches = _batches(_prepared(path))
   codes.write(_OUTPUT.value, codes.encode_batches(encoder, batches, n))
   return n, path
+
+
+def _prepared(path: pathlib.Path) -> "Preparation | None":
+  """What the SavedModel does to images of any size; None if they must be of its own."""
+  from imae_tf.data.preparation import Preparation
+
+  try:
+    record = descriptions.read(path).get("images")
+  except (OSError, ValueError):
+    return None
+  return Preparation.of_record(record) if record else None
 
 
 def _encode_there(endpoint: str) -> tuple[int, str]:
@@ -102,10 +118,12 @@ def _encode_there(endpoint: str) -> tuple[int, str]:
   return n, f"version {version} of {_MODEL_NAME.value} at {endpoint}"
 
 
-def _batches() -> tuple[int, Iterable[np.ndarray]]:
+def _batches(prepared: "Preparation | None" = None) -> tuple[int, Iterable[np.ndarray]]:
   from imae_tf.data import loading
 
-  return loading.input_batches(_INPUT.value, _SPLIT.value, _BATCH_SIZE.value)
+  return loading.input_batches(
+      _INPUT.value, _SPLIT.value, _BATCH_SIZE.value, prepared=prepared
+  )
 
 
 def _array_batches(path: str) -> tuple[int, Iterable[Any]]:

@@ -114,10 +114,10 @@ def _publish_run(folder: pathlib.Path) -> pathlib.Path:
   alignment = None
   if _ALIGN_TO.value is not None:
     versions.get(_BASE.value, _ALIGN_TO.value)  # before images are loaded: it may not be there
-    images = _images(config, ["train", "test"])
+    images = _images(folder, config, ["train", "test"])
     alignment = align.to_version(model, _BASE.value, _ALIGN_TO.value, images)
   else:
-    images = _images_at_hand(config) if _TYPICAL_IMAGES.value else {}
+    images = _images_at_hand(folder, config) if _TYPICAL_IMAGES.value else {}
   version = publish.publish(
       model,
       _BASE.value,
@@ -134,22 +134,24 @@ def _publish_run(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _images(
-    config: dict[str, Any], splits: Sequence[str]
+    folder: pathlib.Path, config: dict[str, Any], splits: Sequence[str]
 ) -> dict[str, "np.ndarray"]:
   """{split: images} of the run's data set, at most 10,000 of each and 1 GiB."""
-  from imae_tf.data import loading
+  from imae_tf.training import run_data
 
-  data = loading.load(config["dataset"], holdout=config["holdout"])
+  data = run_data.load(folder, config)
   count = min(_MAX_IMAGES, _MAX_BYTES // (4 * math.prod(data.image_shape)))
   return {split: data.sample(split, count) for split in splits}
 
 
-def _images_at_hand(config: dict[str, Any]) -> dict[str, "np.ndarray"]:
+def _images_at_hand(
+    folder: pathlib.Path, config: dict[str, Any]
+) -> dict[str, "np.ndarray"]:
   """The training images; if the data set is not there, prints a line and returns none."""
   from imae_tf.errors import ImaeError
 
   try:
-    return _images(config, ["train"])
+    return _images(folder, config, ["train"])
   except (ImaeError, OSError) as error:
     print(f"Without typical_images.npz: {error}")
     return {}

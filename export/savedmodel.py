@@ -10,7 +10,6 @@ import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,11 @@ from tensorflow import Tensor
 
 import imae_tf
 from imae_tf._shared import pixels
+from imae_tf.data.preparation import Preparation
 from imae_tf.export import card
+from imae_tf.export import decoding
 from imae_tf.export import descriptions
-from imae_tf.export import orientation
+from imae_tf.export import graph_checks
 from imae_tf.export import typical
 from imae_tf.export import warmup
 
@@ -35,10 +36,6 @@ DESCRIPTION = descriptions.PATH
 Signatures = dict[str, tuple[Callable[..., dict[str, Tensor]], list[tf.TensorSpec]]]
 
 _DECODABLE_CHANNELS = (1, 3, 4)
-# The first bytes of the files. A PNG must have its first chunk at once, because libpng would accept
-# other chunks before it.
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"
-_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
 _ROW_SUM_TOLERANCE = 1e-3  # because JSON clients may round probabilities
 
 
@@ -62,7 +59,8 @@ def write(
   [N, K1] standard deviations, image_bytes [N] strings; N is free and may be 0. All are
   float32, whatever the model computes in. Images of 2 or of more than 4 channels have no
   file format, hence no `encode_image_bytes`, which lays what is transparent on white and applies
-  the orientation that a camera notes.
+  the orientation that a camera notes. It takes files of any size if config.json tells what was done
+  to the images, and does the same to them; else files of the model's own size.
 
   `assets.extra/` holds imae.json, MODEL_CARD.md, the server's warm-up requests and, if `images` are
   given, typical_images.npz.
@@ -74,14 +72,16 @@ def write(
     evaluation: the figures of metrics.json.
     alignment: `align.Alignment` to build into the graph.
     images: float32 [N, H, W, C] in [0, 1]; the most typical of them are kept.
-    config: the run's config.json, for the card.
+    config: the run's config.json, for what is done to the images and for the card.
   """
-  signatures = _signatures(model, alignment)
+  record = (config or {}).get("images")
+  prepared = Preparation.of_record(record) if record else None
+  signatures = _signatures(model, alignment, prepared)
   archive = keras.export.ExportArchive()
   for name, (function, inputs) in signatures.items():
     archive.add_endpoint(name, function, input_signature=inputs)
   archive.write_out(str(path), verbose=False)
-  description = describe(model, dataset, evaluation, alignment)
+  description = describe(model, dataset, evaluation, alignment, prepared)
   file = pathlib.Path(path) / DESCRIPTION
   file.parent.mkdir()
   file.write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
@@ -112,6 +112,7 @@ def describe(
     dataset: str | None = None,
     evaluation: Mapping[str, Any] | None = None,
     alignment: "Alignment | None" = None,
+    prepared: Preparation | None = None,
 ) -> dict[str, Any]:
   """The content of imae.json: method, data, K1, K2, images, versions and figures, as a dict.
 
@@ -131,12 +132,15 @@ def describe(
           module.__name__: module.__version__ for module in (imae_tf, keras, tf)
       },
       "evaluation": evaluation,
+      **({} if prepared is None else {"images": prepared.record()}),
       **({} if alignment is None else {"alignment": alignment.record}),
   }
 
 
 def _signatures(
-    model: "HybridAutoencoder", alignment: "Alignment | None"
+    model: "HybridAutoencoder",
+    alignment: "Alignment | None",
+    prepared: Preparation | None = None,
 ) -> Signatures:
   """{name: (function, input specs)}; the first is also `serving_default`."""
   shape = model.image_shape
@@ -161,7 +165,7 @@ def _signatures(
     return _images(model, codes["y"], codes["z"])
 
   def encode_image_bytes(image_bytes: Tensor) -> dict[str, Tensor]:
-    return codes_of(_decoded_images(image_bytes, shape))
+    return codes_of(decoding.images(image_bytes, shape, prepared))
 
   signatures: Signatures = {
       "encode": (encode, [spec_x]),
@@ -182,7 +186,7 @@ def _checked_images(x: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Tenso
   channels = image_shape[2]
   colour = "make them grey" if channels == 1 else f"give them {channels} channels"
   mend = f"resize them, add the channel axis or put it last, or {colour}"
-  x = _checked_shape(x, image_shape, "images x", mend)
+  x = graph_checks.shaped(x, image_shape, "images x", mend)
   low, high = tf.reduce_min(x), tf.reduce_max(x)
   bound = pixels.TOLERANCE
   in_range = tf.reduce_all((x >= -bound) & (x <= 1.0 + bound))  # false for NaN, too
@@ -191,124 +195,27 @@ def _checked_images(x: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.Tenso
       " finite.",
       (low, high),
   )
-  return tf.clip_by_value(_asserted(x, in_range, message), 0.0, 1.0)
+  return tf.clip_by_value(graph_checks.asserted(x, in_range, message), 0.0, 1.0)
 
 
 def _checked_codes(
     y: Tensor, z: Tensor, num_categories: int, latent_dim: int
 ) -> tuple[Tensor, Tensor]:
   mend = "send the y and z of encode"
-  y = _checked_shape(y, (num_categories,), "probabilities y", mend)
-  z = _checked_shape(z, (latent_dim,), "codes z", mend)
+  y = graph_checks.shaped(y, (num_categories,), "probabilities y", mend)
+  z = graph_checks.shaped(z, (latent_dim,), "codes z", mend)
   rows = tf.shape(y)[0], tf.shape(z)[0]
   message = tf.strings.format(
       f"expected as many rows of y as of z, got {{}} and {{}}; {mend}.", rows
   )
-  y = _asserted(y, tf.equal(*rows), message)
+  y = graph_checks.asserted(y, tf.equal(*rows), message)
   is_simplex = tf.reduce_all((y >= 0.0) & (y <= 1.0)) & tf.reduce_all(
       tf.abs(tf.reduce_sum(y, axis=1) - 1.0) <= _ROW_SUM_TOLERANCE
   )
   message = (
       f"expected each row of y as probabilities that sum to 1, or one-hot, got others; {mend}."
   )
-  y = _asserted(y, is_simplex, message)
+  y = graph_checks.asserted(y, is_simplex, message)
   message = f"expected z as finite numbers, got NaN or infinity; {mend}."
-  z = _asserted(z, tf.reduce_all(tf.math.is_finite(z)), message)
+  z = graph_checks.asserted(z, tf.reduce_all(tf.math.is_finite(z)), message)
   return y, z
-
-
-def _decoded_images(
-    image_bytes: tf.Tensor, image_shape: tuple[int, int, int]
-) -> tf.Tensor:
-  """PNG or JPEG strings [N] to images [N, H, W, C] in [0, 1]."""
-  image_bytes = _checked_shape(image_bytes, (), "image_bytes", "send one string per image")
-
-  def decode(content: Tensor) -> Tensor:
-    content, is_png, turn = _checked_file(content, image_shape[:2])
-    image = tf.cond(
-        is_png,
-        lambda: _of_png(content, image_shape[-1]),
-        lambda: _of_jpeg(content, image_shape[-1]),
-    )
-    image = orientation.upright(image, turn)
-    image.set_shape(image_shape)  # tf.ensure_shape would let Grappler drop the sentence
-    return image / 255.0
-
-  spec = tf.TensorSpec(image_shape, tf.float32)
-  return tf.map_fn(decode, image_bytes, fn_output_signature=spec)
-
-
-def _of_png(content: tf.Tensor, channels: int) -> tf.Tensor:
-  """Pixels [H, W, C] in [0, 255], transparent ones on white, as a folder of images has them."""
-  image = tf.cast(tf.io.decode_png(content, channels=4), tf.float32)
-  if channels == 4:
-    return image
-  opacity = image[..., 3:] / 255.0
-  colours = tf.round(image[..., :3] * opacity + 255.0 * (1.0 - opacity))
-  return colours if channels == 3 else tf.reduce_sum(colours * _LUMA, axis=-1, keepdims=True)
-
-
-def _of_jpeg(content: tf.Tensor, channels: int) -> tf.Tensor:
-  image = tf.cast(tf.io.decode_jpeg(content, channels=min(channels, 3)), tf.float32)
-  opacity = tf.fill([*tf.unstack(tf.shape(image)[:2]), max(channels - 3, 0)], 255.0)
-  return tf.concat([image, opacity], axis=-1)
-
-
-def _checked_file(
-    content: tf.Tensor, size: tuple[int, ...]
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """The content, whether it is a PNG and its orientation, once it tells of a file of the size.
-
-  The check comes before decoding, because a few kilobytes can claim, and decode to, gigabytes.
-  """
-  header = tf.strings.substr(content, 0, 24)
-  is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG) & (
-      tf.strings.length(content) >= 24
-  )
-  is_jpeg = tf.equal(tf.strings.substr(header, 0, len(_JPEG)), _JPEG)
-  message = (
-      "expected the bytes of a PNG or JPEG file, got others or a part; send the whole file, in"
-      " base64 under JSON."
-  )
-  content = _asserted(content, is_png | is_jpeg, message)
-
-  def of_png() -> Tensor:
-    width_and_height = tf.strings.substr(header, 16, 8)
-    return tf.io.decode_raw(width_and_height, tf.int32, little_endian=False)[::-1]
-
-  claimed = tf.cond(is_png, of_png, lambda: tf.io.extract_jpeg_shape(content)[:2])
-  turn = tf.cond(
-      is_png, lambda: orientation.of_png(content), lambda: orientation.of_jpeg(content)
-  )
-  claimed = tf.where(turn >= 5, claimed[::-1], claimed)
-  message = tf.strings.format(
-      f"expected images of {list(size)} (height, width) pixels, got {{}}; resize them.", claimed
-  )
-  return _asserted(content, tf.reduce_all(tf.equal(claimed, size)), message), is_png, turn
-
-
-def _checked_shape(tensor: Tensor, row_shape: Sequence[int], what: str, mend: str) -> Tensor:
-  """Asserts the shape [N, *row_shape] of a fed tensor when the graph runs."""
-  # TensorFlow believes the shape of a signature without a check, and removes a check as constant.
-  # A placeholder with the tensor as its default has no known shape, so its check stays.
-  tensor = tf.compat.v1.placeholder_with_default(tensor, shape=None)
-  shape = tf.shape(tensor)
-  same_rank = tf.equal(tf.size(shape), 1 + len(row_shape))
-  same_sizes = tf.raw_ops.Equal(  # for another rank the result is False, not an error
-      x=shape[1:],
-      y=tf.constant(row_shape, tf.int32),
-      incompatible_shape_error=False,
-  )
-  same = same_rank & tf.reduce_all(same_sizes)
-  expected = ", ".join(["N", *map(str, row_shape)])
-  message = tf.strings.format(
-      f"expected {what} of shape [{expected}], got {{}}; {mend}.", shape
-  )
-  tensor = _asserted(tensor, same, message)
-  tensor.set_shape((None, *row_shape))
-  return tensor
-
-
-def _asserted(tensor: Tensor, condition: Tensor, message: str | Tensor) -> Tensor:
-  with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
-    return tf.identity(tensor)

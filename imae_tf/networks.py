@@ -86,8 +86,9 @@ def conv(
   height, width, channels = image_shape
   if height % 16 or width % 16:
     raise InputError(
-        f"expected sides that are multiples of 16, got images of {height}x{width}; resize them"
-        " or use networks.mlp (--network=mlp)."
+        f"expected sides that are multiples of 16, got images of {height}x{width}; resize them,"
+        f" for example with --image_size={_near(height)}x{_near(width)}, or use networks.mlp"
+        " (--network=mlp)."
     )
   inputs = keras.Input(image_shape, name="image")
   x = inputs
@@ -109,6 +110,11 @@ def conv(
     x = keras.layers.Conv2DTranspose(filters, 4, activation="relu", **_STRIDED)(x)
   logits = keras.layers.Conv2DTranspose(channels, 4, **_STRIDED)(x)
   return encoder, keras.Model(code, logits, name="decoder")
+
+
+def _near(side: int) -> int:
+  """The multiple of 16 next to a side."""
+  return max(16, round(side / 16) * 16)
 
 
 def _check_image_shape(image_shape: Sequence[int]) -> None:

@@ -13,6 +13,7 @@ from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf._shared.method_table import METHODS
 from imae_tf.errors import InputError
+from imae_tf.trainers import data_flags
 from imae_tf.trainers import setting_flags
 
 _WORKDIR = flags.DEFINE_string(
@@ -45,6 +46,7 @@ _EPOCHS = flags.DEFINE_integer(
 )
 _NUM_CATEGORIES = setting_flags.define_size("num_categories", __name__)
 _LATENT_DIM = setting_flags.define_size("latent_dim", __name__)
+flags.adopt_module_key_flags(data_flags)
 
 
 def main() -> None:
@@ -57,7 +59,7 @@ def main() -> None:
   planned = plan.plan(
       _METHODS.value, _RECIPES.value, _DATASETS.value, _seeds(),
       epochs=_EPOCHS.value, num_categories=_NUM_CATEGORIES.value, latent_dim=_LATENT_DIM.value,
-      variants=["", *_VARIANTS.value],
+      variants=["", *_VARIANTS.value], reading=data_flags.reading(_WORKDIR.value),
   )
   elsewhere = plan.train_all(
       planned, workdir, done=lambda: page.write_tables(workdir)

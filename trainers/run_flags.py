@@ -9,6 +9,7 @@ from absl import flags
 from imae_tf import recipes
 from imae_tf._shared.method_table import METHODS
 from imae_tf.errors import InputError
+from imae_tf.trainers import data_flags
 from imae_tf.trainers import setting_flags
 
 if TYPE_CHECKING:
@@ -41,11 +42,16 @@ _HOLDOUT = flags.DEFINE_integer(
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", True, "Make runs that repeat to the bit; without it a run is a little faster."
 )
+flags.adopt_module_key_flags(data_flags)
 setting_flags.define((name for name in recipes.SETTINGS if name not in OF_STARTS), __name__)
 
 
-def run() -> "Run":
-  """The `runs.Run` that the flags describe."""
+def run(workdir: str | None = None) -> "Run":
+  """The `runs.Run` that the flags describe.
+
+  Args:
+    workdir: of the program, for the cache of images; None for no cache.
+  """
   from imae_tf.data import loading
   from imae_tf.training import runs
 
@@ -59,6 +65,7 @@ def run() -> "Run":
       holdout=_HOLDOUT.value,
       seed=_SEED.value,
       deterministic=_DETERMINISTIC.value,
+      reading=data_flags.reading(workdir),
   )
 
 

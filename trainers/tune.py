@@ -19,6 +19,7 @@ from absl import flags
 from imae_tf import recipes
 from imae_tf._shared import paths
 from imae_tf._shared import program
+from imae_tf.trainers import data_flags
 from imae_tf.trainers import run_flags
 
 _WORKDIR = flags.DEFINE_string(
@@ -58,7 +59,7 @@ def main() -> None:
   from imae_tf.search import driver
   from imae_tf.search import hypermodel
 
-  run = run_flags.run()
+  run = run_flags.run(_WORKDIR.value)
   run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, restarts=1))
   described = driver.Search(
       run=run,
@@ -84,7 +85,8 @@ def _summarise(found: dict[str, Any], workdir: pathlib.Path) -> None:
 
 def _command(weights: dict[str, Any]) -> str:
   """An imae-train command with the weights that were found and the flags that were given."""
-  own = flags.FLAGS.flags_by_module_dict()[run_flags.__name__]
+  by_module = flags.FLAGS.flags_by_module_dict()
+  own = [*by_module[run_flags.__name__], *by_module[data_flags.__name__]]
   left_out = {"seed", "holdout", *weights}
   given = [
       f"--{flag.name}=none" if flag.value is None else flag.serialize()

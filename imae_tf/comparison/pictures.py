@@ -13,7 +13,6 @@ from imae_tf import recipes
 from imae_tf._shared import files
 from imae_tf.comparison import figures
 from imae_tf.comparison import plan
-from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.metrics import definitions
 from imae_tf.metrics import measuring
@@ -21,6 +20,7 @@ from imae_tf.reporting import html
 from imae_tf.reporting import plots
 from imae_tf.reporting import run_pictures
 from imae_tf.reporting.shown import Shown
+from imae_tf.training import run_data
 from imae_tf.training import run_folder
 
 _MAX_IMAGES = 10_000
@@ -40,7 +40,7 @@ def of_dataset(groups: plan.Groups) -> Pictures:
     {file name: html.Picture}, in the order of the page.
   """
   first = next(iter(groups.values()))[0]
-  data = loading.load(run_folder.read_config(first)["dataset"])
+  data = run_data.load(first, run_folder.read_config(first))
   x, labels = data.arrays("test", limit=_MAX_IMAGES)
   pictures: Pictures = {}
   for recipe in dict.fromkeys(recipe for _, recipe, _ in groups):

@@ -30,10 +30,12 @@ from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf.data import loading
 from imae_tf.data import pipelines
+from imae_tf.data.reading import Reading
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
 from imae_tf.training import evaluation
+from imae_tf.training import run_data
 from imae_tf.training import run_folder
 from imae_tf.training import runs
 
@@ -53,7 +55,8 @@ PUBLISHED_NAMES = ("reconstruction", "mi_y", "mi_z", "total_correlation")
 # Folders of runs by (method, recipe, variant).
 Groups = dict[tuple[str, str, str], list[pathlib.Path]]
 
-_OURS = ("runs", "locks", "baselines", "figures", "comparison.*")  # names in the folder
+_AS_USUAL = Reading()
+_OURS = ("runs", "locks", "cache", "baselines", "figures", "comparison.*")  # names in the folder
 # The entries of metrics.json that say which run it is; the others are figures.
 _NAMES = ("method", "recipe", "dataset", "split", "seed", "n", "epochs")
 
@@ -92,6 +95,7 @@ def plan(
     num_categories: int,
     latent_dim: int,
     variants: Sequence[str] = ("",),
+    reading: Reading = _AS_USUAL,
 ) -> list[Planned]:
   """The runs of a comparison, seed by seed, so that early on every method has a run.
 
@@ -104,6 +108,7 @@ def plan(
     num_categories: K2.
     latent_dim: K1.
     variants: changes of the recipes, one run each: "lam=0"; "" for the recipe as it is.
+    reading: how images are read.
 
   Returns:
     A list of `Planned`.
@@ -135,7 +140,7 @@ def plan(
               dataset=dataset, method=method, recipe_name=recipe_name,
               recipe=_recipe(recipe_name, given, method, variant, epochs),
               num_categories=num_categories, latent_dim=latent_dim, holdout=0, seed=seed,
-              deterministic=True,
+              deterministic=True, reading=reading,
           ),
           variant,
       )
@@ -189,7 +194,7 @@ def train_all(
     name = "-".join(folder.relative_to(workdir / "runs").parts)
     try:
       with locks.locked(locks.place(workdir, name)):
-        data = _load(run.dataset)
+        data = _load(run.dataset, run_data.as_trained(folder, run.reading))
         if _is_finished(folder, run, data):
           program.say(f"{head}: done before")
           continue
@@ -203,7 +208,7 @@ def train_all(
   return elsewhere
 
 
-_load = functools.lru_cache(maxsize=1)(loading.load)
+_load = functools.lru_cache(maxsize=1)(loading.opened)
 
 
 def _train_one(
@@ -229,6 +234,7 @@ def _train_one(
 def _is_finished(folder: pathlib.Path, run: runs.Run, data: pipelines.ImageData) -> bool:
   if not (folder / "config.json").exists():
     return False
+  run = dataclasses.replace(run, reading=run_data.as_trained(folder, run.reading))
   run_folder.check(folder, runs.config_of(run, data))  # finished or not, it must be this run
   if (folder / "failed.json").exists():
     return True

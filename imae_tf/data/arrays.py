@@ -1,13 +1,17 @@
 """Images that are arrays already: scikit-learn's digits, `.npz` and `.npy` files."""
 
+import collections
 import lzma
 import math
 import os
 import pathlib
+import re
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 from typing import BinaryIO
 from typing import IO
@@ -18,6 +22,8 @@ from imae_tf._shared import paths
 from imae_tf._shared import pixels
 from imae_tf.data import splits
 from imae_tf.data.pipelines import ArrayData
+from imae_tf.data.preparation import Preparation
+from imae_tf.data.reading import Reading
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.errors import listing
@@ -28,7 +34,7 @@ _UNREADABLE = (
     NotImplementedError, RuntimeError, SyntaxError, struct.error, tokenize.TokenError,
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError,
 )
-_READ = ("x", "y")  # other arrays are not read, only named
+_READ = ("x", "y")  # other arrays are not read, only named, but for images of several sizes
 
 
 def digits(holdout: int) -> ArrayData:
@@ -41,26 +47,97 @@ def digits(holdout: int) -> ArrayData:
   return _from_arrays("digits", images, stored.target.astype(np.int64), names, holdout)
 
 
-def npz(path: str, holdout: int) -> ArrayData:
+def npz(
+    path: str,
+    holdout: int,
+    reading: Reading,
+    memory_limit: int,
+    say: Callable[[str], Any] = print,
+) -> ArrayData:
   """The images `x` of a `.npz` and, if there are any, their labels `y`; or those of a `.npy`.
+
+  Images of several sizes are arrays of their own, as `np.savez(path, *images)` names them:
+  arr_0, arr_1, ...
+
+  Args:
+    path: Of the file.
+    holdout: Number of the last training images to hold out.
+    reading: What is asked for.
+    memory_limit: As of `Reading.prepared`, for images of several sizes.
+    say: Takes a line: what is done to images of several sizes.
 
   Raises:
     InputError: No such file, a damaged one, or other arrays.
   """
   archive = _load_numpy(path)
   if isinstance(archive, np.ndarray):
-    return _from_arrays(path, _images(archive, path), None, None, holdout)
-  if "x" not in archive:
+    archive = {"x": archive}
+  if "x" not in archive and not _apart(archive):
     raise InputError(
         f"expected images under the name 'x' in {path}, got {listing(archive)}; save them"
-        " with np.savez(path, x=images, y=labels)."
+        " with np.savez(path, x=images, y=labels), or images of several sizes with np.savez(path,"
+        " *images, y=labels)."
     )
-  images = _images(archive["x"], path)
+  images, prepared = _prepared(_stored_images(archive, path), reading, memory_limit, path, say)
   if "y" not in archive:
-    return _from_arrays(path, images, None, None, holdout)
+    return _from_arrays(path, images, None, None, holdout, prepared)
   values, labels = np.unique(_check_labels(archive["y"], len(images), path), return_inverse=True)
   names = tuple(str(value) for value in values)
-  return _from_arrays(path, images, labels.astype(np.int64), names, holdout)
+  return _from_arrays(path, images, labels.astype(np.int64), names, holdout, prepared)
+
+
+def _apart(names: Iterable[str]) -> list[str]:
+  """The names of images that are arrays of their own, in order."""
+  found = [name for name in names if re.fullmatch(r"arr_\d+", name)]
+  return sorted(found, key=lambda name: int(name[4:])) if len(found) > 1 else []
+
+
+def _stored_images(archive: dict[str, Any], path: str) -> list[np.ndarray]:
+  """Images as arrays [N, H, W, C], each of images of one size."""
+  if "x" in archive:
+    return [_images(archive["x"], path)]
+  return [_images(archive[name][np.newaxis], f"{path}, {name},") for name in _apart(archive)]
+
+
+def prepared(images: np.ndarray, done: Preparation) -> np.ndarray:
+  """[N, H, W, C] of images, each of them prepared.
+
+  Args:
+    images: uint8, or float32 in [0, 1], [N, h, w, C].
+    done: What is done to each.
+
+  Raises:
+    InputError: Another number of channels.
+  """
+  if images.shape[1:] == done.image_shape:
+    return images
+  return np.stack([done.of_array(image) for image in images])
+
+
+def _prepared(
+    stored: list[np.ndarray],
+    reading: Reading,
+    memory_limit: int,
+    path: str,
+    say: Callable[[str], Any],
+) -> tuple[np.ndarray, Preparation | None]:
+  """All images, and what was done to them; None where they are as they were stored."""
+  shapes: dict[tuple[int, int, int], int] = collections.Counter()
+  for images in stored:
+    height, width, channels = images.shape[1:]
+    shapes[height, width, channels] += len(images)
+  asked = reading.image_size is not None or reading.color != "auto"
+  if len(shapes) == 1 and not asked:
+    return np.concatenate(stored), None
+  done = reading.prepared(shapes, memory_limit)
+  line = reading.line(shapes, done)
+  if line:
+    say(line)
+  if len({images.dtype for images in stored}) > 1:
+    raise InputError(
+        f"expected images of one type in {path}, got bytes beside floats; save all as uint8."
+    )
+  return np.concatenate([prepared(images, done) for images in stored]), done
 
 
 def _from_arrays(
@@ -69,6 +146,7 @@ def _from_arrays(
     labels: np.ndarray | None,
     class_names: tuple[str, ...] | None,
     holdout: int,
+    prepared: Preparation | None = None,
 ) -> ArrayData:
   bounds = splits.train_test(len(images), holdout)
   splits.check_sizes(name, bounds)
@@ -77,7 +155,9 @@ def _from_arrays(
       for split, (start, stop) in bounds.items()
   }
   height, width, channels = images.shape[1:]
-  return ArrayData(name, (height, width, channels), class_names, arrays_by_split)
+  return ArrayData(
+      name, (height, width, channels), class_names, arrays_by_split, preparation=prepared
+  )
 
 
 def npy(path: str) -> np.ndarray:
@@ -145,13 +225,15 @@ def _read(stream: BinaryIO, path: str) -> np.ndarray | dict[str, Any]:
     return loaded if path.lower().endswith(".npy") else {"(a single array)": loaded}
   with zipfile.ZipFile(stream) as archive:
     sizes = {info.filename: info.file_size for info in archive.infolist()}
-    for key in _READ:
+    names = [name.removesuffix(".npy") for name in sizes if name.endswith(".npy")]
+    read = [*_READ, *([] if "x" in names else _apart(names))]
+    for key in read:
       if f"{key}.npy" in sizes:
         with archive.open(f"{key}.npy") as member:
           _check_header(member, sizes[f"{key}.npy"], path)
   stream.seek(0)
   loaded = np.load(stream, allow_pickle=False)
-  return {key: loaded[key] if key in _READ else None for key in loaded.files}
+  return {key: loaded[key] if key in read else None for key in loaded.files}
 
 
 def _check_header(stream: IO[bytes], size: int, path: str) -> None:

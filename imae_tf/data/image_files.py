@@ -1,15 +1,17 @@
-"""One image file: its shape from the header, and its pixels."""
+"""One image file: what its header tells, and its pixels."""
 
 import io
 import pathlib
 import struct
 import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 from typing import TypeVar
 
 import numpy as np
 import PIL.Image
 
+from imae_tf.data import preparation
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 
@@ -35,23 +37,37 @@ _TURNS = {
 }
 
 
-def shape(path: pathlib.Path, image_size: tuple[int, int] | None) -> tuple[int, int, int]:
-  """The (H, W, C) that `read` gives, from the header alone.
+class Header(NamedTuple):
+  """What a file tells of its image before the pixels are decoded; (H, W) as it is seen, upright."""
+
+  height: int
+  width: int
+  is_grey: bool
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    """(H, W, C) of what `read` gives."""
+    return self.height, self.width, 1 if self.is_grey else 3
+
+
+def header(path: pathlib.Path) -> Header:
+  """The `Header` of a file.
 
   Raises:
-    InputError: It is no image, or has more than 8 bits per channel.
+    InputError: It is no image, of 32 bits per channel, or of more than `MOST_PIXELS` pixels.
   """
 
-  def of(image: PIL.Image.Image) -> tuple[int, int, int]:
-    _check_depth(image, path)
-    height, width = image_size or _upright_size(image)
-    return height, width, 1 if _plain_mode(image) == "L" else 3
+  def of(image: PIL.Image.Image) -> Header:
+    _check(image, path)
+    return Header(*_upright_size(image), _plain_mode(image) == "L")
 
   return _used(path, "an image file", of)
 
 
-def read(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.ndarray:
+def read(path: pathlib.Path) -> np.ndarray:
   """A file as uint8 [H, W, C], upright, C being 1 for grey and 3 for everything else.
+
+  Of an animation it is the first frame; of 16 bits per channel the upper 8.
 
   Raises:
     InputError: It cannot be decoded whole.
@@ -60,11 +76,7 @@ def read(path: pathlib.Path, image_size: tuple[int, int] | None) -> np.ndarray:
   def of(file: PIL.Image.Image) -> np.ndarray:
     turn = _TURNS.get(_orientation(file))
     image = _plain(file, path)
-    if turn is not None:
-      image = image.transpose(turn)
-    if image_size:
-      image = image.resize(image_size[::-1], PIL.Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    return np.asarray(image if turn is None else image.transpose(turn))
 
   pixels = _used(path, "a whole image file", of)
   return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
@@ -126,7 +138,10 @@ def _upright_size(image: PIL.Image.Image) -> tuple[int, int]:
 
 def _plain(image: PIL.Image.Image, path: pathlib.Path) -> PIL.Image.Image:
   """An image of mode L or RGB, transparency laid on white."""
-  _check_depth(image, path)
+  _check(image, path)
+  if _is_of_16_bits(image):
+    # As decoders make bytes of 16 bits in colour, Pillow's and TensorFlow's.
+    return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
   mode = _plain_mode(image)
   if not image.has_transparency_data:
     return image.convert(mode)
@@ -135,15 +150,26 @@ def _plain(image: PIL.Image.Image, path: pathlib.Path) -> PIL.Image.Image:
 
 
 def _plain_mode(image: PIL.Image.Image) -> str:
-  return "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+  return "L" if image.mode in ("1", "L", "LA", "La") or _is_of_16_bits(image) else "RGB"
 
 
-def _check_depth(image: PIL.Image.Image, path: pathlib.Path) -> None:
-  if not image.mode.startswith(("I", "F")):
+def _is_of_16_bits(image: PIL.Image.Image) -> bool:
+  """Grey of 16 bits; Pillow brings a PGM of more than 8 bits to 16 and calls it mode I."""
+  return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def _check(image: PIL.Image.Image, path: pathlib.Path) -> None:
+  width, height = image.size
+  if width * height > preparation.MOST_PIXELS:
+    raise InputError(
+        f"expected at most {preparation.MOST_PIXELS:,} pixels, got {height}x{width} in {path};"
+        " make it smaller, replace or remove it."
+    )
+  if image.mode not in ("I", "F") or _is_of_16_bits(image):
     return
   scaled = "pixels / pixels.max() * 255" if image.mode == "F" else "pixels // 257"
   raise InputError(
-      f"expected 8 bits per channel, got {path} of mode {image.mode!r} (16 or 32 bits); convert"
+      f"expected 8 or 16 bits per channel, got {path} of mode {image.mode!r} (32 bits); convert"
       f" it, for example with pixels = np.asarray(PIL.Image.open(file)) and"
       f" PIL.Image.fromarray(({scaled}).astype('uint8')).save(file)."
   )

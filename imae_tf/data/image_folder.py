@@ -1,116 +1,427 @@
-"""A folder of image files, at any depth, as a data set."""
+"""A folder of image files, at any depth and of any sizes, as a data set."""
 
+import collections
+import dataclasses
+import functools
 import hashlib
-import math
+import os
 import pathlib
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from imae_tf._shared import paths
+from imae_tf.data import decoded_cache
 from imae_tf.data import image_files
+from imae_tf.data import labels as labels_lib
+from imae_tf.data import many_files
+from imae_tf.data import mapped
 from imae_tf.data import pipelines
 from imae_tf.data import splits
 from imae_tf.data import stages
+from imae_tf.data.preparation import Preparation
+from imae_tf.data.reading import Reading
 from imae_tf.errors import InputError
 
 # A checksum reads whole files up to so many bytes in all, and else so many of the files.
 _BYTES_READ, _FILES_READ = 2**28, 256
 
+_Shapes = Mapping[tuple[int, int, int], int]
+
 
 def load(
     path: str,
-    bounds_of: Callable[[int], splits.Bounds],
-    image_size: tuple[int, int] | None,
+    holdout: int,
+    reading: Reading,
     memory_limit: int,
     say: Callable[[str], Any] = print,
 ) -> pipelines.ImageData:
-  """The images in a folder, sorted by path, without labels.
+  """The images in a folder, sorted by path.
 
   Args:
     path: Of the folder. Hidden files and folders and files of other suffixes are passed over;
       linked folders are followed.
-    bounds_of: Gives the splits of so many images.
-    image_size: (H, W) to resize them to; None where they are of one size.
-    memory_limit: Bytes of decoded pixels above which files are read as they are needed.
-    say: Takes one line: how many images, how many files were passed over, which first.
+    holdout: Number of training images to hold out.
+    reading: What is asked for.
+    memory_limit: Bytes of decoded pixels above which they are kept in `reading.cache`, or, if that
+      is None, files are decoded as they are needed.
+    say: Takes a line: how many images, how many files were passed over, which first; what is done
+      to the images; how many cannot be read.
 
   Raises:
-    InputError: No images, a damaged one, or several shapes.
+    InputError: No images, or too few; labels that do not fit; with `on_bad_file="fail"`, a file
+      that cannot be read.
+  """
+  folder = listed(path, say)
+  stored = folder.cached(reading)
+  if stored is None:
+    shapes, bad = folder.scanned(reading)
+    prepared = reading.prepared(shapes, memory_limit)
+    n = sum(shapes.values())
+    if n * int(np.prod(prepared.image_shape)) <= memory_limit:
+      return _in_memory(folder, shapes, bad, prepared, holdout, reading, say)
+    if reading.cache is None:
+      return _streamed(folder, shapes, bad, prepared, holdout, reading, say)
+    stored = folder.decoded(reading, shapes, bad, prepared)
+  return _mapped(folder, *stored, holdout, reading, say)
+
+
+def batches(
+    path: str,
+    batch_size: int,
+    prepared: Preparation | None,
+    on_bad_file: str = "skip",
+    say: Callable[[str], Any] = print,
+) -> tuple[int, Iterator[tuple[list[str], np.ndarray]]]:
+  """The images of a whole folder to encode, decoded as they are taken: nothing is held.
+
+  Args:
+    path: Of the folder.
+    batch_size: Images per batch; the last one may be smaller.
+    prepared: What is done to the images; None to choose it from the folder, as `load` does.
+    on_bad_file: "skip" or "fail"; what is skipped is not among the names.
+    say: As of `load`.
+
+  Returns:
+    The number of files, and an iterator of (names [B], images float32 [B, H, W, C] in [0, 1]), in
+    the order of their paths.
+
+  Raises:
+    InputError: No images; from the iterator: a file that cannot be read.
+  """
+  folder = listed(path, say)
+  if prepared is None:
+    shapes, _ = folder.scanned(Reading(on_bad_file=on_bad_file))
+    prepared = Reading().prepared(shapes, 2**62)
+    _say_prepared(shapes, prepared, Reading(), say)
+  return len(folder.files), _float_batches(folder, prepared, batch_size, on_bad_file, say)
+
+
+def _float_batches(
+    folder: "Folder",
+    prepared: Preparation,
+    batch_size: int,
+    on_bad_file: str,
+    say: Callable[[str], Any],
+) -> Iterator[tuple[list[str], np.ndarray]]:
+  bad: dict[str, str] = {}
+  names: list[str] = []
+  images: list[np.ndarray] = []
+  for name, result in zip(folder.names, folder.images(prepared)):
+    if isinstance(result, InputError):
+      bad[name] = _passed_over(result, on_bad_file)
+      continue
+    names.append(name)
+    images.append(result)
+    if len(names) == batch_size:
+      yield names, np.array(images, np.float32) / 255
+      names, images = [], []
+  if names:
+    yield names, np.array(images, np.float32) / 255
+  _say_bad(bad, len(folder.files), say)
+
+
+# ---- the files ----------------------------------------------------------------------------------
+
+
+def listed(path: str, say: Callable[[str], Any]) -> "Folder":
+  """The image files of a folder, of which none has been opened yet.
+
+  Args:
+    path: Of the folder.
+    say: Takes a line: how many there are.
+
+  Raises:
+    InputError: There are none.
   """
   found = paths.image_files(path)
-  files = found.images
-  if not files:
+  if not found.images:
     raise InputError(
         f"expected image files ({', '.join(sorted(paths.IMAGE_SUFFIXES))}) in {path}, got none;"
         " name a folder that holds some."
     )
   say(found.line(path))
-  bounds = bounds_of(len(files))
-  splits.check_sizes(path, bounds)
-  shape = _shared_shape(files, image_size)
-  identity = lambda: _checksum(files)
-  if len(files) * math.prod(shape) > memory_limit:
-    return _streamed(path, files, shape, bounds, image_size, identity)
-  images = np.empty((len(files), *shape), np.uint8)
-  for place, file in enumerate(files):
-    images[place] = _read(file, image_size, shape)
-  if images.max() == 1:
-    raise _black(path)
+  root = paths.text(path)
+  names = [os.path.relpath(file, root) for file in found.images]
+  return Folder(path, found.images, names, [many_files.facts(file) for file in found.images])
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+  """Image files, sorted by path.
+
+  Attributes:
+    path: As the user gave it.
+    files: Their paths.
+    names: Their paths below the folder.
+    facts: What tells each from a changed one.
+  """
+
+  path: str
+  files: list[pathlib.Path]
+  names: list[str]
+  facts: list[many_files.Facts]
+
+  def scanned(self, reading: Reading) -> tuple[_Shapes, dict[str, str]]:
+    """({(h, w, C): how many}, {name: what is wrong}) from the headers, each read once.
+
+    Raises:
+      InputError: None can be read; or one cannot, where that is to fail.
+    """
+    shapes: collections.Counter[tuple[int, int, int]] = collections.Counter()
+    bad = {}
+    for name, header in zip(
+        self.names, many_files.each(image_files.header, self.files, "Reading headers")
+    ):
+      if isinstance(header, InputError):
+        bad[name] = _passed_over(header, reading.on_bad_file)
+      else:
+        shapes[header.shape] += 1
+    self.check_any(bad)
+    return shapes, bad
+
+  def check_any(self, bad: Mapping[str, str]) -> None:
+    """Raises an InputError if no file can be read."""
+    if len(bad) == len(self.files):
+      raise InputError(
+          f"expected images that can be read in {self.path}, got {len(bad)} files of which none"
+          f" can; of the first it was {next(iter(bad.values()))}"
+      )
+
+  def image(self, place: int, prepared: Preparation) -> np.ndarray:
+    """The prepared image of a file, uint8 [H, W, C].
+
+    Raises:
+      InputError: It cannot be read, is gone, or has changed since the folder was listed.
+    """
+    many_files.check_unchanged(self.files[place], self.facts[place])
+    return prepared.of_array(image_files.read(self.files[place]))
+
+  def images(
+      self, prepared: Preparation, first: int = 0
+  ) -> Iterator[np.ndarray | InputError]:
+    """The same of all files from the place `first` on."""
+    image = functools.partial(self.image, prepared=prepared)
+    return many_files.each(image, range(first, len(self.files)), "Decoding")
+
+  def cached(self, reading: Reading) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """(images, files.json) of the cache's entry; None where there is no whole one."""
+    if reading.cache is None or not os.path.isdir(reading.cache):
+      return None
+    return decoded_cache.opened(reading.cache, self._key(reading))
+
+  def decoded(
+      self, reading: Reading, shapes: _Shapes, bad: dict[str, str], prepared: Preparation
+  ) -> tuple[np.ndarray, dict[str, Any]]:
+    """The same, made if need be."""
+    assert reading.cache is not None
+    about = {
+        "shapes": [[*shape, count] for shape, count in shapes.items()],
+        "unreadable": bad,
+        "preparation": prepared.record(),
+    }
+    return decoded_cache.made(
+        reading.cache, self._key(reading), prepared.image_shape, len(self.files),
+        functools.partial(self.images, prepared), about,
+    )
+
+  def _key(self, reading: Reading) -> str:
+    asked = {"image_size": reading.image_size, "fit": reading.fit, "color": reading.color}
+    return decoded_cache.key_of(self.names, self.facts, asked)
+
+  def checksum(self, places: np.ndarray) -> str:
+    """Of the sizes of these files and the content of all, or of some that lie evenly among them."""
+    sizes = [self.facts[place][0] for place in places]
+    digest = hashlib.blake2b(repr(sizes).encode(), digest_size=16)
+    step = 1 if sum(sizes) <= _BYTES_READ else -(-len(places) // _FILES_READ)
+    for place in places[::step]:
+      digest.update(self.files[place].read_bytes())
+    return digest.hexdigest()
+
+
+# ---- data sets of them --------------------------------------------------------------------------
+
+
+def _in_memory(
+    folder: Folder,
+    shapes: _Shapes,
+    bad: dict[str, str],
+    prepared: Preparation,
+    holdout: int,
+    reading: Reading,
+    say: Callable[[str], Any],
+) -> pipelines.ArrayData:
+  images = np.empty((len(folder.files), *prepared.image_shape), np.uint8)
+  for place, result in enumerate(folder.images(prepared)):
+    if isinstance(result, InputError):
+      bad[folder.names[place]] = _passed_over(result, reading.on_bad_file)
+    else:
+      images[place] = result
+  kept = _Kept.of(folder, shapes, bad, prepared, holdout, reading, say)
+  if images[kept.places].max() == 1:
+    raise _black(folder.path)
   parts: dict[str, pipelines.Arrays] = {
-      split: (images[start:stop], None) for split, (start, stop) in bounds.items()
+      split: (images[rows], None if kept.labels is None else kept.labels[rows])
+      for split, rows in kept.rows.items()
   }
-  return pipelines.ArrayData(path, shape, None, parts, identity=identity)
+  return pipelines.ArrayData(
+      folder.path, prepared.image_shape, kept.class_names, parts, **kept.about(folder, prepared)
+  )
+
+
+def _mapped(
+    folder: Folder,
+    images: np.ndarray,
+    about: Mapping[str, Any],
+    holdout: int,
+    reading: Reading,
+    say: Callable[[str], Any],
+) -> mapped.MappedData:
+  shapes = {(h, w, c): count for h, w, c, count in about["shapes"]}
+  decoded = {folder.names[int(row)]: error for row, error in about["bad"].items()}
+  bad = {**decoded, **about["unreadable"]}
+  if bad:
+    _passed_over(InputError(bad[min(bad)]), reading.on_bad_file)
+  prepared = Preparation.of_record(about["preparation"])
+  kept = _Kept.of(folder, shapes, bad, prepared, holdout, reading, say)
+  if about["brightest"] == 1:
+    raise _black(folder.path)
+  return mapped.MappedData(
+      folder.path, prepared.image_shape, kept.class_names, images, kept.rows, kept.labels,
+      **kept.about(folder, prepared),
+  )
 
 
 def _streamed(
-    name: str,
-    files: list[pathlib.Path],
-    shape: tuple[int, int, int],
-    bounds: splits.Bounds,
-    image_size: tuple[int, int] | None,
-    identity: Callable[[], str],
+    folder: Folder,
+    shapes: _Shapes,
+    bad: dict[str, str],
+    prepared: Preparation,
+    holdout: int,
+    reading: Reading,
+    say: Callable[[str], Any],
 ) -> pipelines.StreamedData:
-  def decode(file: tf.Tensor) -> tf.Tensor:
+  kept = _Kept.of(folder, shapes, bad, prepared, holdout, reading, say)
+
+  def decode(place: tf.Tensor) -> tf.Tensor:
     return tf.numpy_function(
-        lambda value: _read(pathlib.Path(value.decode()), image_size, shape),
-        [file],
-        tf.uint8,
-        stateful=False,
+        lambda value: folder.image(int(value), prepared), [place], tf.uint8, stateful=False
     )
 
-  texts = [str(file) for file in files]
+  def parse(places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    labels = kept.labels
+    return places, stages.unlabelled(places) if labels is None else tf.gather(labels, places)
+
   streamed = pipelines.StreamedData(
-      name,
-      shape,
-      None,
+      folder.path,
+      prepared.image_shape,
+      kept.class_names,
       records={
-          split: tf.data.Dataset.from_tensor_slices(texts[start:stop])
-          for split, (start, stop) in bounds.items()
+          split: tf.data.Dataset.from_tensor_slices(rows) for split, rows in kept.rows.items()
       },
-      split_sizes={split: stop - start for split, (start, stop) in bounds.items()},
-      parse=lambda batch: (batch, stages.unlabelled(batch)),
+      split_sizes={split: len(rows) for split, rows in kept.rows.items()},
+      parse=parse,
       decode=decode,
-      window=len(files),
-      identity=identity,
+      window=len(folder.files),
+      **kept.about(folder, prepared),
   )
   if streamed.are_dim():
-    raise _black(name)
+    raise _black(folder.path)
   return streamed
 
 
-def _read(
-    file: pathlib.Path, image_size: tuple[int, int] | None, shape: tuple[int, int, int]
-) -> np.ndarray:
-  image = image_files.read(file, image_size)
-  if image.shape != shape:  # its header told another one
-    raise InputError(
-        f"expected a whole image file of shape {shape}, got {image.shape} in {file}; replace or"
-        " remove it."
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+  """The files that can be read.
+
+  Attributes:
+    places: Of them among all files.
+    rows: For each split, places among all files.
+    labels: int64, of all files (-1 for unreadable ones); or None.
+    class_names: As of `ImageData`.
+    source: As of `ImageData`.
+  """
+
+  places: np.ndarray
+  rows: splits.Rows
+  labels: np.ndarray | None
+  class_names: tuple[str, ...] | None
+  source: pipelines.Source
+
+  @classmethod
+  def of(
+      cls,
+      folder: Folder,
+      shapes: _Shapes,
+      bad: dict[str, str],
+      prepared: Preparation,
+      holdout: int,
+      reading: Reading,
+      say: Callable[[str], Any],
+  ) -> "_Kept":
+    """Splits and labels what can be read, and says what cannot.
+
+    Raises:
+      InputError: Too few images; labels that do not fit.
+    """
+    folder.check_any(bad)
+    _say_prepared(shapes, prepared, reading, say)
+    _say_bad(bad, len(folder.files), say)
+    places = np.array([i for i, name in enumerate(folder.names) if name not in bad], np.int64)
+    names = [folder.names[place] for place in places]
+    rows = splits.of_files(names, holdout, reading.split)
+    splits.check_sizes(folder.path, {split: (0, len(part)) for split, part in rows.items()})
+    labels = class_names = None
+    if reading.labels is not None:
+      found, class_names = labels_lib.of_files(names, reading.labels, list(bad))
+      labels = np.full([len(folder.files)], -1, np.int64)
+      labels[places] = found
+    source = pipelines.Source(
+        {split: tuple(names[row] for row in part) for split, part in rows.items()},
+        bad, reading.labels,
     )
-  return image
+    return cls(
+        places, {split: places[part] for split, part in rows.items()}, labels, class_names, source
+    )
+
+  def about(self, folder: Folder, prepared: Preparation) -> dict[str, Any]:
+    """The arguments of `ImageData` that all kinds of data sets share."""
+    return {
+        "identity": functools.partial(folder.checksum, self.places),
+        "preparation": prepared,
+        "source": self.source,
+    }
+
+
+# ---- what is told -------------------------------------------------------------------------------
+
+
+def _passed_over(error: InputError, on_bad_file: str) -> str:
+  """What is wrong with a file that is skipped; raises the error if it is not to be."""
+  if on_bad_file == "fail":
+    raise error
+  return str(error)
+
+
+def _say_prepared(
+    shapes: _Shapes, prepared: Preparation, reading: Reading, say: Callable[[str], Any]
+) -> None:
+  line = reading.line(shapes, prepared)
+  if line:
+    say(line)
+
+
+def _say_bad(bad: Mapping[str, str], n: int, say: Callable[[str], Any]) -> None:
+  if bad:
+    first = min(bad)
+    say(
+        f"{len(bad)} of {n} image files cannot be read and are skipped (--on_bad_file=fail stops"
+        f" instead), the first {first}: {bad[first]}"
+    )
 
 
 def _black(name: str) -> InputError:
@@ -119,44 +430,3 @@ def _black(name: str) -> InputError:
       " black; if 1 is white, make each file brighter, for example with"
       " PIL.Image.open(file).point(lambda p: p * 255).save(file)."
   )
-
-
-def _shared_shape(
-    files: list[pathlib.Path], image_size: tuple[int, int] | None
-) -> tuple[int, int, int]:
-  """The (H, W, C) that all files share, from their headers.
-
-  Raises:
-    InputError: A file is no image, or differs from the first one.
-  """
-  first = image_files.shape(files[0], image_size)
-  for file in files[1:]:
-    shape = image_files.shape(file, image_size)
-    if shape != first:
-      raise InputError(
-          f"expected images of one shape, {first} as {files[0]} has, got {shape} in {file};"
-          f" {_mend(shape, first)}, or remove it."
-      )
-  return first
-
-
-def _mend(shape: tuple[int, int, int], wanted: tuple[int, int, int]) -> str:
-  height, width, channels = wanted
-  calls = ""
-  if shape[2] != channels:
-    calls += f".convert({'L' if channels == 1 else 'RGB'!r})"
-  if shape[:2] != wanted[:2]:
-    calls += f".resize(({width}, {height}))"
-  verbs = {(True, False): "make it grey" if channels == 1 else "make it RGB"}
-  verb = verbs.get((shape[2] != channels, shape[:2] != wanted[:2]), "resize it")
-  return f"{verb}, for example with PIL.Image.open(file){calls}.save(file)"
-
-
-def _checksum(files: list[pathlib.Path]) -> str:
-  """Of the sizes of all files and the content of all, or of some that lie evenly among them."""
-  sizes = [file.stat().st_size for file in files]
-  digest = hashlib.blake2b(repr(sizes).encode(), digest_size=16)
-  step = 1 if sum(sizes) <= _BYTES_READ else -(-len(files) // _FILES_READ)
-  for file in files[::step]:
-    digest.update(file.read_bytes())
-  return digest.hexdigest()

@@ -17,12 +17,14 @@ import tensorflow as tf
 from imae_tf._shared import paths
 from imae_tf.data import arrays
 from imae_tf.data import image_folder
+from imae_tf.data import reading as reading_lib
 from imae_tf.data import shapes
 from imae_tf.data import splits
 from imae_tf.data import tfds_images
 from imae_tf.data.pipelines import ArrayData
 from imae_tf.data.pipelines import ImageData
 from imae_tf.data.pipelines import StreamedData
+from imae_tf.data.preparation import Preparation
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 
@@ -35,33 +37,45 @@ def load(
     dataset: str | os.PathLike[str],
     *,
     holdout: int = 0,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    fit: str = "crop",
+    color: str = "auto",
+    labels: str | os.PathLike[str] | None = None,
+    on_bad_file: str = "skip",
+    cache: str | os.PathLike[str] | None = None,
     say: Callable[[str], Any] = print,
 ) -> ImageData:
   """Loads a data set by name or path.
 
-  `digits`, `.npz` and `.npy` files and folders are split in file order, the last 20% being
-  "test". A TFDS data set keeps its "train" and "test" splits; without a "test", the last 20% of
-  "train" take its place. TFDS data comes from `TFDS_DATA_DIR` and is downloaded into it if
-  it is not there.
+  Of a folder a fixed random fifth is "test". `digits` and `.npz` and `.npy` files are split in file
+  order, the last 20% being "test". A TFDS data set keeps its "train" and "test" splits; without a
+  "test", the last 20% of "train" take its place. TFDS data comes from `TFDS_DATA_DIR` and is
+  downloaded into it if it is not there.
 
   Args:
     dataset: `digits` (scikit-learn's 8x8 digits, divided by 16); the path of a `.npz` with
-      images `x` and, optionally, labels `y`, or of a `.npy` of images; the path of a folder of
-      images, which may be nested and is sorted by path; or a TFDS name such as `mnist`. A name
-      that TFDS knows wins over a folder: write `./mnist` for the folder. `celeb_a` is cropped to
-      its central 148x148 pixels and resized to 64x64. `shapes` are made here
-      (`imae_tf.data.shapes`). A path may begin with `~`.
-    holdout: Number of images, the last ones of the training split, that become the split
-      "holdout".
-    image_size: (H, W) to resize the images of a folder or a TFDS data set to. Without it
-      they must all be of one size.
-    say: Takes a line: how many images a folder has and what was passed over; or that there are
-      too few to evaluate.
+      images `x` (or, of several sizes, `arr_0`, `arr_1`, ...) and, optionally, labels `y`, or of a
+      `.npy` of images; the path of a folder of images, which may be nested and is sorted by path;
+      or a TFDS name such as `mnist`. A name that TFDS knows wins over a folder: write `./mnist`
+      for the folder. `celeb_a` is cropped to its central 148x148 pixels and resized to 64x64.
+      `shapes` are made here (`imae_tf.data.shapes`). A path may begin with `~`.
+    holdout: Number of training images that become the split "holdout": of a folder random ones,
+      else the last.
+    image_size: (H, W) that images become, or a number for a square. None keeps the size that all
+      have; if the images of a folder or `.npz` differ, a size of at most 64 is chosen, and said.
+    fit: How images of other proportions become that size: "crop", "pad" or "stretch".
+    color: "grey", "rgb", or "auto": colour if any image has it.
+    labels: Labels of a folder's images: "folders", for the first folder of their paths, or the
+      path of a CSV with the columns file and label.
+    on_bad_file: What happens to a file of a folder that cannot be read: "skip" or "fail".
+    cache: Folder in which the decoded images of a folder are kept if they do not fit into memory;
+      None to decode files each time.
+    say: Takes a line: how many images a folder has and what was passed over; what is done to the
+      images; or that there are too few to evaluate.
 
   Returns:
-    The data set. Images with transparency are laid on white; palette images become RGB; what
-    EXIF says of a camera's orientation is applied.
+    The data set. Images with transparency are laid on white; what EXIF says of a camera's
+    orientation is applied; of an animation it is the first frame.
 
   Raises:
     InputError: The data set is unknown, missing, damaged or not images in [0, 1].
@@ -70,8 +84,34 @@ def load(
   >>> imae_tf.data.load("digits", holdout=200).sizes
   {'train': 1237, 'holdout': 200, 'test': 360}
   """
+  how = reading_lib.Reading(
+      None if image_size is None else reading_lib.checked_size(image_size), fit, color,
+      None if labels is None else paths.text(labels, "labels"), on_bad_file,
+      None if cache is None else paths.text(cache, "a cache"),
+  )
+  return opened(dataset, how, holdout=holdout, say=say)
+
+
+def opened(
+    dataset: str | os.PathLike[str],
+    reading: reading_lib.Reading,
+    *,
+    holdout: int = 0,
+    say: Callable[[str], Any] = print,
+) -> ImageData:
+  """As `load`, of what a run or a program asks for.
+
+  Args:
+    dataset: As of `load`.
+    reading: What is asked for.
+    holdout: As of `load`.
+    say: As of `load`.
+
+  Raises:
+    InputError: As `load`.
+  """
   name = _named(dataset)
-  data = _open(name, holdout, image_size, say)
+  data = _open(name, holdout, reading, say)
   if isinstance(data, StreamedData) and data.stored_bytes <= MEMORY_LIMIT:
     data = data.in_memory()
   line = splits.too_few_to_evaluate(name, data.sizes)
@@ -99,15 +139,20 @@ def input_batches(
     split: str,
     batch_size: int,
     say: Callable[[str], Any] = print,
+    prepared: Preparation | None = None,
 ) -> tuple[int, Iterable[np.ndarray]]:
   """Images to encode, in file order.
 
   Args:
     source: The path of a `.npy` of images [N, H, W] or [N, H, W, C] or of a folder of images,
-      both taken whole, or anything else that `load` takes.
+      both taken whole, or anything else that `load` takes. The files of a folder are read as they
+      are needed; one that cannot be read is an error, as the rows would no longer be the files'.
+      `input_files` skips it and tells the names.
     split: Which split of a data set that has splits.
     batch_size: Images per batch; the last one may be smaller.
     say: As of `load`.
+    prepared: What is done to images of any size, as the model was trained; None for nothing,
+      or for images that differ what `load` does.
 
   Returns:
     The number of images, and an iterable of float32 [B, H, W, C] in [0, 1].
@@ -120,21 +165,59 @@ def input_batches(
   (360, [(200, 8, 8, 1), (160, 8, 8, 1)])
   """
   name = _named(source)
+  if not _is_file(name) and not _is_ours(name) and _is_folder(name):
+    _check_batch_size(batch_size)
+    n, found = image_folder.batches(name, batch_size, prepared, "fail", say)
+    return n, (images for _, images in found)
   if name.lower().endswith(".npy"):
     images = arrays.npy(name)
+    if prepared is not None:
+      images = arrays.prepared(images, prepared)
     height, width, channels = images.shape[1:]
     shape = height, width, channels
     data: ImageData = ArrayData(name, shape, None, {"all": (images, None)})
     split = "all"
-  elif not _is_file(name) and not _is_ours(name) and _is_folder(name):
-    data = image_folder.load(name, lambda n: {"all": (0, n)}, None, MEMORY_LIMIT, say)
-    split = "all"
   else:
     # Read as it goes, for the other splits are not needed.
-    data = _open(name, 0, None, say)
+    asks = reading_lib.Reading()
+    if prepared is not None and not _is_ours(name):
+      asks = reading_lib.Reading.of_preparation(prepared.record())
+    data = _open(name, 0, asks, say)
   # Made here, so that a bad split or batch_size is an error at once.
   batches = data.batches(split, batch_size)
   return data.size(split), _numpy_batches(name, batches)
+
+
+def input_files(
+    folder: str | os.PathLike[str],
+    batch_size: int,
+    say: Callable[[str], Any] = print,
+    prepared: Preparation | None = None,
+    on_bad_file: str = "skip",
+) -> tuple[int, Iterator[tuple[list[str], np.ndarray]]]:
+  """The images of a folder to encode, with their names, decoded as they are taken.
+
+  Args:
+    folder: Its path.
+    batch_size: Images per batch; the last one may be smaller.
+    say: As of `load`.
+    prepared: As of `input_batches`.
+    on_bad_file: As of `load`.
+
+  Returns:
+    The number of files, and an iterator of (their paths below the folder [B], images float32
+    [B, H, W, C] in [0, 1]). Files that cannot be read are not among them, and are said at the end.
+
+  Raises:
+    InputError: No images; from the iterator, a file that cannot be read where that is to fail.
+  """
+  _check_batch_size(batch_size)
+  return image_folder.batches(_named(folder), batch_size, prepared, on_bad_file, say)
+
+
+def _check_batch_size(batch_size: int) -> None:
+  if batch_size < 1:
+    raise InputError(f"expected a batch_size of 1 or more, got {batch_size}; raise it.")
 
 
 def _numpy_batches(source: str, batches: tf.data.Dataset) -> Iterator[np.ndarray]:
@@ -164,21 +247,26 @@ def _is_ours(name: str) -> bool:
 
 
 def _open(
-    name: str, holdout: int, image_size: tuple[int, int] | None, say: Callable[[str], Any]
+    name: str, holdout: int, reading: reading_lib.Reading, say: Callable[[str], Any]
 ) -> ImageData:
-  if _is_file(name) or _is_ours(name):
-    if image_size:
+  if not _is_file(name) and not _is_ours(name) and _is_folder(name):
+    return image_folder.load(name, holdout, reading, MEMORY_LIMIT, say)
+  if reading.labels is not None:
+    raise InputError(
+        f"expected labels for a folder of images alone, got {reading.labels!r} for {name!r}; leave"
+        " them out: other data have their own."
+    )
+  if _is_file(name):
+    return arrays.npz(name, holdout, reading, MEMORY_LIMIT, say)
+  if _is_ours(name):
+    if reading.record():
+      given = next(iter(reading.record()))
       raise InputError(
-          f"expected no image_size for {name!r}, whose images are arrays already, got"
-          f" {image_size}; leave it out."
+          f"expected no {given} for {name!r}, whose images are arrays already, got"
+          f" {reading.record()[given]}; leave it out."
       )
-    if _is_file(name):
-      return arrays.npz(name, holdout)
     return arrays.digits(holdout) if name == "digits" else shapes.load(name, holdout)
-  if _is_folder(name):
-    bounds_of = lambda n: splits.train_test(n, holdout)
-    return image_folder.load(name, bounds_of, image_size, MEMORY_LIMIT, say)
-  return tfds_images.load(name, holdout, image_size)
+  return tfds_images.load(name, holdout, reading)
 
 
 def _is_folder(name: str) -> bool:

@@ -16,14 +16,29 @@ import numpy as np
 import tensorflow as tf
 
 from imae_tf.data import stages
+from imae_tf.data.preparation import Preparation
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 
 _RECORDS_IN_CHECKSUM = 256
-_LAST_EPOCH = np.iinfo(np.int64).max
 
 # The images of a split and their labels.
 Arrays = tuple[np.ndarray, np.ndarray | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """The files of a folder that a data set was read from.
+
+  Attributes:
+    names: For each split, the files' paths below the folder, in the order of the images.
+    unreadable: {name: what is wrong} of the files that were passed over.
+    labels: "folders" or the path of a CSV, where labels were asked for.
+  """
+
+  names: dict[str, tuple[str, ...]] = dataclasses.field(repr=False)
+  unreadable: dict[str, str] = dataclasses.field(repr=False)
+  labels: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +52,8 @@ class ImageData(abc.ABC):
     factor_names: Of the factors that the images were made from; None where they are unknown.
     identity: Gives the checksum of `fingerprint`, where something better is at hand than the
       pixels or the first records.
+    preparation: What was done to the images, where they may be of any size; else None.
+    source: Of a folder: its files.
 
   >>> import imae_tf
   >>> digits = imae_tf.data.load("digits")
@@ -49,6 +66,8 @@ class ImageData(abc.ABC):
   class_names: tuple[str, ...] | None
   factor_names: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
   identity: Callable[[], str] | None = dataclasses.field(default=None, repr=False, kw_only=True)
+  preparation: Preparation | None = dataclasses.field(default=None, kw_only=True)
+  source: Source | None = dataclasses.field(default=None, repr=False, kw_only=True)
 
   @property
   @abc.abstractmethod
@@ -269,14 +288,8 @@ class ArrayData(ImageData):
   ) -> tf.data.Dataset:
     with tf.device("CPU:0"):
       images = tf.convert_to_tensor(self.arrays_by_split["train"][0])
-    indices = tf.range(len(images), dtype=tf.int64)
-
-    def shuffled_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-      order = tf.random.experimental.stateless_shuffle(indices, seed=[seed, epoch])
-      return tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
-
-    epochs = tf.data.Dataset.range(initial_epoch, _LAST_EPOCH)
-    return epochs.flat_map(shuffled_batches).skip(initial_step).map(
+    order = stages.shuffled_rows(self.size("train"), batch_size, seed, initial_epoch, initial_step)
+    return order.map(
         lambda order: tf.gather(images, order[rows]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -339,7 +352,8 @@ class StreamedData(ImageData):
     return ArrayData(
         self.name, self.image_shape, self.class_names, arrays_by_split,
         factor_names=self.factor_names, factors_by_split=factors_by_split,
-        identity=self.identity or self._checksum,
+        identity=self.identity or self._checksum, preparation=self.preparation,
+        source=self.source,
     )
 
   def _checksum(self) -> str:
@@ -384,7 +398,7 @@ class StreamedData(ImageData):
       windows = stages.shuffled_windows(self.records["train"], self.window, [seed, epoch])
       return windows.rebatch(batch_size, drop_remainder=True)
 
-    epochs = tf.data.Dataset.range(initial_epoch, _LAST_EPOCH)
+    epochs = tf.data.Dataset.range(initial_epoch, stages.LAST_EPOCH)
     batches = epochs.flat_map(shuffled_batches).skip(initial_step)
     return self._decoded(batches, rows).map(lambda images, labels: images)
 

@@ -1,9 +1,34 @@
 """Which images of a data set train, which are held out, and which test."""
 
+from collections.abc import Sequence
+from typing import Literal
+from typing import NamedTuple
+
+import numpy as np
+
 from imae_tf.errors import InputError
 
 # Split name to (start, stop), in file order.
 Bounds = dict[str, tuple[int, int]]
+# Split name to places in file order.
+Rows = dict[str, np.ndarray]
+
+
+class Stored(NamedTuple):
+  """The split of a run by the names of its files.
+
+  Attributes:
+    test: Names of the test images.
+    holdout: Names of the held-out ones.
+  """
+
+  test: tuple[str, ...]
+  holdout: tuple[str, ...] = ()
+
+
+# "random", a seeded fifth; "in_order", the last fifth by path, as earlier versions split folders;
+# "whole", one split "all"; or what a run has stored.
+Rule = Literal["random", "in_order", "whole"] | Stored
 
 
 def train_test(n: int, holdout: int) -> Bounds:
@@ -30,6 +55,51 @@ def train_holdout(n: int, holdout: int) -> Bounds:
   if not holdout:
     return {"train": (0, n)}
   return {"train": (0, n - holdout), "holdout": (n - holdout, n)}
+
+
+def of_files(names: Sequence[str], holdout: int, rule: Rule) -> Rows:
+  """The places of the files of each split, by a rule.
+
+  In a folder sorted by class, the last fifth would be the last classes alone. So the test images
+  are a fixed random fifth, and the held-out ones are drawn with them: each split has every class.
+  A split is in random order itself, so that its first images stand for all of it.
+
+  Args:
+    names: Of the files, in file order.
+    holdout: Number of training images to hold out.
+    rule: `Rule`.
+
+  Raises:
+    InputError: `holdout` is negative, or a file of a stored split is not there.
+
+  >>> {split: rows.tolist() for split, rows in of_files("abcde", 1, "random").items()}
+  {'train': [4, 3, 1], 'holdout': [0], 'test': [2]}
+  """
+  if rule == "whole":
+    return {"all": np.arange(len(names))}
+  # The legacy generator, whose streams NumPy promises never to change.
+  order = np.random.RandomState(0).permutation(len(names))[::-1]
+  if isinstance(rule, Stored):
+    return _stored(names, order, rule)
+  if rule == "in_order":
+    order = np.arange(len(names))
+  bounds = train_test(len(names), holdout)
+  return {split: order[max(start, 0) : max(stop, 0)] for split, (start, stop) in bounds.items()}
+
+
+def _stored(names: Sequence[str], order: np.ndarray, rule: Stored) -> Rows:
+  place_of = {name: place for place, name in enumerate(names)}
+  gone = [name for name in (*rule.test, *rule.holdout) if name not in place_of]
+  if gone:
+    raise InputError(
+        f"expected the test and held-out images of the run, got {len(gone)} of them no longer"
+        f" readable, the first {gone[0]}; put them back, or train again in another --workdir."
+    )
+  rows = {"test": np.array([place_of[name] for name in rule.test], np.int64)}
+  if rule.holdout:
+    rows["holdout"] = np.array([place_of[name] for name in rule.holdout], np.int64)
+  kept = np.concatenate(list(rows.values()))
+  return {"train": order[~np.isin(order, kept)], **rows}  # in the order of the first training
 
 
 def check_sizes(name: str, bounds: Bounds) -> None:

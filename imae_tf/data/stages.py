@@ -5,8 +5,10 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+LAST_EPOCH = np.iinfo(np.int64).max
 _IMAGES_PER_TURN = 16
 
 
@@ -40,6 +42,20 @@ def to_float(images: tf.Tensor) -> tf.Tensor:
   if images.dtype == tf.uint8:
     return tf.cast(images, tf.float32) / 255
   return images
+
+
+def shuffled_rows(
+    n: int, batch_size: int, seed: int, initial_epoch: int, initial_step: int
+) -> tf.data.Dataset:
+  """Batches of the numbers below n, each epoch shuffled as a pure function of (seed, epoch)."""
+  indices = tf.range(n, dtype=tf.int64)
+
+  def shuffled_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+    order = tf.random.experimental.stateless_shuffle(indices, seed=[seed, epoch])
+    return tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+
+  epochs = tf.data.Dataset.range(initial_epoch, LAST_EPOCH)
+  return epochs.flat_map(shuffled_batches).skip(initial_step)
 
 
 def shuffled_windows(

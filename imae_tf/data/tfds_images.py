@@ -14,6 +14,8 @@ from imae_tf._shared import extras
 from imae_tf.data import pipelines
 from imae_tf.data import splits
 from imae_tf.data import stages
+from imae_tf.data.preparation import Preparation
+from imae_tf.data.reading import Reading
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
 from imae_tf.errors import listing
@@ -37,15 +39,13 @@ _FACTORS = {
 }
 
 
-def load(
-    name: str, holdout: int, image_size: tuple[int, int] | None
-) -> pipelines.StreamedData:
+def load(name: str, holdout: int, reading: Reading) -> pipelines.StreamedData:
   """A data set of TFDS, prepared first if it is not yet.
 
   Args:
     name: That TFDS knows, with a version or configuration if wanted.
     holdout: Number of the last training images that become the split "holdout".
-    image_size: (H, W) to resize images to; None where they are of one size.
+    reading: What is asked for; without an `image_size`, images must be of one size.
 
   Raises:
     InputError: An unknown name, no images, or no way to prepare it.
@@ -55,7 +55,7 @@ def load(
   builder = _builder(name)
   image_key, class_names = _features(name, builder.name, builder.info.features)
   feature = builder.info.features[image_key]
-  shape, resize = _resizing(name, builder.name, feature, image_size)
+  shape, prepare, prepared = _preparing(name, builder.name, feature, reading)
   _prepare(name, builder)
   bounds = _bounds(name, builder.info.splits, holdout)
   factor_keys = _FACTORS.get(builder.name, ())
@@ -71,10 +71,11 @@ def load(
       },
       split_sizes={split: stop - start for split, (_, (start, stop)) in bounds.items()},
       parse=source.parse,
-      decode=lambda encoded: resize(feature.decode_example(encoded)),
+      decode=lambda encoded: prepare(feature.decode_example(encoded)),
       window=_SHUFFLE_WINDOW,
       factor_names=tuple(key.removeprefix("label_") for key in factor_keys) or None,
       parse_factors=source.factors,
+      preparation=prepared,
   )
   if data.are_dim():
     raise InputError(
@@ -172,43 +173,38 @@ def _image_keys(features: Any) -> list[str]:
   return [key for key in features if isinstance(features[key], tfds.features.Image)]
 
 
-def _resizing(
-    name: str, builder_name: str, feature: Any, image_size: tuple[int, int] | None
-) -> tuple[tuple[int, int, int], Callable[[tf.Tensor], tf.Tensor]]:
-  """The shape of the images handed out, and the function that brings them to it."""
-  if builder_name == "celeb_a":
-    size = image_size or (_CELEB_A_SIZE, _CELEB_A_SIZE)
-    return (*size, 3), lambda image: _resize(_central_crop(image, _CELEB_A_CROP), size)
-  if builder_name == "dsprites":  # stored as 0 and 1
-    if not image_size:
-      return tuple(feature.shape), lambda image: image * 255
-    return (*image_size, 1), lambda image: _resize(image * 255, image_size)
+def _preparing(
+    name: str, builder_name: str, feature: Any, reading: Reading
+) -> tuple[tuple[int, int, int], Callable[[tf.Tensor], tf.Tensor], Preparation | None]:
+  """The shape of the images handed out, what brings them to it, and what is done to any image."""
   if feature.shape[-1] is None:
     raise InputError(
         f"expected a known number of channels, got the shape {feature.shape} in the TFDS data set"
         f" {name!r}; choose a data set that tells it, or save its images as files in a folder."
     )
-  if image_size:
-    return (*image_size, feature.shape[-1]), lambda image: _resize(image, image_size)
-  if None in feature.shape:
+  celeb_a, dsprites = builder_name == "celeb_a", builder_name == "dsprites"
+  asked = reading.image_size or ((_CELEB_A_SIZE, _CELEB_A_SIZE) if celeb_a else None)
+  if asked is None and None in feature.shape:
     raise InputError(
         f"expected images of one size, got the shape {feature.shape} in the TFDS data set"
-        f" {name!r}; resize them once, in Python: data = imae_tf.data.load({name!r},"
-        " image_size=(64, 64)) and np.savez('images.npz', x=data.arrays('train')[0]), and give"
-        " images.npz."
+        f" {name!r}; give an image_size, such as --image_size=64."
     )
-  return tuple(feature.shape), lambda image: image
+  channels = feature.shape[-1]
+  if asked is None and reading.color == "auto":
+    return tuple(feature.shape), lambda image: image * 255 if dsprites else image, None
+  color = ("grey" if channels == 1 else "rgb") if reading.color == "auto" else reading.color
+  done = Preparation(asked or tuple(feature.shape[:2]), reading.fit, color)
+  if celeb_a:  # only the middle of its own images is the face
+    return done.image_shape, lambda image: done(_central_crop(image, _CELEB_A_CROP)), None
+  if dsprites:  # stored as 0 and 1
+    return done.image_shape, lambda image: done(image * 255), None
+  return done.image_shape, done, done
 
 
 def _central_crop(image: tf.Tensor, size: int) -> tf.Tensor:
   height, width = image.shape[:2]
   top, left = (height - size) // 2, (width - size) // 2
   return image[top : top + size, left : left + size]
-
-
-def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-  resized = tf.image.resize(image, size, antialias=True)
-  return tf.cast(tf.round(tf.clip_by_value(resized, 0, 255)), tf.uint8)
 
 
 def _bounds(

@@ -76,7 +76,8 @@ def search(
   """
   workdir = paths.folder(workdir, "a workdir")
   _check_environment()
-  data = loading.load(search.run.dataset, holdout=search.run.holdout)
+  _check_free(workdir)  # before the images' cache is made in it
+  data = loading.opened(search.run.dataset, search.run.reading, holdout=search.run.holdout)
   data.steps_per_epoch(search.run.recipe.batch_size)  # raises if the data do not fit
   trainer = trial_runs.Trainer(search, data, workdir)
   with _alone(workdir):
@@ -202,7 +203,7 @@ def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
   """Claims the folder for this search, or checks that it holds this search."""
   config = _config(search, trials)
   path = workdir / "search.json"
-  files.check_free(workdir, "a search's folder", marker=path.name)
+  _check_free(workdir)
   if not path.exists():
     files.write_json(path, config)
     return
@@ -219,11 +220,17 @@ def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
   files.write_json(path, {**old, "trials": trials})
 
 
+def _check_free(workdir: pathlib.Path) -> None:
+  files.check_free(workdir, "a search's folder", marker="search.json", ours=("cache",))
+
+
 def _config(search: Search, trials: int) -> dict[str, Any]:
   run = dataclasses.asdict(search.run)
+  asked = search.run.reading.record()
   return {
       "format": FORMAT_VERSION,
-      **{key: run[key] for key in run if key not in ("recipe", "recipe_name")},
+      **{key: run[key] for key in run if key not in ("recipe", "recipe_name", "reading")},
+      **({"reading": asked} if asked else {}),
       "recipe": search.run.recipe_name,
       "settings": recipes.settings(search.run.recipe, search.run.method),
       "space": {name: dataclasses.asdict(part) for name, part in search.space.items()},

@@ -12,11 +12,11 @@ import numpy as np
 from imae_tf._shared import extras
 from imae_tf._shared import files
 from imae_tf._shared import paths
-from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.metrics import clustering
 from imae_tf.metrics import disentanglement
 from imae_tf.metrics import measuring
+from imae_tf.training import run_data
 from imae_tf.training import run_folder
 
 # The limit is there because the time for pairwise figures grows as n^2.
@@ -28,6 +28,7 @@ def evaluate(
     split: str = "test",
     baselines: dict[str, float] | None = None,
     say: Callable[[str], Any] = print,
+    labels: str | None = None,
 ) -> dict[str, Any]:
   """Measures the model of a run and writes the results into its folder.
 
@@ -36,6 +37,7 @@ def evaluate(
     split: "test", "train", or "holdout" if the run has held-out images.
     baselines: `clustering.baselines` of this data set, split and seed, if they are known.
     say: function that is called with a line that tells what is done.
+    labels: of a folder's images: "folders" or the path of a CSV; None for those of the run.
 
   Returns:
     The content of metrics.json.
@@ -46,8 +48,8 @@ def evaluate(
   workdir = paths.folder(workdir, "a workdir")
   model, config = run_folder.load_model(workdir)
   history = run_folder.read_history(workdir)  # before the long work, because it may be damaged
-  data = loading.load(config["dataset"], holdout=config["holdout"])
-  x, labels = data.arrays(split, limit=MAX_IMAGES)
+  data = run_data.load(workdir, config, labels)
+  x, y = data.arrays(split, limit=MAX_IMAGES)
   say(f"Evaluating {len(x)} of {data.size(split)} {split} images of {config['dataset']}.")
   without = extras.missing("report")
   if without:  # said before the work, for who wants the page would rather not wait
@@ -55,9 +57,9 @@ def evaluate(
         f"There will be no report.html, which needs {without}; to have it, run pip install"
         " 'imae_tf[report]' and this command again."
     )
-  if baselines is None and labels is not None:
-    baselines = _baselines(data, x, labels, config)
-  measured = measuring.evaluate(model, x, labels, seed=config["seed"])
+  if baselines is None and y is not None:
+    baselines = _baselines(data, x, y, config)
+  measured = measuring.evaluate(model, x, y, seed=config["seed"])
   codes = model.encode(x)
   most_informative = int(np.argmax(measured["mi_z_per_dimension"]["naive"]))
   overlap = measuring.category_overlap(model, codes["y"], codes["z"], most_informative)
@@ -69,6 +71,7 @@ def evaluate(
       "category_overlap": overlap,
       **_disentanglement(data, split, codes, config["seed"]),
       "baselines": baselines,
+      **_about(data),
   }
   files.write_json(workdir / "metrics.json", metrics)
   if not without:
@@ -80,10 +83,22 @@ def evaluate(
         history=history,
         metrics=metrics,
         x=x,
-        labels=labels,
+        labels=y,
         class_names=data.class_names,
     )
   return metrics
+
+
+def _about(data: pipelines.ImageData) -> dict[str, Any]:
+  """What the page tells of the images: {} for those that are as they were stored."""
+  about: dict[str, Any] = {}
+  if data.preparation is not None:
+    about["images"] = data.preparation.words()
+  if data.source is not None and data.source.labels is not None:
+    about["labels"] = data.source.labels
+  if data.source is not None and data.source.unreadable:
+    about["unreadable"] = len(data.source.unreadable)
+  return about
 
 
 def _disentanglement(

@@ -1,6 +1,7 @@
 """Reads and writes the folder of a run: its configuration, checkpoints, model and figures.
 
-    config.json  checkpoints/epoch-0007.keras  model.keras  history.csv  tensorboard/
+    config.json  split.json  unreadable.txt  cache/
+    checkpoints/epoch-0007.keras  model.keras  history.csv  tensorboard/
     metrics.json  report.html  figures/*.png  restarts/
 
 Training writes these files; evaluation, export, comparison and search read them. Each file is
@@ -39,6 +40,16 @@ _PARTIAL_CHECKPOINT = re.compile(r"epoch-(\d+)-step-(\d+)\.(keras|json)")
 _KEPT_CHECKPOINTS = 2
 
 
+def check_free(workdir: str | pathlib.Path) -> None:
+  """Checks that a folder holds nothing but a run, or what a run makes before its config.json.
+
+  Raises:
+    InputError: the folder holds something else.
+  """
+  before = ("cache", "split.json", "unreadable.txt")
+  files.check_free(workdir, "a run's folder", marker="config.json", ours=before)
+
+
 def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
   """Checks that a folder is free for a run, or holds the same run; changes nothing.
 
@@ -52,11 +63,11 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
       damaged file.
   """
   folder = pathlib.Path(workdir)
-  files.check_free(folder, "a run's folder", marker="config.json")
+  check_free(folder)
   if not (folder / "config.json").exists():
     return
   old = read_config(workdir)
-  differing = formats.differences(_flat(old), _flat(config), ignored=("format", "epochs"))
+  differing = formats.differences(_flat(old), _flat(config), ignored=("format", "epochs", "cache"))
   if not differing and config["epochs"] < old["epochs"]:
     differing = [f"epochs {old['epochs']} -> {config['epochs']}"]
   if differing:
@@ -284,6 +295,12 @@ def command(config: Mapping[str, Any]) -> str:
     given["holdout"] = config["holdout"]
   if config.get("deterministic") is False:
     given["deterministic"] = False
+  if "images" in config:
+    made = config["images"]
+    given |= {"image_size": "x".join(map(str, made["size"])), "fit": made["fit"]}
+    given["color"] = made["color"]
+  if config.get("labels"):
+    given["labels"] = config["labels"]
   recipe = recipes.get(given["recipe"], config["dataset"], config["method"])
   usual = recipes.settings(recipe, config["method"])
   settings = config.get("settings", {})

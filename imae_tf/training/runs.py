@@ -26,6 +26,7 @@ from imae_tf._shared import locks
 from imae_tf._shared import paths
 from imae_tf.data import loading
 from imae_tf.data import pipelines
+from imae_tf.data.reading import Reading
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
@@ -33,6 +34,7 @@ from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
 from imae_tf.training import distribution
 from imae_tf.training import fitting
+from imae_tf.training import run_data
 from imae_tf.training import run_folder
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Run:
   holdout: int
   seed: int
   deterministic: bool
+  reading: Reading = Reading()
 
 
 def train(
@@ -98,7 +101,11 @@ def train(
   job = job or distribution.Job()
   if run.deterministic:
     tf.config.experimental.enable_op_determinism()
-  data = loading.load(run.dataset, holdout=run.holdout)
+  if job.is_chief:
+    run_folder.check_free(workdir)  # before the images' cache is made in it
+    run = dataclasses.replace(run, reading=run_data.as_trained(workdir, run.reading))
+  data = loading.opened(run.dataset, run.reading, holdout=run.holdout)
+  run_data.check_differ(data)
   config = config_of(run, data)
   with distribution.sigterm_noted() as stop_asked, job.losing_workers():
     session = fitting.Session(run, data, workdir, job, stop_asked, progress, watched)
@@ -109,7 +116,7 @@ def train(
     model = fitting.model_after(session, workdir, run.seed, done)
     # The folder is claimed last. So a setting that builds no model, or a damaged file, raises its
     # error before anything changes on disk.
-    with _claimed(workdir, config) if job.is_chief else contextlib.nullcontext():
+    with _claimed(workdir, config, data) if job.is_chief else contextlib.nullcontext():
       if fitting.progress(job, workdir) != done:  # a process that still saved when this one began
         raise InUseError(
             f"expected no other process at work in {workdir}, got one that saved progress just now;"
@@ -135,8 +142,13 @@ def _train(
 
 
 @contextlib.contextmanager
-def _claimed(workdir: pathlib.Path, config: dict[str, Any]) -> Iterator[None]:
+def _claimed(
+    workdir: pathlib.Path, config: dict[str, Any], data: pipelines.ImageData
+) -> Iterator[None]:
   with locks.locked(workdir):
+    run_folder.check(workdir, config)
+    if "split" in config:
+      run_data.write(workdir, data)
     run_folder.start(workdir, config)
     yield
 
@@ -154,6 +166,8 @@ def _check_same_command(
   shared = {
       **config,
       "dataset": None,  # a path, which may differ
+      "cache": None,
+      "labels": None,
       "sizes": data.sizes,
       "class_names": data.class_names,
       "images": zlib.crc32(images.tobytes()),
@@ -280,6 +294,7 @@ def config_of(run: Run, data: pipelines.ImageData) -> dict[str, Any]:
   """The content of config.json for a `Run` on its `pipelines.ImageData`, without the format."""
   config = dataclasses.asdict(run)
   config.pop("recipe")
+  config.pop("reading")
   recipe = recipes.settings(run.recipe, run.method)
   return {
       **config,
@@ -287,5 +302,6 @@ def config_of(run: Run, data: pipelines.ImageData) -> dict[str, Any]:
       "epochs": recipe.pop("epochs"),
       "settings": recipe,
       "image_shape": list(data.image_shape),
+      **run_data.about(run.reading, data),
       "versions": versions(),
   }

@@ -10,6 +10,7 @@ import PIL.ImageOps
 import PIL.PngImagePlugin
 import pytest
 from mendable import assert_mendable
+from stored import by_name
 from stored import coded_images
 from stored import codes
 from stored import save_folder
@@ -29,8 +30,7 @@ def test_folder_is_recursive_sorted_and_unlabelled(tmp_path):
   (tmp_path / ".hidden.png").write_text("not an image")
   loaded = loading.load(str(tmp_path))
   assert loaded.class_names is None
-  seen = np.concatenate([codes(loaded.arrays(split)[0]) for split in ("train", "test")])
-  np.testing.assert_array_equal(seen, [2, 3, 0, 1, 4])
+  np.testing.assert_array_equal(codes(by_name(loaded)), [2, 3, 0, 1, 4])
 
 
 def test_modes_become_grey_or_rgb(tmp_path):
@@ -38,8 +38,8 @@ def test_modes_become_grey_or_rgb(tmp_path):
   half_red = PIL.Image.new("RGBA", (3, 2), (255, 0, 0, 51))
   for i, image in enumerate([red, half_red, red.convert("P"), red.convert("CMYK"), red]):
     image.save(tmp_path / f"{i}.{'tiff' if image.mode == 'CMYK' else 'png'}")
-  x, _ = loading.load(str(tmp_path)).arrays("train")
-  assert x.shape == (4, 2, 3, 3)
+  x = by_name(loading.load(str(tmp_path)))
+  assert x.shape == (5, 2, 3, 3)
   np.testing.assert_allclose(x[[0, 2, 3], 0, 0], [[1, 0, 0]] * 3)
   # 20% red on white.
   np.testing.assert_allclose(x[1, 0, 0], [1, 0.8, 0.8], atol=1e-6)
@@ -66,10 +66,8 @@ def test_folder_without_images(tmp_path):
 @pytest.mark.parametrize(
     "bad, parts",
     [
-        (PIL.Image.new("L", (5, 5)), ["one shape", "(4, 5, 1)", "(5, 5, 1)", "resize"]),
-        (PIL.Image.new("RGB", (5, 4)), ["one shape", "(4, 5, 1)", "(4, 5, 3)", "grey"]),
-        (PIL.Image.new("RGB", (9, 4)), ["one shape", "(4, 9, 3)", "resize"]),
-        (PIL.Image.new("I;16", (5, 4), 257), ["8 bits", "I;16", "convert"]),
+        (PIL.Image.new("I", (5, 4), 257), ["8 or 16 bits", "'I'", "convert"]),
+        (PIL.Image.new("F", (5, 4), 0.5), ["8 or 16 bits", "'F'", "convert"]),
         (b"not an image", ["image file", "cannot be read", "replace or remove"]),
         (b"", ["image file", "cannot be read", "replace or remove"]),
     ],
@@ -77,16 +75,22 @@ def test_folder_without_images(tmp_path):
 def test_bad_image_file(tmp_path, monkeypatch, streamed, bad, parts):
   if streamed:
     monkeypatch.setattr(loading, "MEMORY_LIMIT", 0)
-  file = save_folder(tmp_path, coded_images(9)) / "004.png"
+  save_folder(tmp_path, coded_images(9))
+  file = tmp_path / "004.tiff"
   if isinstance(bad, bytes):
     file.write_bytes(bad)
   else:
     bad.save(file)
   with pytest.raises(InputError) as error:
-    loading.load(str(tmp_path))
+    loading.load(str(tmp_path), on_bad_file="fail")
   assert_mendable(error, file, *parts)
+  lines = []
+  skipped = loading.load(tmp_path, say=lines.append)
+  np.testing.assert_array_equal(codes(by_name(skipped)), range(9))
+  assert list(skipped.source.unreadable) == ["004.tiff"]
+  assert "1 of 10" in lines[-1] and "004.tiff" in lines[-1] and parts[0] in lines[-1]
   follow(str(error.value), file)
-  assert loading.load(tmp_path).image_shape == (4, 5, 1)
+  assert loading.load(tmp_path, on_bad_file="fail").image_shape == (4, 5, 1)
 
 
 def follow(message, file):
@@ -110,8 +114,10 @@ def test_truncated_image_file(tmp_path, suffix):
   file = tmp_path / f"1.{suffix}"
   file.write_bytes(file.read_bytes()[:-600])
   with pytest.raises(InputError) as error:
-    loading.load(str(tmp_path))
+    loading.load(str(tmp_path), on_bad_file="fail")
   assert_mendable(error, file, "whole image file", "replace or remove")
+  skipped = loading.load(str(tmp_path))
+  assert len(by_name(skipped)) == 3 and list(skipped.source.unreadable) == [file.name]
 
 
 def test_damaged_image_in_a_streamed_folder_is_an_input_error(tmp_path, monkeypatch):
@@ -141,7 +147,7 @@ def test_the_orientation_of_a_camera_is_applied(tmp_path, kind):
     image.convert("RGB").save(file, exif=exif)
     expected.append(np.asarray(PIL.ImageOps.exif_transpose(PIL.Image.open(file)).convert("RGB")))
   data = loading.load(tmp_path)
-  x = np.concatenate([data.arrays(split)[0] for split in data.splits])
+  x = by_name(data)
   np.testing.assert_array_equal(np.rint(x * 255), np.stack(expected))
   assert x.shape == (8, 16, 32, 3) and np.abs(x[0] - x[2]).max() > 0.1
 
@@ -169,7 +175,7 @@ def test_a_png_with_megabytes_of_compressed_text_is_read(tmp_path, after):
         content[:start] + content[end:-12] + content[start:end] + end_chunk
     )
   data = loading.load(tmp_path)
-  np.testing.assert_array_equal(codes(data.arrays("train")[0]), [0, 1, 2, 3])
+  np.testing.assert_array_equal(codes(by_name(data)), [0, 1, 2, 3, 4])
 
 
 def bomb(kind):
@@ -188,7 +194,7 @@ def test_decompression_bombs_stay_refused(tmp_path, kind):
   file.write_bytes(bomb(kind))
   tracemalloc.start()
   with pytest.raises(InputError) as error:
-    loading.load(tmp_path)
+    loading.load(tmp_path, on_bad_file="fail")
   assert tracemalloc.get_traced_memory()[1] < 2**24
   tracemalloc.stop()
   assert_mendable(error, file, "replace or remove")
@@ -201,7 +207,7 @@ def test_a_damaged_header(tmp_path, header):
   file = save_folder(tmp_path, coded_images(5)) / "002.pgm"
   file.write_bytes(header + bytes(20))
   with pytest.raises(InputError) as error:
-    loading.load(tmp_path)
+    loading.load(tmp_path, on_bad_file="fail")
   assert_mendable(error, file, "replace or remove")
 
 
@@ -215,7 +221,7 @@ def test_masks_of_zeros_and_ones_are_said(tmp_path, monkeypatch, memory_limit):
   assert_mendable(error, folder, "black")
   for file in folder.iterdir():
     follow(str(error.value), file)
-  np.testing.assert_array_equal(loading.load(folder).arrays("train")[0][..., 0], masks[:4])
+  np.testing.assert_array_equal(by_name(loading.load(folder))[..., 0], masks)
 
 
 # ---- what is told, what is kept -----------------------------------------------------------------
@@ -296,8 +302,8 @@ def test_fuzz_of_the_folder_reader(tmp_path, kind):
       content[place] ^= 1 << rng.integers(8)
     file.write_bytes(content)
     try:
-      shape = image_files.shape(file, None)
-      pixels = image_files.read(file, None)
+      shape = image_files.header(file).shape
+      pixels = image_files.read(file)
     except InputError as error:
       assert str(file) in str(error) and "\n" not in str(error)
     else:

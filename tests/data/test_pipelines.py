@@ -12,6 +12,7 @@ from stored import store_tiny
 from stored import TINY_IMAGE
 
 from imae_tf.data import loading
+from imae_tf.data import mapped
 from imae_tf.data import pipelines
 from imae_tf.data import tfds_images
 from imae_tf.errors import InputError
@@ -19,26 +20,36 @@ from imae_tf.errors import InputError
 
 @pytest.fixture(
     name="coded",
-    params=["npz", "folder", "streamed folder", "tfds", "streamed tfds", "streamed other tfds"],
+    params=[
+        "npz", "folder", "streamed folder", "mapped folder", "tfds", "streamed tfds",
+        "streamed other tfds",
+    ],
 )
 def fixture_coded(request, tmp_path, monkeypatch):
-  """50 training images, numbered 0 to 49 in file order, from each kind of source."""
-  if "streamed" in request.param:
+  """Numbered images from each kind of source, and the numbers of each split in their order."""
+  rows = {"train": np.arange(49), "test": np.arange(49, 62)}  # 62 * 4 // 5 = 49.
+  if "streamed" in request.param or "mapped" in request.param:
     monkeypatch.setattr(loading, "MEMORY_LIMIT", 0)
     # Several windows per epoch, the last one smaller.
     monkeypatch.setattr(tfds_images, "_SHUFFLE_WINDOW", 20)
   if "tfds" in request.param:
     root = request.getfixturevalue("tfds_root")
     loaded = loading.load(store_tiny(root, OTHER_IMAGE if "other" in request.param else TINY_IMAGE))
+    rows = {"train": np.arange(50), "test": np.arange(50, 57)}
   elif "folder" in request.param:
-    loaded = loading.load(str(save_folder(tmp_path / "images", coded_images(62))))
+    cache = tmp_path / "cache" if "mapped" in request.param else None
+    folder = save_folder(tmp_path / "images", coded_images(62))
+    loaded = loading.load(str(folder), cache=cache)
+    rows = {
+        split: np.array([int(name[:3]) for name in names])
+        for split, names in loaded.source.names.items()
+    }
   else:
     np.savez(tmp_path / "images.npz", x=coded_images(62))
     loaded = loading.load(str(tmp_path / "images.npz"))
-  expected = pipelines.StreamedData if "streamed" in request.param else pipelines.ArrayData
-  assert isinstance(loaded, expected)
-  # 62 * 4 // 5 = 49.
-  return loaded, 50 if "tfds" in request.param else 49
+  kinds = {"streamed": pipelines.StreamedData, "mapped": mapped.MappedData}
+  assert isinstance(loaded, kinds.get(request.param.split()[0], pipelines.ArrayData))
+  return loaded, rows
 
 
 def take(loaded, count, batch_size, **kwargs):
@@ -47,13 +58,14 @@ def take(loaded, count, batch_size, **kwargs):
 
 
 def test_file_order_with_the_remainder_kept(coded):
-  loaded, train = coded
+  loaded, rows = coded
+  train = len(rows["train"])
   batches = list(loaded.batches("train", 8).as_numpy_iterator())
   assert [len(batch) for batch in batches] == [8] * (train // 8) + [train % 8]
   assert all(batch.dtype == np.float32 for batch in batches)
-  np.testing.assert_array_equal(codes(np.concatenate(batches)), np.arange(train))
-  np.testing.assert_array_equal(codes(loaded.arrays("train")[0]), np.arange(train))
-  np.testing.assert_array_equal(codes(loaded.arrays("test", limit=3)[0]), train + np.arange(3))
+  np.testing.assert_array_equal(codes(np.concatenate(batches)), rows["train"])
+  np.testing.assert_array_equal(codes(loaded.arrays("train")[0]), rows["train"])
+  np.testing.assert_array_equal(codes(loaded.arrays("test", limit=3)[0]), rows["test"][:3])
   assert len(loaded.arrays("test", limit=1000)[0]) == loaded.size("test")
   assert loaded.arrays("test", limit=0)[0].shape == (0, 4, 5, 1)
 
@@ -65,13 +77,13 @@ def test_training_batches_hold_images_alone(coded):
 
 
 def test_an_epoch_shows_an_image_once_and_drops_the_remainder(coded):
-  loaded, train = coded
+  loaded, rows = coded
   steps = loaded.steps_per_epoch(8)
   assert steps == 6
   seen = codes(np.concatenate(take(loaded, 2 * steps, 8, seed=0)))
   first, second = seen[:48], seen[48:]
   for epoch in (first, second):
-    assert len(set(epoch)) == 48 and set(epoch) <= set(range(train))
+    assert len(set(epoch)) == 48 and set(epoch) <= set(rows["train"])
   assert list(first) != sorted(first)
   assert list(first) != list(second)
   other_seed = codes(np.concatenate(take(loaded, steps, 8, seed=1)))

@@ -18,8 +18,8 @@ from stored import store_tfds
 from stored import store_tiny
 from stored import TINY_IMAGE
 
-import imae_tf
 from imae_tf.data import loading
+from imae_tf.data import reading
 from imae_tf.errors import InputError
 
 TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR", "")
@@ -191,10 +191,9 @@ def test_tfds_name_without_images():
   assert_mendable(error, "image feature", "'imdb_reviews'", "'text'", "'mnist'")
 
 
-def test_tfds_images_of_many_sizes_and_the_mend(tfds_root, tmp_path, monkeypatch):
+def test_tfds_images_of_many_sizes_and_the_mend(tfds_root):
   features = {"image": tfds.features.Image(shape=(None, None, 3))}
   images = [np.full((h, 9, 3), 10 * h, np.uint8) for h in range(5, 15)]
-  path = tmp_path / "generated"
   tfds.dataset_builders.store_as_tfds_dataset(
       name="many", version="1.0.0", features=tfds.features.FeaturesDict(features),
       split_datasets={
@@ -208,13 +207,11 @@ def test_tfds_images_of_many_sizes_and_the_mend(tfds_root, tmp_path, monkeypatch
   with pytest.raises(InputError) as error:
     loading.load("many")
   assert_mendable(error, "one size", "(None, None, 3)", "'many'")
-  path.mkdir()
-  monkeypatch.chdir(path)
-  steps = re.search(r"in Python: (.+?) and (.+?), and give (.+)\.$", str(error.value)).groups()
-  names = {"imae_tf": imae_tf, "np": np}
-  for step in steps[:2]:
-    exec(step, names)
-  assert loading.load(steps[2]).image_shape == (64, 64, 3)
+  size = reading.size_of(re.search(r"--image_size=(\w+)\.$", str(error.value)).group(1))
+  loaded = loading.load("many", image_size=size)
+  assert loaded.image_shape == (64, 64, 3) and loaded.preparation.size == (64, 64)
+  levels = loaded.arrays("train")[0].mean(axis=(1, 2, 3)) * 255
+  np.testing.assert_allclose(levels, np.arange(50, 130, 10), atol=1e-3)
 
 
 def test_tfds_images_of_zeros_and_ones_and_the_mend(tfds_root, tmp_path, monkeypatch):

@@ -20,6 +20,13 @@ def codes(x):
   return np.rint(np.asarray(x)[:, 0, 0, 0] * 255).astype(int)
 
 
+def by_name(loaded):
+  """All images of a folder, sorted by the names of their files: float [N, H, W, C]."""
+  names = [name for split in loaded.splits for name in loaded.source.names[split]]
+  images = np.concatenate([loaded.arrays(split)[0] for split in loaded.splits])
+  return images[np.argsort(names)]
+
+
 def save_folder(folder, images):
   """Grey images as 000.png, 001.png, ... in a folder, which is returned."""
   folder.mkdir(parents=True, exist_ok=True)
