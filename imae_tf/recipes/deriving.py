@@ -49,6 +49,7 @@ def auto(x: np.ndarray, num_categories: int, num_images: int | None = None) -> R
       # y has layers of its own, so its weights need no relation to the number of pixels.
       network="towers",
       view=view,
+      y_units=(256, 512),
       detach_y=True,
       weight_scale=0.1,  # IMSAT's; p(y|x) starts uniform, so no category is chosen by chance
       logits_stddev=3e-4,
@@ -69,7 +70,7 @@ def auto(x: np.ndarray, num_categories: int, num_images: int | None = None) -> R
       learning_rate_decay=1.0,
       batch_size=batch_size,
       # A budget in optimizer steps, whatever the number of images.
-      epochs=math.ceil(2_000 / epoch),
+      epochs=max(math.ceil(1_000 / epoch), 5),
       # No weight of VAT and no size of the transforms is the best for all images, and chance
       # decides: starts of each kind are ranked without labels, and the better half votes.
       lam=8.0,
