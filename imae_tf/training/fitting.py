@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import pathlib
+import threading
 import weakref
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ class Session:
     watched: (x, labels) of `callbacks.Watch`, or None.
     starts_at_once: number of starts that train side by side.
     categories_alone: whether nothing but y's layers is trained.
+    abandoned: set when another start of the run was interrupted.
   """
 
   run: "runs.Run"
@@ -61,6 +63,11 @@ class Session:
   watched: pipelines.Arrays | None
   starts_at_once: int = 1
   categories_alone: bool = False
+  abandoned: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+  def stops(self) -> bool:
+    """Whether training is asked to save its state and to end."""
+    return self.stop_asked() or self.abandoned.is_set()
 
   @functools.cached_property
   def shown(self) -> np.ndarray | None:
@@ -258,5 +265,5 @@ def _keeper(
       first_step=start.steps,
       log_sums=log_sums,
       last_epoch_alone=last_epoch_alone,
-      stop_asked=session.stop_asked,
+      stop_asked=session.stops,
   )

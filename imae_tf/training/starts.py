@@ -127,6 +127,11 @@ def _trained(session: fitting.Session) -> dict[int, pathlib.Path]:
       except DivergenceError as error:
         failed[i] = error
         job.say(f"Start {i + 1} diverged: {error}")
+      except BaseException:  # Ctrl-C, or SIGTERM: the others save what they have, and end
+        session.abandoned.set()
+        for waiting in jobs.values():
+          waiting.cancel()
+        raise
   if len(failed) == len(folders):
     raise next(iter(failed.values()))
   return {i: folder for i, folder in enumerate(folders) if i not in failed}

@@ -11,6 +11,8 @@ import imae_tf
 from imae_tf import recipes
 from imae_tf._shared import setting
 from imae_tf.errors import InputError
+from imae_tf.models import codes
+from imae_tf.models import hybrid
 
 _COMMON = (
     "lam", "likelihood", "temperature", "detach_y", "vat_radius", "neighbor_fraction", "vat_xi",
@@ -49,7 +51,7 @@ def test_a_setting_reads_what_is_written_of_it(name):
 
 
 def test_choices_are_those_of_the_model():
-  known = {"likelihood": imae_tf.models._RECONSTRUCTION, "marginals": imae_tf.models._MARGINALS}
+  known = {"likelihood": codes.RECONSTRUCTION, "marginals": hybrid._MARGINALS}
   for name, choices in known.items():
     assert recipes.SETTINGS[name].choices == tuple(choices)
 
