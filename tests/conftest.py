@@ -16,12 +16,12 @@ import sklearn.datasets
 
 # ---- pytest -m quick ---------------------------------------------------------------------------
 
-_CORE = ("data", "metrics")
+_CORE = ("data", "metrics", "networks", "recipes")
 _CORE_FILES = tuple(
     f"test_{name}.py"
     for name in (
-        "errors", "estimators", "examples", "models", "networks", "objective", "posterior",
-        "recipes", "vat",
+        "errors", "estimators", "examples", "models", "objective", "posterior",
+        "vat",
     )
 )
 _LONG = (  # half of the core's time

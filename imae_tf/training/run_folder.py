@@ -69,9 +69,13 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-  """Settings and other entries in one dict; no versions, as a newer one may go on with a run."""
+  """Settings and other entries in one dict; no versions, as a newer one may go on with a run.
+
+  A setting that is younger than the run has its default.
+  """
   rest = {name: v for name, v in config.items() if name not in ("settings", "versions")}
-  return {**rest, **config.get("settings", {})}
+  usual = recipes.settings(recipes.PAPER, config["method"])
+  return {**usual, **rest, **config.get("settings", {})}
 
 
 def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
