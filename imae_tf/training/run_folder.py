@@ -74,8 +74,8 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
   A setting that is younger than the run has its default.
   """
   rest = {name: v for name, v in config.items() if name not in ("settings", "versions")}
-  usual = recipes.settings(recipes.PAPER, config["method"])
-  return {**usual, **rest, **config.get("settings", {})}
+  flat = {**recipes.settings(recipes.PAPER, config["method"]), **rest, **config["settings"]}
+  return {name: list(v) if isinstance(v, tuple) else v for name, v in flat.items()}  # as in JSON
 
 
 def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:

@@ -285,6 +285,8 @@ def _voter(session: fitting.Session, index: int, folder: pathlib.Path) -> "Hybri
 
 def _seen_categories(model: "HybridAutoencoder", x: np.ndarray) -> np.ndarray:
   layers = model.category_layers
-  of = tf.function(lambda x: tf.argmax(layers.log_y(layers.seen(x), training=False), axis=1))
+  of = tf.function(
+      lambda x: tf.argmax(layers.log_y(layers.seen(x), training=False), axis=1), autograph=False
+  )
   parts = [of(tf.constant(x[i : i + 500])).numpy() for i in range(0, len(x), 500)]
   return np.concatenate(parts)
