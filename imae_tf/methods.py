@@ -27,8 +27,8 @@ class IMAE(HybridAutoencoder):
   """Information Maximization Autoencoder: minimises the negative of eq (11) with (12).
 
   The defaults are the paper's weights (figure 4: beta = lambda = 5, gamma = 2, VAT radius 1; the
-  text of the paper is damaged there, and this reading fits it). `beta_y`, `entropy_weight` and
-  `detach_y` are departures from eq (11), off by default.
+  text of the paper is damaged there, and this reading fits it). `beta_y`, `entropy_weight`,
+  `detach_y`, `consistency` and `ease_smoothing` are departures from eq (11), off by default.
 
       encoder, decoder = imae_tf.networks.mlp(image_shape=(28, 28, 1))
       model = imae_tf.IMAE(encoder, decoder, num_categories=10, latent_dim=10)
@@ -79,6 +79,7 @@ class IMAE(HybridAutoencoder):
         lam=self.lam,
         beta_y=self.beta_y,
         entropy_weight=self.entropy_weight,
+        consistency=self.consistency,
     )
 
   def get_config(self) -> dict[str, Any]:

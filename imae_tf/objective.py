@@ -39,6 +39,7 @@ from imae_tf import estimators
 from imae_tf.estimators import LogMarginals
 
 Terms = Mapping[str, Tensor]  # {name: [B]}, in nats
+TEACHING_WEIGHT = 10.0  # of votes, against 1 of H(y|x)
 
 
 def bernoulli_reconstruction(x: Tensor, logits: Tensor) -> Tensor:
@@ -221,6 +222,26 @@ def information_terms(
   }
 
 
+def category_terms(log_y: Tensor, log_y_of_all: Tensor) -> dict[str, Tensor]:
+  """The terms of y alone, where z is not trained: {name: [B]}, in nats.
+
+  Args:
+    log_y: [B, K2], log p(y|x).
+    log_y_of_all: [N, K2], that of the images over which the marginal p(y) is averaged.
+
+  >>> log_y = tf.nn.log_softmax([[99.0, 0.0], [0.0, 99.0]])
+  >>> print(category_terms(log_y, log_y)["mi_y"].numpy().round(4))  # ln 2
+  [0.6931 0.6931]
+  """
+  count = tf.cast(tf.shape(log_y_of_all)[0], tf.float32)
+  log_p_y = tf.reduce_logsumexp(log_y_of_all, axis=0) - tf.math.log(count)
+  return {
+      "mi_y": mutual_information_y(log_y, log_p_y),
+      "entropy_y": entropy_y(log_y, log_p_y),
+      "conditional_entropy_y": conditional_entropy_y(log_y),
+  }
+
+
 def imae(
     terms: Terms,
     *,
@@ -229,23 +250,25 @@ def imae(
     lam: float,
     beta_y: float | None = None,
     entropy_weight: float = 1.0,
+    consistency: float = 0.0,
 ) -> Tensor:
   """The negative of eq (11), to be minimised; [B], in nats.
 
       beta L(z) + beta_y L_D(y) - gamma TC(y,z) + E log q(x|y,z)
       L(z)   = -sum_k KL(p(z_k) || r(z_k))                                eq (6)
-      L_D(y) = entropy_weight H(y) - H(y|x) - lam H(p(y|x), p(y|x+r))     eq (7), (12)
+      L_D(y): `category_objective`                                        eq (7), (12)
 
-  The paper has beta_y = beta (None) and entropy_weight = 1.
+  The paper has beta_y = beta (None).
 
   Args:
-    terms: {name: [B]}: `reconstruction_loss`, `kl_z`, `entropy_y`,
-      `conditional_entropy_y`, `total_correlation`, and `vat_loss` unless lam = 0.
+    terms: {name: [B]}: `reconstruction_loss`, `kl_z`, `total_correlation`, and those of
+      `category_objective`. Of a start that trains y alone there are only the latter.
     beta: weight of L(z), and of L_D(y) unless `beta_y` is given.
     gamma: weight of the total correlation.
-    lam: weight of the VAT cross-entropy inside L_D(y).
+    lam: see `category_objective`.
     beta_y: weight of L_D(y).
-    entropy_weight: how often H(y) counts.
+    entropy_weight: see `category_objective`.
+    consistency: see `category_objective`.
 
   >>> terms = {"reconstruction_loss": 10.0, "kl_z": 1.0, "total_correlation": 0.5}
   >>> terms |= {"entropy_y": 2.0, "conditional_entropy_y": 0.5}
@@ -253,12 +276,49 @@ def imae(
   11.0
   """
   beta_y = beta if beta_y is None else beta_y
+  l_y = category_objective(
+      terms, lam=lam, entropy_weight=entropy_weight, consistency=consistency
+  )
+  if "reconstruction_loss" not in terms:  # y alone is trained
+    return -beta_y * l_y
   log_q = -terms["reconstruction_loss"]
   l_z = -terms["kl_z"]
-  l_y = entropy_weight * terms["entropy_y"] - terms["conditional_entropy_y"]
-  if lam:
-    l_y -= lam * terms["vat_loss"]
   return -(beta * l_z + beta_y * l_y - gamma * terms["total_correlation"] + log_q)
+
+
+def category_objective(
+    terms: Terms, *, lam: float, entropy_weight: float = 1.0, consistency: float = 0.0
+) -> Tensor:
+  """L_D(y), eq (7) and (12), with departures that are off by default; [B], in nats.
+
+      entropy_weight H(y) - H(y|x) - s (lam H(p(y|x), p(y|x+r)) + consistency H(p(y|x), p(y|T(x))))
+
+  T is a small random transform of the image (`networks.RandomTransform`), as in IMSAT's and IIC's
+  use of such images (Hu et al. 2017; Ji et al. 2019). s, the term `smoothing`, is 1 in the paper.
+
+  Where votes of other models teach y (`training.teachers`), `taught` is 1 and L_D(y) is
+
+      -10 H(v, p(y|x)) - s (lam H(p(y|x), p(y|x+r)) + consistency H(p(y|x), p(y|T(x))))
+
+  Args:
+    terms: {name: [B]}: `entropy_y`, `conditional_entropy_y`; `vat_loss` unless lam = 0,
+      `consistency_loss` unless consistency = 0; perhaps `smoothing`, `taught` and `teaching_loss`.
+    lam: weight of the VAT cross-entropy.
+    entropy_weight: how often H(y) counts; 1 is eq (7).
+    consistency: weight of the cross-entropy under transforms.
+
+  >>> terms = {"entropy_y": 2.0, "conditional_entropy_y": 0.5, "consistency_loss": 0.1}
+  >>> category_objective(terms, lam=0.0, consistency=5.0)  # 2 - 0.5 - 5 * 0.1
+  1.0
+  """
+  separate = entropy_weight * terms["entropy_y"] - terms["conditional_entropy_y"]
+  if "taught" in terms:
+    taught = terms["taught"]
+    separate = (1.0 - taught) * separate - taught * TEACHING_WEIGHT * terms["teaching_loss"]
+  smooth = lam * terms["vat_loss"] if lam else 0.0
+  if consistency:
+    smooth += consistency * terms["consistency_loss"]
+  return separate - terms.get("smoothing", 1.0) * smooth
 
 
 def beta_vae(terms: Terms, *, beta: float, lam: float) -> Tensor:

@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+Shape = tuple[int | None, ...] | dict[str, tuple[int | None, ...]]
+
 
 class Posterior(NamedTuple):
   """TFP distributions of a batch of B codes.
@@ -41,7 +43,8 @@ class Posterior(NamedTuple):
 class HybridPosterior(keras.layers.Layer):
   """Maps features [B, F] to the parameters of p(y,z|x), in float32 under every dtype policy.
 
-  The layer returns {"mean": [B, K1], "log_scale": [B, K1], "logits": [B, K2]}. Log scales are
+  Features may also be {"y": [B, F_y], "z": [B, F_z]}, for y and z each its own. The layer returns
+  {"mean": [B, K1], "log_scale": [B, K1], "logits": [B, K2]}. Log scales are
   `max_log_scale * tanh(raw / max_log_scale)`, because unbounded log scales diverge within an epoch
   under SGD with momentum. The default, 3, allows standard deviations from 0.05 to 20; the
   variances that the paper's appendix B reports lie well inside.
@@ -75,20 +78,21 @@ class HybridPosterior(keras.layers.Layer):
         name="y",
     )
 
-  def build(self, input_shape: tuple[int | None, ...]) -> None:
-    self.z_dense.build(input_shape)
-    self.y_dense.build(input_shape)
+  def build(self, input_shape: Shape) -> None:
+    of_y, of_z = _each(input_shape)
+    self.z_dense.build(of_z)
+    self.y_dense.build(of_y)
     self.built = True
 
-  def call(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-    mean, raw = keras.ops.split(self.z_dense(features), 2, axis=-1)
+  def call(self, features: tf.Tensor | dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    of_y, of_z = _each(features)
+    mean, raw = keras.ops.split(self.z_dense(of_z), 2, axis=-1)
     log_scale = self.max_log_scale * keras.ops.tanh(raw / self.max_log_scale)
-    return {"mean": mean, "log_scale": log_scale, "logits": self.y_dense(features)}
+    return {"mean": mean, "log_scale": log_scale, "logits": self.y_dense(of_y)}
 
-  def compute_output_shape(
-      self, input_shape: tuple[int | None, ...]
-  ) -> dict[str, tuple[int | None, int]]:
-    z, y = (input_shape[0], self.latent_dim), (input_shape[0], self.num_categories)
+  def compute_output_shape(self, input_shape: Shape) -> dict[str, tuple[int | None, int]]:
+    batch = _each(input_shape)[0][0]
+    z, y = (batch, self.latent_dim), (batch, self.num_categories)
     return {"mean": z, "log_scale": z, "logits": y}
 
   def get_config(self) -> dict[str, Any]:
@@ -99,6 +103,11 @@ class HybridPosterior(keras.layers.Layer):
         "max_log_scale": self.max_log_scale,
         "logits_initializer": keras.initializers.serialize(self.logits_initializer),
     }
+
+
+def _each(features: Any) -> tuple[Any, Any]:
+  """Features, or their shape, for y and for z."""
+  return (features["y"], features["z"]) if isinstance(features, dict) else (features, features)
 
 
 def distributions(parameters: dict[str, tf.Tensor], temperature: float) -> Posterior:

@@ -7,7 +7,8 @@ forward and backward pass (Miyato et al. 2016, arXiv:1507.00677). The target p(y
 gradient: H(p, q) contains H(y|x), so with gradients through both arguments the pull to a constant
 p(y|x) wins, and y collapses to one category.
 
-`log_p_y` below is any function from images [B, H, W, C] to log p(y|x) [B, K2].
+`log_p_y` below is any function from images [B, H, W, C] to log p(y|x) [B, K2]. Where y's layers
+see a view of the image (`networks.views`), x and r are views, [B, V], and lengths are theirs.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def direction(
     x: Tensor,
     target_log_y: Tensor,
     noise: Tensor,
-    xi: float,
+    xi: float | Tensor,
 ) -> Tensor:
   """The unit direction in which p(y|x + r) leaves the target fastest.
 
@@ -34,7 +35,7 @@ def direction(
     x: [B, H, W, C] images.
     target_log_y: [B, K2], log p(y|x).
     noise: [B, H, W, C], standard normal.
-    xi: length of the step at which the gradient is taken, in pixel units.
+    xi: length of the step at which the gradient is taken, in pixel units: a number, or [B].
 
   Returns:
     [B, H, W, C], unit length per image, detached.
@@ -44,7 +45,7 @@ def direction(
   >>> print(direction(log_p_y, x, log_p_y(x), noise, xi=0.1).numpy().round(4))  # -+1 / sqrt(2)
   [[[[ 0.7071 -0.7071]]]]
   """
-  start = xi * _unit(noise)
+  start = _per_image(xi, x) * _unit(noise)
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(start)
     divergence = tf.reduce_sum(cross_entropy(target_log_y, log_p_y(x + start)))
@@ -73,7 +74,7 @@ def loss(
     noise: Tensor,
     *,
     radius: float | Tensor,
-    xi: float,
+    xi: float | Tensor,
     detach: bool = True,
 ) -> Tensor:
   """max_{|r| <= radius} H(p(y|x), p(y|x+r)) of each image, eq (12); [B], in nats.
@@ -93,8 +94,7 @@ def loss(
   >>> print(worst.numpy().round(4))  # at the logits (1, -1): -(ln s(2) + ln s(-2)) / 2
   [1.1269]
   """
-  radius = tf.reshape(radius, [-1, 1, 1, 1])
-  r = radius * direction(log_p_y, x, target_log_y, noise, xi)
+  r = _per_image(radius, x) * direction(log_p_y, x, target_log_y, noise, xi)
   return cross_entropy(target_log_y, log_p_y(x + r), detach)
 
 
@@ -126,6 +126,11 @@ def neighbor_radius(
   squared = tf.where(own > 0.0, tf.float32.max, squared)
   nearest = tf.maximum(tf.reduce_min(squared, axis=1), 0.0)
   return fraction * tf.sqrt(tf.where(nearest < tf.float32.max, nearest, 0.0))  # 0: alone
+
+
+def _per_image(length: float | Tensor, x: Tensor) -> Tensor:
+  """A number, or [B], in a shape that multiplies x [B, ...]."""
+  return tf.reshape(length, [-1] + [1] * (len(x.shape) - 1))
 
 
 def _flat(x: Tensor) -> Tensor:

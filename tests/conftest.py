@@ -16,12 +16,12 @@ import sklearn.datasets
 
 # ---- pytest -m quick ---------------------------------------------------------------------------
 
-_CORE = ("data", "metrics")
+_CORE = ("data", "metrics", "networks", "recipes")
 _CORE_FILES = tuple(
     f"test_{name}.py"
     for name in (
-        "errors", "estimators", "examples", "models", "networks", "objective", "posterior",
-        "recipes", "vat",
+        "errors", "estimators", "examples", "models", "objective", "posterior",
+        "vat",
     )
 )
 _LONG = (  # half of the core's time
@@ -76,16 +76,14 @@ def digits():
 @pytest.fixture
 def tiny_model():
   """A function that makes a small model on 8x8 images from its method and arguments."""
+  import configurations
   import keras
 
   import imae_tf
 
   def make(method="imae", **kwargs):
     keras.utils.set_random_seed(0)
-    sizes = {name: kwargs[name] for name in ("num_categories", "latent_dim") if name in kwargs}
-    encoder, decoder = imae_tf.networks.mlp(
-        (8, 8, 1), encoder_units=(32,), decoder_units=(32,), **sizes
-    )
+    encoder, decoder = configurations.networks_of(kwargs)
     return imae_tf.methods.METHODS[method](encoder, decoder, **kwargs)
 
   return make

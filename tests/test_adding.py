@@ -110,7 +110,9 @@ def run(folder, changes, code):
 
 def test_a_setting_is_a_field_and_its_use(tmp_path):
   changes = example("Adding a setting")
-  assert list(changes) == ["imae_tf/recipes.py"]
+  assert list(changes) == [
+      "imae_tf/recipes/settings.py", "imae_tf/recipes/building.py"
+  ]
   found = run(tmp_path, changes, SETTING)
   assert found["help"].endswith("none leaves it. Default: the recipe's.")
   assert "expected a number above 0, or 'none', got '-1'" in found["refused"]

@@ -126,10 +126,10 @@ def test_the_bias_of_the_estimates_is_that_of_the_page():
 @pytest.mark.parametrize(
     ("provoke", "room"),
     [
-        (lambda folder: imae_tf.recipes.get("best", "digits"), "imae_tf/recipes.py"),
+        (lambda folder: imae_tf.recipes.get("best", "digits"), "imae_tf/recipes/tuned.py"),
         (lambda folder: imae_tf.data.load(f"{folder}/no.npz"), "imae_tf/data/arrays.py"),
         (lambda folder: imae_tf.data.load("digit"), "imae_tf/data/tfds_images.py"),
-        (lambda folder: imae_tf.networks.conv((30, 30, 1)), "imae_tf/networks.py"),
+        (lambda folder: imae_tf.networks.conv((30, 30, 1)), "imae_tf/networks/convolutional.py"),
         (lambda folder: _workdir().read_config(folder), "imae_tf/training/run_folder.py"),
         (lambda folder: _damaged_history(folder), "imae_tf/training/run_folder.py"),
     ],

@@ -47,6 +47,7 @@ def assert_fit_lowers_the_loss_and_logs_the_terms(model, x, config):
   history = model.fit(x, epochs=5, batch_size=128, validation_data=(x[:128],), verbose=0).history
   after = model.evaluate(x, batch_size=128, verbose=0)
   expected = LOGGED - ({"vat_loss"} if config.get("lam") == 0 else set())
+  expected |= {"consistency_loss"} if config.get("consistency") else set()
   assert before.keys() == after.keys() == expected
   assert history.keys() == expected | {f"val_{name}" for name in expected}
   assert history["loss"][-1] < history["loss"][0]
@@ -98,7 +99,7 @@ def assert_save_and_load_keep_codes_config_and_optimizer(model, x, path):
 @golden
 def test_get_config_is_whole(tiny_model, config):
   model = tiny_model(**config)
-  given = {name: value for name, value in config.items() if name != "method"}
+  given = {name: value for name, value in config.items() if name not in ("method", "view")}
   assert {name: model.get_config()[name] for name in given} == given
   again = type(model).from_config(model.get_config())
   assert _json(again) == _json(model)

@@ -188,3 +188,21 @@ def test_capacities_pull_from_both_sides():
           terms, beta=2.0, capacity_y=0.0, capacity_z=capacity, lam=0.0
       ))
     np.testing.assert_allclose(tape.gradient(loss, kl), [sign, sign])
+
+
+def test_category_objective_is_its_formula(rng):
+  names = ("entropy_y", "conditional_entropy_y", "vat_loss", "consistency_loss", "teaching_loss")
+  h, h_x, vat, consistency, teaching = values = rng.random([5, 7])
+  terms = dict(zip(names[:4], values[:4]))
+  weights = dict(lam=3.0, entropy_weight=2.0, consistency=5.0)
+  separate, smooth = 2.0 * h - h_x, 3.0 * vat + 5.0 * consistency
+  found = objective.category_objective(terms, **weights)
+  np.testing.assert_allclose(found, separate - smooth)
+  terms["smoothing"] = 0.25
+  np.testing.assert_allclose(
+      objective.category_objective(terms, **weights), separate - 0.25 * smooth
+  )
+  for taught, expected in ((0.0, separate), (1.0, -10.0 * teaching)):
+    lesson = {"teaching_loss": teaching, "taught": taught}
+    found = objective.category_objective({**terms, **lesson}, **weights)
+    np.testing.assert_allclose(found, expected - 0.25 * smooth)

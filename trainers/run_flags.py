@@ -27,8 +27,9 @@ _METHOD = flags.DEFINE_enum(
     + ", ".join(f"{key} is {method.name}" for key, method in METHODS.items()) + "."
 )
 _RECIPE = flags.DEFINE_enum(
-    "recipe", "tuned", ["tuned", "paper"], "Settings that hold unless other flags change them:"
-    " tuned, ours for the data set and the method, or paper, the paper's."
+    "recipe", None, ["auto", "tuned", "paper"], "Settings that hold unless other flags change them:"
+    " auto, derived from the images; tuned, ours for the data set and the method; or paper, the"
+    " paper's. Default: tuned for the data sets that have such settings, auto for all others."
 )
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the initial weights, the order of the images and the noise.", 0
@@ -55,11 +56,16 @@ def run(workdir: str | None = None) -> "Run":
   from imae_tf.data import loading
   from imae_tf.training import runs
 
+  dataset = loading.canonical(_DATASET.value)
+  name = _RECIPE.value or ("tuned" if recipes.is_tuned(dataset) else "auto")
+  given = _given(name)
+  base = recipes.PAPER if name == "auto" else recipes.get(name, _DATASET.value, _METHOD.value)
   return runs.Run(
-      dataset=loading.canonical(_DATASET.value),
+      dataset=dataset,
       method=_METHOD.value,
-      recipe_name=_RECIPE.value,
-      recipe=_recipe(),
+      recipe_name=name,
+      recipe=dataclasses.replace(base, **given),
+      changes=tuple(sorted(given.items())),
       num_categories=_NUM_CATEGORIES.value,
       latent_dim=_LATENT_DIM.value,
       holdout=_HOLDOUT.value,
@@ -69,17 +75,16 @@ def run(workdir: str | None = None) -> "Run":
   )
 
 
-def _recipe() -> recipes.Recipe:
-  """The recipe, with the values of the flags that were given."""
-  recipe = recipes.get(_RECIPE.value, _DATASET.value, _METHOD.value)
+def _given(recipe: str) -> dict[str, Any]:
+  """The values of the flags that were given, {setting: value}."""
   defined = [flags.FLAGS[name] for name in recipes.SETTINGS if name in flags.FLAGS]
   # None may be a value that was given.
   given: dict[str, Any] = {flag.name: flag.value for flag in defined if flag.present}
-  foreign = given.keys() - recipes.settings(recipe, _METHOD.value).keys()
+  foreign = given.keys() - recipes.settings(recipes.PAPER, _METHOD.value).keys()
   if foreign:
     own = ", ".join(f"--{name}" for name in (*METHODS[_METHOD.value].weights, "lam"))
     raise InputError(
         f"expected weights of {_METHOD.value}, which are {own}, got --{min(foreign)}; leave it"
         " out, or give the --method that has it."
     )
-  return dataclasses.replace(recipe, **given)
+  return given

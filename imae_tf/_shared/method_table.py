@@ -30,7 +30,9 @@ class Method:
 # In the order in which a comparison shows them.
 METHODS: dict[str, Method] = {
     "imae": Method(
-        "IMAE", "IMAE", ("beta", "gamma", "beta_y", "entropy_weight"),
+        "IMAE", "IMAE",
+        ("beta", "gamma", "beta_y", "entropy_weight", "consistency", "transform_size",
+         "ease_smoothing"),
         "1 + beta (L(z) + L_D(y)) - gamma TC(y,z), eq (11)",
         "Information Maximization Autoencoder, figure 4 and eq (11), (12)",
     ),

@@ -43,17 +43,26 @@ def check_arguments(
       "marginals": (
           model.marginals in marginals, "'batch', 'leave_one_out' or 'second_batch'"
       ),
-      "vat_radius": (
-          model.vat_radius == "neighbor" or _is_positive(model.vat_radius),
-          "a number > 0 or 'neighbor'",
+      "consistency": (
+          is_number(model.consistency) and model.consistency >= 0, "a number, 0 or more"
       ),
   }
-  for name in ("temperature", "neighbor_fraction", "vat_xi", "max_log_scale"):
+  for name in ("vat_radius", "vat_xi"):
+    value = getattr(model, name)
+    checks[name] = (value == "neighbor" or _is_positive(value), "a number > 0 or 'neighbor'")
+  for name in ("temperature", "neighbor_fraction", "transform_size", "max_log_scale"):
     checks[name] = (_is_positive(getattr(model, name)), "a number > 0")
   for name, (valid, expected) in checks.items():
     if not valid:
       raise InputError(f"expected {name} as {expected}, got {getattr(model, name)!r}; correct it.")
   _check_networks(model)
+
+
+def features_shape(encoder: keras.Model) -> Any:
+  """The shape of an encoder's features: [B, F], or of each if there are several."""
+  shape = encoder.output_shape
+  # Keras lists the shapes of a dict of outputs without its keys.
+  return encoder.compute_output_shape(encoder.input_shape) if isinstance(shape, list) else shape
 
 
 def _check_networks(model: "HybridAutoencoder") -> None:
@@ -64,10 +73,12 @@ def _check_networks(model: "HybridAutoencoder") -> None:
           f"expected {name} as a functional or Sequential Keras model with an Input, got"
           f" {type(network).__name__}; wrap it: keras.Model(inputs, network(inputs))."
       )
-  if len(model.encoder.output_shape) != 2:
+  shapes = features_shape(model.encoder)
+  own = isinstance(shapes, dict) and shapes.keys() == {"y", "z"}
+  if any(len(shape) != 2 for shape in (shapes.values() if own else [shapes])):
     raise InputError(
-        f"expected features [B, F] of the encoder, got {model.encoder.output_shape}; end it with"
-        " Flatten or a pooling layer."
+        f"expected features [B, F] of the encoder, got {shapes}; end it with Flatten or a pooling"
+        " layer."
     )
   code_size = model.num_categories + model.latent_dim
   if tuple(model.decoder.input_shape[1:]) != (code_size,):

@@ -71,6 +71,8 @@ class Setting:
     words = self._words()
     if text in words:
       return words[text]
+    if self.kind is str and not self.choices:
+      return text
     try:
       if self.kind is tuple:
         widths = tuple(int(width) for width in re.split("[-,]", text))
@@ -91,7 +93,7 @@ class Setting:
     if self.kind is tuple:
       return "widths such as 500-1000"
     if self.kind not in _NUMBERS:
-      return words
+      return words or "text"
     return _NUMBERS[self.kind] + self._bounds() + (f", or {words}" if words else "")
 
   def _words(self) -> dict[str, Any]:

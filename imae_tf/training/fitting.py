@@ -6,6 +6,8 @@
 import dataclasses
 import functools
 import pathlib
+import threading
+import weakref
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +28,14 @@ from imae_tf.training import tensorboard
 
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
+  from imae_tf.networks import View
   from imae_tf.training import runs
+
+
+_ADAPTED_TO = 4_096  # training images by which a view is standardised
+_ADAPTED: "weakref.WeakKeyDictionary[pipelines.ImageData, dict[str, Any]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +50,9 @@ class Session:
     stop_asked: function that says whether SIGTERM came.
     progress: whether progress is shown.
     watched: (x, labels) of `callbacks.Watch`, or None.
+    starts_at_once: number of starts that train side by side.
+    categories_alone: whether nothing but y's layers is trained.
+    abandoned: set when another start of the run was interrupted.
   """
 
   run: "runs.Run"
@@ -50,6 +62,13 @@ class Session:
   stop_asked: Callable[[], bool]
   progress: bool
   watched: pipelines.Arrays | None
+  starts_at_once: int = 1
+  categories_alone: bool = False
+  abandoned: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+  def stops(self) -> bool:
+    """Whether training is asked to save its state and to end."""
+    return self.stop_asked() or self.abandoned.is_set()
 
   @functools.cached_property
   def shown(self) -> np.ndarray | None:
@@ -94,6 +113,8 @@ def model_after(
   job = session.job
   with job.strategy.scope():
     model = _new_model(session.run, session.data, seed)
+    if session.categories_alone:
+      model.train_categories_alone()
     model.optimizer.build(model.trainable_variables)
   if done.epochs or done.steps:
     saved = _saved_state(saved_in(folder).path, model) if job.is_chief else _state(model)
@@ -103,7 +124,7 @@ def model_after(
 
 def _new_model(run: "runs.Run", data: pipelines.ImageData, seed: int) -> "HybridAutoencoder":
   keras.utils.set_random_seed(seed)
-  return recipes.build(
+  model = recipes.build(
       run.recipe,
       data.image_shape,
       num_categories=run.num_categories,
@@ -112,6 +133,18 @@ def _new_model(run: "runs.Run", data: pipelines.ImageData, seed: int) -> "Hybrid
       steps_per_epoch=data.steps_per_epoch(run.recipe.batch_size),
       method=run.method,
   )
+  if model.category_layers.view is not None:
+    _adapt(model.category_layers.view, run.recipe.view, data)
+  return model
+
+
+def _adapt(view: "View", name: str, data: pipelines.ImageData) -> None:
+  """Standardises a view by training images, which are looked at once."""
+  known = _ADAPTED.setdefault(data, {})
+  if name not in known:
+    view.adapt(data.sample("train", _ADAPTED_TO, seed=0))
+    known[name] = view.get_weights()
+  view.set_weights(known[name])
 
 
 def _saved_state(
@@ -167,10 +200,13 @@ def fit(
     done: Done,
     epochs: int,
     folder: pathlib.Path,
-    board: pathlib.Path,
+    board: pathlib.Path | None,
     last_epoch_alone: bool = False,
 ) -> None:
-  """Fits from `done` to the end of epoch `epochs`, keeping its progress in `folder`."""
+  """Fits from `done` to the end of epoch `epochs`, keeping its progress in `folder`.
+
+  Without a `board` nothing is shown, in TensorBoard or in the terminal.
+  """
   steps = session.data.steps_per_epoch(session.run.recipe.batch_size)
   spans = [(done, epochs, steps)]
   if done.steps:  # first the rest of the epoch
@@ -179,7 +215,7 @@ def fit(
   for start, end, steps_per_epoch in spans:
     if start.epochs < end:
       keepers = [_keeper(session, model, start, folder, last_epoch_alone)]
-      if session.job.is_chief:
+      if session.job.is_chief and board:
         shown = [callbacks.Progress(epochs)] if session.progress else []
         watch = [callbacks.Watch(*session.watched)] if session.watched else []
         keepers = [*watch, *shown, _board(session, board, epochs), *keepers]
@@ -243,5 +279,5 @@ def _keeper(
       first_step=start.steps,
       log_sums=log_sums,
       last_epoch_alone=last_epoch_alone,
-      stop_asked=session.stop_asked,
+      stop_asked=session.stops,
   )

@@ -82,9 +82,13 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-  """Settings and other entries in one dict; no versions, as a newer one may go on with a run."""
+  """Settings and other entries in one dict; no versions, as a newer one may go on with a run.
+
+  A setting that is younger than the run has its default.
+  """
   rest = {name: v for name, v in config.items() if name not in ("settings", "versions")}
-  return {**rest, **config.get("settings", {})}
+  flat = {**recipes.settings(recipes.PAPER, config["method"]), **rest, **config["settings"]}
+  return {name: list(v) if isinstance(v, tuple) else v for name, v in flat.items()}  # as in JSON
 
 
 def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:

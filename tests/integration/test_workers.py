@@ -70,10 +70,7 @@ def digits():
 def build(synchronized=True, **settings):
   """A small model with batch normalisation, of all replicas' images or of each one's alone."""
   keras.utils.set_random_seed(0)
-  sizes = {name: settings[name] for name in ("num_categories", "latent_dim") if name in settings}
-  encoder, decoder = imae_tf.networks.mlp(
-      (8, 8, 1), encoder_units=(64,), decoder_units=(64,), **sizes
-  )
+  encoder, decoder = configurations.networks_of(settings, units=64)
   if not synchronized:
     apart = keras.layers.BatchNormalization(synchronized=False, name="apart")
     encoder = keras.Sequential([keras.Input((8, 8, 1)), apart, encoder])

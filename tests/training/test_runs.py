@@ -8,15 +8,12 @@ import keras
 import numpy as np
 import pytest
 import small_runs
-from sklearn import metrics as sk_metrics
 from small_runs import make_run
 from small_runs import STEPS
 
 from imae_tf import recipes
-from imae_tf._shared import files
 from imae_tf.data import loading
 from imae_tf.errors import DivergenceError
-from imae_tf.errors import InputError
 from imae_tf.errors import Preempted
 from imae_tf.training import callbacks
 from imae_tf.training import run_folder
@@ -169,27 +166,6 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, images
   assert all(np.isfinite(weight).all() for weight in kept.get_weights())
 
 
-# ---- restarts ---------------------------------------------------------------------------------
-
-
-def test_labels_are_not_read(tmp_path, digits):
-  """Two starts and the choice between them, without labels and with wrong ones."""
-  x, labels = digits[0][:200], digits[1][:200]
-  np.savez(tmp_path / "plain.npz", x=x)
-  np.savez(tmp_path / "labelled.npz", x=x, y=labels[::-1])
-  plain, labelled = (
-      runs.train(
-          # lam = 0 leaves out VAT, most of the time that a fit takes to start.
-          make_run(tmp_path / f"{name}.npz", epochs=1, restarts=2, restart_epochs=1, lam=0.0),
-          tmp_path / name,
-      )
-      for name in ("plain", "labelled")
-  )
-  assert_same_weights(plain, labelled)
-  scores = (tmp_path / "plain/restarts/scores.json").read_text()
-  assert scores == (tmp_path / "labelled/restarts/scores.json").read_text()
-
-
 # ---- categories ---------------------------------------------------------------------------------
 
 
@@ -225,47 +201,3 @@ def test_the_check_above_sees_a_collapse():
   """Without H(y) nothing keeps the categories apart."""
   entropy, information = category_information(0, entropy_weight=0.0)
   assert information < 1.0 or entropy < 2.0
-
-
-def test_a_diverging_start_does_not_end_the_run(tmp_path, images, monkeypatch):
-  train_start = runs._train_start
-
-  def diverge_first(session, index, folder):
-    if index == 0:
-      raise DivergenceError("expected finite terms, got loss = nan at step 3.")
-    train_start(session, index, folder)
-
-  monkeypatch.setattr(runs, "_train_start", diverge_first)
-  runs.train(make_run(images, epochs=1, restarts=2, restart_epochs=1), tmp_path / "run")
-  scores = files.read_json(tmp_path / "run/restarts/scores.json")
-  assert scores["chosen"] == 1 and scores["scores"][0] is None
-
-
-def test_the_start_that_the_others_agree_with_goes_on(tmp_path, images):
-  run = make_run(
-      images, epochs=1, restarts=3, restart_epochs=1, restart_score="agreement", lam=0.0
-  )
-  runs.train(run, tmp_path / "run")
-  x, _ = loading.load(str(images)).arrays("train")
-  categories = []
-  for i in range(3):
-    folder = tmp_path / f"run/restarts/start-{i}"
-    model = run_folder.load_keras(run_folder.newest_checkpoint(folder).path)
-    categories.append(model.encode(x)["y"].argmax(axis=1))
-  pair = lambda i, j: sk_metrics.normalized_mutual_info_score(categories[i], categories[j])
-  expected = [(pair(i, (i + 1) % 3) + pair(i, (i + 2) % 3)) / 2 for i in range(3)]
-  scores = files.read_json(tmp_path / "run/restarts/scores.json")
-  assert scores["scores"] == pytest.approx(expected, abs=1e-6)
-  assert scores["chosen"] == int(np.argmax(expected))
-
-
-def test_an_unknown_score_of_starts_is_refused(tmp_path, images):
-  with pytest.raises(InputError, match="restart_score among neighbors, agreement, got 'luck'"):
-    runs.train(make_run(images, restart_score="luck"), tmp_path / "run")
-  assert not (tmp_path / "run").exists()
-
-
-def test_restarts_need_epochs(tmp_path, images):
-  with pytest.raises(InputError, match="restart_epochs of 1 or more for 2 restarts, got 0"):
-    runs.train(make_run(images, restarts=2, restart_epochs=0), tmp_path / "run")
-  assert not (tmp_path / "run").exists()

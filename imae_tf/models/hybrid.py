@@ -1,31 +1,24 @@
-"""`HybridAutoencoder`, a `keras.Model` around p(y,z|x); `methods` has the objectives."""
+"""The training of a hybrid autoencoder: its terms, its steps and its logs."""
 
 import copy
 import functools
+import math
 from collections.abc import Callable
-from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from imae_tf import estimators
+from imae_tf import networks
 from imae_tf import objective
 from imae_tf import optimizers  # noqa: F401  registers Adam, for models to load
 from imae_tf import posterior
-from imae_tf import vat
 from imae_tf._shared import model_checks
-from imae_tf._shared import pixels
 from imae_tf._shared.global_batch import GlobalBatch
-from imae_tf._shared.image_model import ImageModel
-from imae_tf.errors import InputError
-from imae_tf.posterior import Posterior
+from imae_tf.models import codes
+from imae_tf.models import smoothness
 
-_RECONSTRUCTION = {
-    "bernoulli": objective.bernoulli_reconstruction,
-    "gaussian": objective.gaussian_reconstruction,
-}
 _MARGINALS: dict[str, Callable[..., estimators.LogMarginals]] = {
     "batch": estimators.log_marginals,
     "leave_one_out": functools.partial(estimators.log_marginals, leave_one_out=True),
@@ -41,17 +34,18 @@ _LOGGED = (
     "kl_z",
     "total_correlation",
     "vat_loss",
+    "consistency_loss",
 )
 # Arguments that are config keys as they are.
 _PLAIN_ARGUMENTS = (
     "num_categories", "latent_dim", "lam", "likelihood", "temperature", "detach_y", "vat_radius",
-    "neighbor_fraction", "vat_xi", "vat_detach", "marginals", "max_log_scale", "seed",
+    "neighbor_fraction", "vat_xi", "vat_detach", "consistency", "transform_size", "ease_smoothing",
+    "marginals", "max_log_scale", "seed",
 )
-_ARRAY_BATCH = 1024
 Terms = dict[str, tf.Tensor]
 
 
-class HybridAutoencoder(ImageModel):
+class HybridAutoencoder(codes.CodeModel):
   """Encoder, hybrid posterior and decoder; a subclass is the weighted sum it minimises.
 
   `model(x)` and `predict` give the codes {"y": [B, K2] probabilities, "z": [B, K1] posterior
@@ -60,8 +54,8 @@ class HybridAutoencoder(ImageModel):
   with an optimizer and no loss. `fit` and `evaluate` take images, (images, label) or
   {"image": images}; labels are never used. They log, in nats per image and unweighted,
   `reconstruction_loss`, `mi_y`, `entropy_y`, `conditional_entropy_y`, `mi_z` (summed over
-  dimensions), `kl_z`, `total_correlation`, `vat_loss` (the cross-entropy; absent when lam = 0)
-  and their weighted sum `loss`.
+  dimensions), `kl_z`, `total_correlation`, `vat_loss` and `consistency_loss` (cross-entropies;
+  absent when their weights are 0) and their weighted sum `loss`.
 
   The marginals are taken over the batch, so a batch needs two images at least. A last batch
   of one has weight 0 in the loss, the logs and the statistics of the layers; its optimizer
@@ -69,7 +63,8 @@ class HybridAutoencoder(ImageModel):
   to the bit.
 
   Args:
-    encoder: built Keras model, images [B, H, W, C] -> features [B, F].
+    encoder: built Keras model, images [B, H, W, C] -> features [B, F], or {"y": [B, F_y],
+      "z": [B, F_z]}.
     decoder: built Keras model, (y, z) [B, K2 + K1] -> image logits [B, H, W, C].
     num_categories: K2, at least 2.
     latent_dim: K1, at least 1.
@@ -79,8 +74,13 @@ class HybridAutoencoder(ImageModel):
     detach_y: stop the reconstruction's gradient at y, so that only L_D(y) forms categories.
     vat_radius: eps of eq (12) in pixel units, or "neighbor" (`vat.neighbor_radius`).
     neighbor_fraction: of the distance to the nearest image, for "neighbor"; > 0.
-    vat_xi: step of the power iteration that finds r (`vat.direction`).
+    vat_xi: step of the power iteration that finds r (`vat.direction`), or "neighbor" for the
+      distance to the nearest image of the batch.
     vat_detach: keep the gradient from VAT's target; False is eq (12) to the letter (`vat`).
+    consistency: weight of H(p(y|x), p(y|T(x))) beside VAT's (`objective.category_objective`).
+    transform_size: size of T (`networks.RandomTransform`).
+    ease_smoothing: weaken VAT and consistency while categories stay undecided
+      (`models.smoothness.eased`).
     marginals: over which images j of a batch the marginals of image i are averaged, eq (35):
       "batch", all of them; "leave_one_out", all but i; "second_batch", those of the half of
       the batch in which i is not.
@@ -104,8 +104,11 @@ class HybridAutoencoder(ImageModel):
       detach_y: bool = False,
       vat_radius: float | str = 1.0,
       neighbor_fraction: float = 0.2,
-      vat_xi: float = 5.0,
+      vat_xi: float | str = 5.0,
       vat_detach: bool = True,
+      consistency: float = 0.0,
+      transform_size: float = 1.0,
+      ease_smoothing: bool = False,
       marginals: str = "batch",
       max_log_scale: float = 3.0,
       logits_initializer: str | keras.initializers.Initializer = "glorot_uniform",
@@ -125,11 +128,14 @@ class HybridAutoencoder(ImageModel):
     self.neighbor_fraction = neighbor_fraction
     self.vat_xi = vat_xi
     self.vat_detach = vat_detach
+    self.consistency = consistency
+    self.transform_size = transform_size
+    self.ease_smoothing = ease_smoothing
     self.marginals = marginals
     self.max_log_scale = max_log_scale
     self.logits_initializer = keras.initializers.get(logits_initializer)
     self.seed = seed
-    model_checks.check_arguments(self, _RECONSTRUCTION, _MARGINALS)
+    model_checks.check_arguments(self, codes.RECONSTRUCTION, _MARGINALS)
     # NumPy integers pass, but Keras's layers refuse them.
     self.num_categories, self.latent_dim = int(num_categories), int(latent_dim)
     self.image_shape: tuple[int, int, int] = tuple(encoder.input_shape[1:])
@@ -140,103 +146,23 @@ class HybridAutoencoder(ImageModel):
         self.logits_initializer,
         name="posterior",
     )
-    names = _LOGGED if lam else _LOGGED[:-1]
+    self.category_layers = smoothness.CategoryLayers(encoder, self.head)
+    self.transform = networks.RandomTransform(transform_size) if consistency else None
+    self.log_smoothing = (
+        self.add_weight(shape=(), initializer="zeros", trainable=False, name="log_smoothing",
+                        aggregation="only_first_replica") if ease_smoothing else None
+    )
+    self.lesson: smoothness.Lesson | None = None
+    self._categories_alone = False
+    unused = {"vat_loss": not lam, "consistency_loss": not consistency}
+    names = [name for name in _LOGGED if not unused.get(name)]
     self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
     self(keras.Input(self.image_shape))  # builds it, so that summary() is full
 
   def build(self, input_shape: Any) -> None:
     if not self.head.built:
-      self.head.build(self.encoder.output_shape)
+      self.head.build(model_checks.features_shape(self.encoder))
     self.built = True
-
-  # ---- codes and images -------------------------------------------------------------
-
-  def call(self, x: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
-    """Images [B, H, W, C] to {"y", "z", "z_scale"}; `training` changes nothing."""
-    return posterior.codes(self._parameters(pixels.scaled(x), training=False))
-
-  def encoder_model(self) -> keras.Model:
-    """A plain `keras.Model`, images -> {"y", "z", "z_scale"}, sharing these weights."""
-    image = keras.Input(self.image_shape, name="x")
-    codes = posterior.Codes(self.encoder, self.head)(image)
-    return keras.Model(image, codes, name=f"{self.name}_encoder_model")
-
-  def posterior(self, x: np.ndarray | tf.Tensor) -> Posterior:
-    """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
-    x = pixels.scaled(x) if tf.is_tensor(x) else model_checks.images(x, self.image_shape)
-    return posterior.distributions(self._parameters(x, training=False), self.temperature)
-
-  def encode(self, x: Any) -> dict[str, np.ndarray]:
-    """Images to NumPy codes.
-
-    Args:
-      x: an array [N, H, W, C] or a list of images; or batches of images, (images, label) or
-        {"image": images}: a tf.data.Dataset, a keras PyDataset, a generator. Integers and bools
-        are read as `imae_tf.data.load` reads them: white is the type's largest value.
-
-    Returns:
-      {"y": [N, K2] probabilities, "z": [N, K1] means, "z_scale": [N, K1]}.
-
-    Raises:
-      InputError: the images have another shape, dtype or range.
-    """
-    with model_checks.told():
-      x = model_checks.given(x, self.image_shape)
-      if isinstance(x, np.ndarray):
-        return _in_batches(self, x)
-      return keras.Model.predict(self, x, verbose=0)  # its images are checked already
-
-  def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""
-    y, z = np.asarray(y, "float32"), np.asarray(z, "float32")
-    expected = ((len(y), self.num_categories), (len(y), self.latent_dim))
-    if (y.shape, z.shape) != expected:
-      raise InputError(
-          f"expected y of shape [N, {self.num_categories}] and z of shape"
-          f" [N, {self.latent_dim}], got {list(y.shape)} and {list(z.shape)}; give the y and z"
-          " of encode."
-      )
-    return _in_batches(lambda y, z: tf.sigmoid(self._logits(y, z)), y, z)
-
-  def reconstruct(self, x: Any) -> np.ndarray:
-    """Images to their reconstructions from p(y|x) and the mean of z, in [0, 1]."""
-    codes = self.encode(x)
-    return self.decode(codes["y"], codes["z"])
-
-  def generate(
-      self, n: int, y: int | Sequence[int] | np.ndarray | None = None, seed: int = 0
-  ) -> np.ndarray:
-    """n images from the prior: z ~ N(0, I), and y uniform or the given category.
-
-    Args:
-      n: number of images.
-      y: None, a category in 0..K2-1, or n of them.
-      seed: of the draws.
-
-    Returns:
-      NumPy images [n, H, W, C] in [0, 1].
-    """
-    rng = np.random.default_rng(seed)
-    z = rng.standard_normal((n, self.latent_dim))
-    categories = rng.integers(self.num_categories, size=n) if y is None else np.asarray(y)
-    in_range = np.all((categories >= 0) & (categories < self.num_categories))
-    if categories.dtype.kind not in "iu" or categories.shape not in ((), (n,)) or not in_range:
-      raise InputError(
-          f"expected y as an integer in 0..{self.num_categories - 1}, or {n} of them, got {y!r};"
-          " correct it."
-      )
-    categories = np.broadcast_to(categories, (n,))
-    return self.decode(np.eye(self.num_categories)[categories], z)
-
-  def reconstruction_loss(self, x: np.ndarray) -> np.ndarray:
-    """-log q(x|y,z) from p(y|x) and the mean of z: [N] NumPy, nats per image."""
-    x = model_checks.images(x, self.image_shape)
-
-    def nats(x: tf.Tensor) -> tf.Tensor:
-      codes = self(x)
-      return self._reconstruction(x, self._logits(codes["y"], codes["z"]))
-
-    return _in_batches(nats, x)
 
   # ---- training -----------------------------------------------------------------------
 
@@ -267,6 +193,10 @@ class HybridAutoencoder(ImageModel):
     """
     raise NotImplementedError
 
+  def train_categories_alone(self) -> None:
+    """Lets `fit` train y's layers and nothing else, of an encoder with a view: a start is cheap."""
+    self._categories_alone = True
+
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One optimizer step on images, or (images, label); returns the logs of the epoch so far."""
     x = self._batch_of(data)
@@ -281,8 +211,18 @@ class HybridAutoencoder(ImageModel):
       loss = tf.reduce_sum(tf.where(usable, terms["loss"], 0.0)) / _count(batch)
       scaled_loss = self.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled_loss, self.trainable_variables)
+    if self._categories_alone:  # the other layers stay as they are
+      gradients = [
+          tf.zeros_like(variable) if gradient is None else gradient
+          for gradient, variable in zip(gradients, self.trainable_variables)
+      ]
     if self.marginals != "batch":  # no image is left to average over: NaN, times 0
       gradients = [tf.where(usable, gradient, 0.0) for gradient in gradients]
+    if self.ease_smoothing:
+      share = batch.mean(terms["conditional_entropy_y"]) / math.log(self.num_categories)
+      self.log_smoothing.assign(
+          smoothness.eased(self.log_smoothing.value, self.optimizer.iterations, share)
+      )
     self.optimizer.apply(gradients, self.trainable_variables)
     for variable, before in state:  # one image has no variance to normalise by
       variable.assign(tf.where(usable, variable.value, before))
@@ -353,11 +293,24 @@ class HybridAutoencoder(ImageModel):
   ) -> Terms:
     seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
     seed_codes, seed_vat = tf.unstack(tf.random.split(seed, 2))
+    if self._categories_alone:
+      log_y = self.category_layers.log_y(self.category_layers.seen(x), training)
+      terms = objective.category_terms(log_y, batch.gather(log_y))
+    else:
+      log_y, terms = self._code_terms(x, batch, seed_codes, training)
+    # Before the VAT passes, in which the layers would add to it again.
+    terms["regularization"] = sum(self.losses) * tf.ones_like(terms["entropy_y"])
+    return terms | self._smoothness_terms(x, batch, log_y, seed_vat, step, training)
+
+  def _code_terms(
+      self, x: tf.Tensor, batch: GlobalBatch, seed: tf.Tensor, training: bool
+  ) -> tuple[tf.Tensor, Terms]:
+    """log p(y|x), and the terms of the code and of the reconstruction."""
     # p(y|x) and p(z_k|x)
     parameters = self._parameters(x, training)
     everyone = self._gathered(parameters, batch)
     # Drawn for the whole batch by each replica: rows get the noise that one would give them.
-    y, z = map(batch.own, posterior.distributions(everyone, self.temperature).sample(seed_codes))
+    y, z = map(batch.own, posterior.distributions(everyone, self.temperature).sample(seed))
     log_y = tf.nn.log_softmax(parameters["logits"])
     # p(y), p(z_k) and p(y,z), eq (35)
     marginals = _MARGINALS[self.marginals](
@@ -375,10 +328,32 @@ class HybridAutoencoder(ImageModel):
       code_y = tf.stop_gradient(code_y)
     logits = self._logits(code_y, code_z, training)
     terms["reconstruction_loss"] = self._reconstruction(x, logits)
-    # Before the VAT passes, in which the layers would add to it again.
-    terms["regularization"] = sum(self.losses) * tf.ones_like(terms["kl_z"])
+    return log_y, terms
+
+  def _smoothness_terms(
+      self,
+      x: tf.Tensor,
+      batch: GlobalBatch,
+      log_y: tf.Tensor,
+      seed: tf.Tensor,
+      step: int | tf.Tensor,
+      training: bool,
+  ) -> Terms:
+    terms = {}
+    seen = self.category_layers.seen(x)
     if self.lam:
-      terms["vat_loss"] = self._vat_loss(x, batch, log_y, seed_vat, training)
+      terms["vat_loss"] = smoothness.vat_loss(self, seen, batch, log_y, seed, training)
+    if self.consistency:
+      seed = tf.random.fold_in(seed, 1)
+      terms["consistency_loss"] = smoothness.consistency_loss(
+          self, x, batch, log_y, seed, training
+      )
+    if self.ease_smoothing:
+      terms["smoothing"] = tf.exp(self.log_smoothing.value)
+    if self.lesson and training:
+      targets = tf.stop_gradient(self.lesson.targets(seen))
+      terms["teaching_loss"] = -tf.reduce_sum(targets * log_y, axis=1)
+      terms["taught"] = tf.cast(step < self.lesson.steps, tf.float32)
     return terms
 
   def _gathered(self, parameters: Terms, batch: GlobalBatch) -> Terms:
@@ -387,57 +362,16 @@ class HybridAutoencoder(ImageModel):
     parts = tf.split(rows, [parameters[name].shape[1] for name in names], axis=1)
     return dict(zip(names, parts))
 
-  def _vat_loss(
-      self, x: tf.Tensor, batch: GlobalBatch, log_y: tf.Tensor, seed: tf.Tensor, training: bool
-  ) -> tf.Tensor:
-    noise = tf.random.stateless_normal([batch.size, *self.image_shape], seed)
-    radius: float | str | tf.Tensor = self.vat_radius
-    if radius == "neighbor":
-      radius = vat.neighbor_radius(
-          x, self.neighbor_fraction, others=batch.gather(x), first_row=batch.first_row
-      )
-    return vat.loss(
-        lambda image: self._log_y_without_updates(image, training),
-        x,
-        log_y,
-        batch.own(noise),
-        radius=radius,
-        xi=self.vat_xi,
-        detach=self.vat_detach,
-    )
-
-  def _parameters(self, x: tf.Tensor, training: bool) -> Terms:
-    return self.head(self.encoder(x, training=training))
-
-  def _logits(self, y: tf.Tensor, z: tf.Tensor, training: bool = False) -> tf.Tensor:
-    code = tf.concat([tf.cast(y, tf.float32), tf.cast(z, tf.float32)], axis=1)
-    return tf.cast(self.decoder(code, training=training), tf.float32)
-
-  def _log_y_without_updates(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-    # Statistics of perturbed images would spoil the moving averages that inference uses.
-    with keras.StatelessScope():
-      return tf.nn.log_softmax(self._parameters(x, training)["logits"])
-
-  def _reconstruction(self, x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return _RECONSTRUCTION[self.likelihood](tf.cast(x, tf.float32), logits)
-
   def _log(self, terms: Terms, batch: GlobalBatch) -> Terms:
     """Updates the logs with the means over the global batch, equal on every replica."""
-    sums = batch.sum(tf.stack([tf.reduce_sum(terms[name]) for name in self._trackers]))
+    trackers = {name: t for name, t in self._trackers.items() if name in terms}
+    sums = batch.sum(tf.stack([tf.reduce_sum(terms[name]) for name in trackers]))
     means = tf.unstack(tf.where(batch.size > 1, sums / _count(batch), 0.0))
     weight = tf.where(batch.size > 1, _count(batch), 0.0)
-    for tracker, mean in zip(self._trackers.values(), means):
+    for tracker, mean in zip(trackers.values(), means):
       tracker.update_state(mean, sample_weight=weight)
-    return {name: batch.one_log(t.result()) for name, t in self._trackers.items()}
-
+    return {name: batch.one_log(t.result()) for name, t in trackers.items()}
 
 
 def _count(batch: GlobalBatch) -> tf.Tensor:
   return tf.cast(batch.size, tf.float32)
-
-
-def _in_batches(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
-  """Applies a function of tensors to NumPy arrays, empty ones included, by slices."""
-  starts = range(0, len(arrays[0]), _ARRAY_BATCH) or [0]
-  parts = [function(*(tf.constant(a[i : i + _ARRAY_BATCH]) for a in arrays)) for i in starts]
-  return tf.nest.map_structure(lambda *p: np.concatenate(p), *parts)

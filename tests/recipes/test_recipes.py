@@ -11,6 +11,8 @@ import imae_tf
 from imae_tf import recipes
 from imae_tf._shared import setting
 from imae_tf.errors import InputError
+from imae_tf.models import codes
+from imae_tf.models import hybrid
 
 _COMMON = (
     "lam", "likelihood", "temperature", "detach_y", "vat_radius", "neighbor_fraction", "vat_xi",
@@ -49,7 +51,7 @@ def test_a_setting_reads_what_is_written_of_it(name):
 
 
 def test_choices_are_those_of_the_model():
-  known = {"likelihood": imae_tf.models._RECONSTRUCTION, "marginals": imae_tf.models._MARGINALS}
+  known = {"likelihood": codes.RECONSTRUCTION, "marginals": hybrid._MARGINALS}
   for name, choices in known.items():
     assert recipes.SETTINGS[name].choices == tuple(choices)
 
@@ -59,7 +61,7 @@ def test_every_method_has_its_class_and_no_weight_is_forgotten():
   base = inspect.signature(imae_tf.models.HybridAutoencoder.__init__).parameters
   for method, cls in imae_tf.methods.METHODS.items():
     own = inspect.signature(cls.__init__).parameters.keys() - base.keys()
-    assert own == set(recipes.WEIGHTS[method]), method
+    assert own == set(recipes.WEIGHTS[method]) - base.keys(), method
 
 
 @pytest.mark.parametrize("method", [m for m in recipes.WEIGHTS if m != "imae"])
@@ -94,7 +96,7 @@ def test_a_change_from_text(change, value):
         ("vae", "gamma=1", "expected a setting of vae such as lam=0, got 'gamma=1'"),
         ("imae", "detach_y=no", "expected detach_y as 'true' or 'false', got 'no'"),
         ("imae", "lam", "expected lam as a number, 0 or more, got ''"),
-        ("imae", "network=cnn", "expected network as 'mlp' or 'conv', got 'cnn'"),
+        ("imae", "network=cnn", "expected network as 'mlp', 'conv' or 'towers', got 'cnn'"),
         ("imae", "alpha=0.5", "expected a setting of imae such as lam=0, got 'alpha=0.5'"),
         ("infovae", "alpha=2", "expected alpha as a number from 0 to 1, got '2'"),
         ("imae", "lam=nan", "expected lam as a number, 0 or more, got 'nan'"),
@@ -131,7 +133,8 @@ def test_every_setting_reaches_the_model(method):
       "likelihood": "gaussian", "temperature": 0.4, "detach_y": True, "vat_radius": "neighbor",
       "neighbor_fraction": 0.7, "vat_xi": 8.0, "vat_detach": False,
       "marginals": "second_batch", "alpha": 0.5, "capacity_y": 1.25,
-      "capacity_z": 2.25, "capacity_steps": 9,
+      "capacity_z": 2.25, "capacity_steps": 9, "consistency": 6.5, "transform_size": 0.25,
+      "ease_smoothing": True,
   }
   changed = {name: values[name] for name in (*_COMMON, *recipes.WEIGHTS[method])}
   recipe = dataclasses.replace(

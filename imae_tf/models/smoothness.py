@@ -1,0 +1,122 @@
+"""The terms of L_D(y) beside the two entropies: VAT, consistency under transforms, and teaching.
+
+`HybridAutoencoder` adds them to the terms of each training step. y's layers may see a view of the
+image (`networks.views`) instead of its pixels: then VAT perturbs the view.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from imae_tf import networks
+from imae_tf import vat
+from imae_tf._shared.global_batch import GlobalBatch
+
+# Of `Easing`: p(y|x) is undecided while H(y|x) is above this part of ln K2.
+_UNDECIDED = 0.5
+_FIRST_STEP = 100  # before it every p(y|x) is undecided
+_RATE = 0.02  # of the logarithm, per step
+_LEAST = -5.0  # of the logarithm
+
+
+class Lesson(NamedTuple):
+  """What votes of other models say about y, for the first steps of a training.
+
+  Attributes:
+    targets: function, what y's layers see [B, ...] -> [B, K2], rows one-hot, or 0 where the votes
+      disagree.
+    steps: number of optimizer steps that are taught.
+  """
+
+  targets: Callable[[tf.Tensor], tf.Tensor]
+  steps: int
+
+
+class CategoryLayers:
+  """The layers between an image and the logits of p(y|x), as functions.
+
+  Args:
+    encoder: the model's encoder; its `networks.View` and its layer "y_tower" are used if it has
+      them.
+    head: `posterior.HybridPosterior`.
+  """
+
+  def __init__(self, encoder: keras.Model, head: keras.layers.Layer) -> None:
+    views = [layer for layer in encoder.layers if isinstance(layer, networks.View)]
+    self.view = views[0] if views else None
+    self._encoder, self._head = encoder, head
+    self._tower = encoder.get_layer("y_tower") if views else None
+
+  def seen(self, x: tf.Tensor) -> tf.Tensor:
+    """What y's layers see of images [B, H, W, C]: their view [B, V], or the images."""
+    return x if self.view is None else self.view(x)
+
+  def log_y(self, seen: tf.Tensor, training: bool) -> tf.Tensor:
+    """log p(y|x) [B, K2] of what `seen` gives."""
+    if self._tower is None:
+      logits = self._head(self._encoder(seen, training=training))["logits"]
+    else:
+      logits = self._head.y_dense(self._tower(seen, training=training))
+    return tf.nn.log_softmax(logits)
+
+
+def vat_loss(
+    model: Any, seen: tf.Tensor, batch: GlobalBatch, log_y: tf.Tensor, seed: tf.Tensor,
+    training: bool,
+) -> tf.Tensor:
+  """`vat.loss` of a `HybridAutoencoder` [B], with its radius and step, in nats."""
+  noise = tf.random.stateless_normal([batch.size, *seen.shape[1:]], seed)
+  radius, xi = model.vat_radius, model.vat_xi
+  if "neighbor" in (radius, xi):
+    nearest = vat.neighbor_radius(
+        seen, 1.0, others=batch.gather(seen), first_row=batch.first_row
+    )
+    radius = model.neighbor_fraction * nearest if radius == "neighbor" else radius
+    xi = nearest if xi == "neighbor" else xi
+  return vat.loss(
+      lambda perturbed: _without_updates(model, perturbed, training),
+      seen,
+      log_y,
+      batch.own(noise),
+      radius=radius,
+      xi=xi,
+      detach=model.vat_detach,
+  )
+
+
+def consistency_loss(
+    model: Any, x: tf.Tensor, batch: GlobalBatch, log_y: tf.Tensor, seed: tf.Tensor,
+    training: bool,
+) -> tf.Tensor:
+  """H(p(y|x), p(y|T(x))) of images [B, H, W, C] under the model's transform T; [B], in nats."""
+  draws = batch.own(model.transform.draws(batch.size, seed))
+  layers = model.category_layers
+  small = tf.cast(x, tf.float32) if layers.view is None else layers.view.small(x)
+  seen = layers.seen(model.transform.transformed(small, draws))
+  return vat.cross_entropy(log_y, _without_updates(model, seen, training))
+
+
+def eased(log_smoothing: tf.Tensor, step: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+  """The logarithm of the weight of the smoothness terms for the next step.
+
+  Where no feature of the images is as stable as VAT and transforms ask, the uniform p(y|x) is a
+  fixed point of training and all information is lost. So the terms weaken for as long as the
+  categories stay undecided.
+
+  Args:
+    log_smoothing: of this step; 0 at the start.
+    step: the number of steps done before.
+    share: H(y|x) / ln K2 of the batch.
+  """
+  fall = _RATE * tf.nn.relu(share - _UNDECIDED)
+  fall = tf.where(step >= _FIRST_STEP, fall, 0.0)
+  return tf.maximum(log_smoothing - fall, _LEAST)
+
+
+def _without_updates(model: Any, seen: tf.Tensor, training: bool) -> tf.Tensor:
+  # Statistics of perturbed images would spoil the moving averages that inference uses.
+  with keras.StatelessScope():
+    return model.category_layers.log_y(seen, training)

@@ -1,0 +1,292 @@
+"""Short starts of a run: trains them, ranks them without labels, and goes on from them.
+
+The best start goes on as the run; or the better half vote, and a new model learns their votes.
+`runs.train` calls `chosen`.
+"""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from imae_tf import recipes
+from imae_tf._shared import event_file
+from imae_tf._shared import files
+from imae_tf.errors import DivergenceError
+from imae_tf.errors import InputError
+from imae_tf.metrics import dataset_information
+from imae_tf.metrics import label_free
+from imae_tf.models import smoothness
+from imae_tf.recipes import deriving
+from imae_tf.training import fitting
+from imae_tf.training import run_folder
+from imae_tf.training import teachers
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
+  from imae_tf.training import runs
+
+_MIXTURE_STEPS = 200  # of a start that begins at a mixture
+_LEAST_INFORMATION = 0.1  # of ln K2: a start with less has collapsed
+_LEAST_VOTERS = 3
+# Figures that rank starts without labels, each with a function that words its value.
+_SCORES: dict[str, Callable[[float], str]] = {
+    "neighbors": lambda score: f"neighbours share {score:.3f} nats of y",
+    "agreement": lambda score: f"its NMI with the other starts is {score:.3f} on average",
+    "ratio": lambda score: f"neighbours share {score:.0%} of the entropy of y",
+}
+
+
+def check(recipe: recipes.Recipe) -> None:
+  """Raises an `InputError` unless the settings of the starts fit together."""
+  if recipe.restarts > 1 and recipe.restart_epochs < 1:
+    raise InputError(
+        f"expected restart_epochs of 1 or more for {recipe.restarts} restarts, got"
+        f" {recipe.restart_epochs}; give --restart_epochs, 25 for example."
+    )
+  if recipe.restart_score not in _SCORES:
+    raise InputError(
+        f"expected restart_score among {', '.join(_SCORES)}, got {recipe.restart_score!r};"
+        " give one of them."
+    )
+  towers = recipe.network == "towers"
+  for name in ("restart_categories", "restart_vote", "restart_mixtures"):
+    if getattr(recipe, name) and not towers:
+      raise InputError(
+          f"expected --network=towers for {name}, got {recipe.network}; give it, or leave {name}"
+          " out."
+      )
+  if recipe.restart_categories and recipe.restarts > 1 and not recipe.restart_vote:
+    raise InputError(
+        "expected restart_vote with restart_categories, whose starts have no factors to go on"
+        " with, got none; give --restart_vote."
+    )
+
+
+def epochs(run: "runs.Run") -> int:
+  """Number of epochs of each start."""
+  return min(run.recipe.restart_epochs, run.recipe.epochs)
+
+
+def chosen(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done]:
+  """Trains the starts that are not trained yet: (the model that goes on, its progress).
+
+  Its checkpoint is the run's, unless votes teach a new model, which has made no step.
+  """
+  run, workdir, job = session.run, session.workdir, session.job
+  folders = _trained(session)
+  if run.recipe.restart_vote:
+    return _taught(session, folders)
+  categories = {i: _categories(session, folder) for i, folder in folders.items()}
+  scores = _scores(session, categories) if job.is_chief else dict.fromkeys(folders, 0.0)
+  best = int(job.from_chief([np.int64(max(scores, key=scores.__getitem__))])[0])
+  job.say(f"Start {best + 1} goes on: {_SCORES[run.recipe.restart_score](scores[best])}.")
+  done = fitting.progress(job, folders[best])
+  model = fitting.model_after(_session_of(session, best), folders[best], run.seed, done)
+  if job.is_chief:
+    _keep_scores(session, scores, best)
+    run_folder.write_history(workdir, run_folder.read_history(folders[best]))
+    _show_start(workdir / "tensorboard", folders[best].name)
+    run_folder.save_checkpoint(model, workdir, done.epochs)
+  return model, done
+
+
+def teach_again(session: fitting.Session, model: "HybridAutoencoder") -> None:
+  """Gives the votes of the run's starts to a model that goes on after an interruption."""
+  if session.run.recipe.restarts > 1 and session.run.recipe.restart_vote:
+    _teach(session, model, _trained(session))
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def _trained(session: fitting.Session) -> dict[int, pathlib.Path]:
+  """Trains the starts, several at once if there is one process: {index: folder}, none diverged."""
+  run, job = session.run, session.job
+  folders = [session.workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
+  at_once = session.starts_at_once if run.recipe.restart_categories else 1
+  left = [i for i, f in enumerate(folders) if fitting.progress(job, f).epochs < epochs(run)]
+  prepared = [(i, *_prepared(session, i, folders[i])) for i in left]
+  if len(left) > 1 and at_once > 1:
+    job.say(f"{len(left)} starts of {epochs(run)} epochs, {at_once} at once:")
+  failed: dict[int, DivergenceError] = {}
+  with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+    jobs = {
+        i: pool.submit(_train_start, of_start, i, folders[i], model, done)
+        for i, of_start, model, done in prepared
+    }
+    for i, future in jobs.items():
+      try:
+        future.result()
+      except DivergenceError as error:
+        failed[i] = error
+        job.say(f"Start {i + 1} diverged: {error}")
+      except BaseException:  # Ctrl-C, or SIGTERM: the others save what they have, and end
+        session.abandoned.set()
+        for waiting in jobs.values():
+          waiting.cancel()
+        raise
+  if len(failed) == len(folders):
+    raise next(iter(failed.values()))
+  return {i: folder for i, folder in enumerate(folders) if i not in failed}
+
+
+def _session_of(session: fitting.Session, index: int) -> fitting.Session:
+  """The session of a start, whose recipe has the start's own settings."""
+  recipe = session.run.recipe
+  changes = recipe.restart_changes.split("/")
+  for change in filter(None, changes[index % len(changes)].split(",")):
+    recipe = recipes.with_change(recipe, session.run.method, change)
+  if recipe.restart_categories:  # what is not trained is not made, either
+    recipe = dataclasses.replace(recipe, encoder_units=(1,), decoder_units=(1,))
+  run = dataclasses.replace(session.run, recipe=recipe)
+  return dataclasses.replace(session, run=run, categories_alone=recipe.restart_categories)
+
+
+def _prepared(
+    session: fitting.Session, index: int, folder: pathlib.Path
+) -> tuple[fitting.Session, "HybridAutoencoder", fitting.Done]:
+  """The session, the model and the progress of a start, made before others train beside it."""
+  of_start = _session_of(session, index)
+  recipe = of_start.run.recipe
+  done = fitting.progress(session.job, folder)
+  model = fitting.model_after(of_start, folder, _seed(session.run.seed, index), done)
+  if index >= recipe.restarts - recipe.restart_mixtures:
+    x = session.data.sample("train", deriving.SAMPLE, session.run.seed)
+    targets = teachers.mixture(model, x, model.seed)
+    model.lesson = smoothness.Lesson(targets, _MIXTURE_STEPS)
+  return of_start, model, done
+
+
+def _train_start(
+    session: fitting.Session,
+    index: int,
+    folder: pathlib.Path,
+    model: "HybridAutoencoder",
+    done: fitting.Done,
+) -> None:
+  """Trains a start to its last epoch."""
+  recipe = session.run.recipe
+  if session.starts_at_once == 1 or not recipe.restart_categories:
+    session.job.say(f"Start {index + 1} of {recipe.restarts}, {epochs(session.run)} epochs:")
+  board = session.workdir / "tensorboard" / folder.name
+  fitting.fit(
+      session, model, _seed(session.run.seed, index), done, epochs(session.run), folder,
+      None if recipe.restart_categories else board, last_epoch_alone=True,
+  )
+
+
+def _seed(seed: int, index: int) -> int:
+  """The seed of a start; start 0 has the run's own, like a run without several starts."""
+  return seed + 1000 * index
+
+
+def _show_start(board: pathlib.Path, name: str) -> None:
+  """Copies TensorBoard's files of the chosen start to the run, like its history.csv."""
+  for path in event_file.paths(board):
+    path.unlink()
+  for path in event_file.paths(board / name):
+    shutil.copy(path, board)
+
+
+# ---- ranking -------------------------------------------------------------------------------------
+
+
+def _images(session: fitting.Session) -> np.ndarray:
+  """Training images [N, H, W, C] on which starts are ranked, in random order."""
+  x = session.data.sample("train", dataset_information.MAX_CODES, session.run.seed)
+  return x[np.random.default_rng(session.run.seed).permutation(len(x))]
+
+
+def _categories(session: fitting.Session, folder: pathlib.Path) -> np.ndarray | None:
+  """The categories [N] that a start gives to `_images`; None where it has no file."""
+  if not session.job.is_chief:
+    return None
+  model = run_folder.load_keras(fitting.saved_in(folder).path)
+  return model.encode(_images(session))["y"].argmax(axis=1)
+
+
+def _scores(session: fitting.Session, categories: dict[int, Any]) -> dict[int, float]:
+  """The figure that ranks each start: {index: value}, more is better."""
+  score = session.run.recipe.restart_score
+  if score == "agreement":
+    return dict(zip(categories, label_free.agreement(list(categories.values()))))
+  x = _images(session)
+  if session.run.recipe.network == "towers":  # near in what y's layers see
+    view = recipes.building.view_of(session.run.recipe.view)
+    x = np.concatenate([view.features(x[i : i + 512]) for i in range(0, len(x), 512)])
+    neighbors = label_free.nearest_images(x, count=10)
+  else:
+    x, neighbors = label_free.neighborhood(session.data, "train", session.run.seed)
+  of = deriving.ratio if score == "ratio" else label_free.neighbor_information
+  return {i: of(found, neighbors) for i, found in categories.items()}
+
+
+def _keep_scores(session: fitting.Session, scores: dict[int, float], best: int) -> None:
+  listed = [scores.get(index) for index in range(session.run.recipe.restarts)]  # null: diverged
+  files.write_json(
+      session.workdir / "restarts" / "scores.json", {"scores": listed, "chosen": best}
+  )
+
+
+# ---- votes ---------------------------------------------------------------------------------------
+
+
+def _taught(
+    session: fitting.Session, folders: dict[int, pathlib.Path]
+) -> tuple["HybridAutoencoder", fitting.Done]:
+  model = fitting.model_after(session, session.workdir, session.run.seed, fitting.Done(0, 0))
+  _teach(session, model, folders)
+  return model, fitting.Done(0, 0)
+
+
+def _teach(
+    session: fitting.Session, model: "HybridAutoencoder", folders: dict[int, pathlib.Path]
+) -> None:
+  """Makes the votes of the better half of the starts the lesson of a model."""
+  recipe, job = session.run.recipe, session.job
+  models = {i: _voter(session, i, folder) for i, folder in folders.items()}
+  x = _images(session)
+  categories = {i: _seen_categories(one, x) for i, one in models.items()}
+  scores = _scores(session, categories)
+  limit = _LEAST_INFORMATION * np.log(session.run.num_categories)
+  full = [i for i in scores if _information(categories[i]) >= limit] or list(scores)
+  ranked = sorted(full, key=scores.__getitem__, reverse=True)
+  voters = ranked[: max(_LEAST_VOTERS, (len(ranked) + 1) // 2)]
+  targets = teachers.votes([models[i] for i in voters], [categories[i] for i in voters])
+  model.lesson = smoothness.Lesson(targets, steps=np.iinfo(np.int32).max)
+  for i in sorted(set(scores) - set(full)):
+    job.say(f"Start {i + 1} has collapsed: its categories say almost nothing; others go on.")
+  names = ", ".join(str(i + 1) for i in voters)
+  job.say(
+      f"Starts {names} vote on the categories; of the first,"
+      f" {_SCORES[recipe.restart_score](scores[voters[0]])}."
+  )
+  if job.is_chief:
+    _keep_scores(session, scores, voters[0])
+
+
+def _information(categories: np.ndarray) -> float:
+  counts = np.bincount(categories) / len(categories)
+  return float(-np.sum(counts * np.log(np.maximum(counts, 1e-12))))
+
+
+def _voter(session: fitting.Session, index: int, folder: pathlib.Path) -> "HybridAutoencoder":
+  """The trained model of a start, on every worker."""
+  done = fitting.progress(session.job, folder)
+  return fitting.model_after(_session_of(session, index), folder, 0, done)
+
+
+def _seen_categories(model: "HybridAutoencoder", x: np.ndarray) -> np.ndarray:
+  layers = model.category_layers
+  of = tf.function(
+      lambda x: tf.argmax(layers.log_y(layers.seen(x), training=False), axis=1), autograph=False
+  )
+  parts = [of(tf.constant(x[i : i + 500])).numpy() for i in range(0, len(x), 500)]
+  return np.concatenate(parts)

@@ -1,0 +1,238 @@
+"""Short starts of a run: their choice without labels, their votes, and what an end leaves."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import small_runs
+from sklearn import metrics as sk_metrics
+from sklearn.mixture import GaussianMixture
+from small_runs import make_run
+
+from imae_tf import recipes
+from imae_tf._shared import files
+from imae_tf.data import loading
+from imae_tf.errors import DivergenceError
+from imae_tf.errors import InputError
+from imae_tf.errors import Preempted
+from imae_tf.training import callbacks
+from imae_tf.training import run_folder
+from imae_tf.training import runs
+from imae_tf.training import starts
+from imae_tf.training import teachers
+
+VOTING = dict(
+    network="towers", view="signed_edges", y_units=(16,), consistency=5.0, ease_smoothing=True,
+    vat_xi="neighbor", restarts=3, restart_epochs=2, restart_categories=True, restart_vote=True,
+    restart_changes="lam=1,transform_size=0.5/lam=5", epochs=2,
+)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, digits):
+  return small_runs.store_images(tmp_path_factory.mktemp("images"), digits)
+
+
+def assert_same_weights(one, other):
+  for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+# ---- the best goes on -------------------------------------------------------------------------
+
+
+def test_labels_are_not_read(tmp_path, digits):
+  """Two starts and the choice between them, without labels and with wrong ones."""
+  x, labels = digits[0][:200], digits[1][:200]
+  np.savez(tmp_path / "plain.npz", x=x)
+  np.savez(tmp_path / "labelled.npz", x=x, y=labels[::-1])
+  plain, labelled = (
+      runs.train(
+          # lam = 0 leaves out VAT, most of the time that a fit takes to start.
+          make_run(tmp_path / f"{name}.npz", epochs=1, restarts=2, restart_epochs=1, lam=0.0),
+          tmp_path / name,
+      )
+      for name in ("plain", "labelled")
+  )
+  assert_same_weights(plain, labelled)
+  scores = (tmp_path / "plain/restarts/scores.json").read_text()
+  assert scores == (tmp_path / "labelled/restarts/scores.json").read_text()
+
+
+def test_a_diverging_start_does_not_end_the_run(tmp_path, images, monkeypatch):
+  train_start = starts._train_start
+
+  def diverge_first(session, index, *rest):
+    if index == 0:
+      raise DivergenceError("expected finite terms, got loss = nan at step 3.")
+    train_start(session, index, *rest)
+
+  monkeypatch.setattr(starts, "_train_start", diverge_first)
+  runs.train(make_run(images, epochs=1, restarts=2, restart_epochs=1), tmp_path / "run")
+  scores = files.read_json(tmp_path / "run/restarts/scores.json")
+  assert scores["chosen"] == 1 and scores["scores"][0] is None
+
+
+def test_the_start_that_the_others_agree_with_goes_on(tmp_path, images):
+  run = make_run(
+      images, epochs=1, restarts=3, restart_epochs=1, restart_score="agreement", lam=0.0
+  )
+  runs.train(run, tmp_path / "run")
+  x, _ = loading.load(str(images)).arrays("train")
+  categories = []
+  for i in range(3):
+    folder = tmp_path / f"run/restarts/start-{i}"
+    model = run_folder.load_keras(run_folder.newest_checkpoint(folder).path)
+    categories.append(model.encode(x)["y"].argmax(axis=1))
+  pair = lambda i, j: sk_metrics.normalized_mutual_info_score(categories[i], categories[j])
+  expected = [(pair(i, (i + 1) % 3) + pair(i, (i + 2) % 3)) / 2 for i in range(3)]
+  scores = files.read_json(tmp_path / "run/restarts/scores.json")
+  assert scores["scores"] == pytest.approx(expected, abs=1e-6)
+  assert scores["chosen"] == int(np.argmax(expected))
+
+
+def test_an_unknown_score_of_starts_is_refused(tmp_path, images):
+  with pytest.raises(InputError, match="agreement, ratio, got 'luck'"):
+    runs.train(make_run(images, restart_score="luck"), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_restarts_need_epochs(tmp_path, images):
+  with pytest.raises(InputError, match="restart_epochs of 1 or more for 2 restarts, got 0"):
+    runs.train(make_run(images, restarts=2, restart_epochs=0), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+# ---- votes ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def voted(tmp_path_factory, images):
+  """The folder of a run whose model learned the votes of three starts."""
+  folder = tmp_path_factory.mktemp("voted")
+  runs.train(make_run(images, **VOTING), folder)
+  return folder
+
+
+def test_starts_change_settings_in_turn_and_train_y_alone(voted):
+  models = [
+      run_folder.load_keras(run_folder.newest_checkpoint(voted / f"restarts/start-{i}").path)
+      for i in range(3)
+  ]
+  assert [model.lam for model in models] == [1.0, 5.0, 1.0]
+  assert [model.transform_size for model in models] == [0.5, 1.0, 0.5]
+  for model in models:
+    fresh = recipes.build(
+        dataclasses.replace(make_run("x", **VOTING).recipe, encoder_units=(1,),
+                            decoder_units=(1,)),
+        (8, 8, 1), num_categories=10, latent_dim=3, seed=0, steps_per_epoch=1,
+    )
+    for name in ("z_dense", "y_dense"):
+      layer, as_built = (getattr(m.head, name).kernel.numpy() for m in (model, fresh))
+      assert (layer.std() > 3 * as_built.std()) == (name == "y_dense")  # y's first weights are 0
+
+
+def test_the_model_learns_the_votes_that_agree(voted, images):
+  """The share of agreement between the model and the starts' vote is far above that of chance."""
+  x, _ = loading.load(str(images)).arrays("train")
+  categories = [
+      run_folder.load_keras(run_folder.newest_checkpoint(voted / f"restarts/start-{i}").path)
+      .encode(x)["y"].argmax(axis=1)
+      for i in range(3)
+  ]
+  model, _ = run_folder.load_model(voted)
+  found = model.encode(x)["y"].argmax(axis=1)
+  assert sk_metrics.normalized_mutual_info_score(found, categories[0]) > 0.3
+  scores = files.read_json(voted / "restarts/scores.json")
+  assert scores["chosen"] == int(np.argmax(scores["scores"]))
+
+
+@pytest.mark.parametrize("killed_at", ["start", "model"])
+def test_a_voting_run_that_was_stopped_ends_like_an_unbroken_one(
+    tmp_path, images, voted, killed_at, monkeypatch
+):
+  run = make_run(images, **VOTING)
+  fit = starts.fitting.fit
+
+  def stop(session, model, seed, done, epochs, folder, board, **rest):
+    if (board is None) == (killed_at == "start") and folder.name in ("start-1", "run"):
+      raise Preempted("stopped by SIGTERM")
+    fit(session, model, seed, done, epochs, folder, board, **rest)
+
+  monkeypatch.setattr(starts.fitting, "fit", stop)
+  with pytest.raises(Preempted):
+    runs.train(run, tmp_path / "run")
+  monkeypatch.undo()
+  assert_same_weights(runs.train(run, tmp_path / "run"), run_folder.load_model(voted)[0])
+
+
+def test_a_run_goes_on_with_its_lesson(tmp_path, images, voted, monkeypatch):
+  run = make_run(images, **VOTING)
+  monkeypatch.setattr(callbacks.Progress, "on_epoch_end", _raise_once([Preempted("now")]))
+  with pytest.raises(Preempted):
+    runs.train(run, tmp_path / "run")
+  monkeypatch.undo()
+  assert_same_weights(runs.train(run, tmp_path / "run"), run_folder.load_model(voted)[0])
+
+
+def _raise_once(errors):
+  def on_epoch_end(progress, epoch, logs=None):
+    if errors:
+      raise errors.pop()
+
+  return on_epoch_end
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(network="mlp"), "--network=towers for restart_categories, got mlp"),
+        (dict(restart_vote=False), "restart_vote with restart_categories"),
+        (dict(restart_changes="luck=1"), "a setting of imae such as lam=0, got 'luck=1'"),
+    ],
+)
+def test_settings_of_starts_that_do_not_fit_are_refused(tmp_path, images, changes, message):
+  with pytest.raises(InputError, match=message):
+    runs.train(make_run(images, **{**VOTING, **changes}), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+# ---- teachers ---------------------------------------------------------------------------------
+
+
+def test_categories_are_matched_whatever_their_numbers(rng):
+  truth = rng.integers(5, size=400)
+  orders = [rng.permutation(5) for _ in range(4)]
+  noisy = [np.where(rng.random(400) < 0.2, rng.integers(5, size=400), truth) for _ in orders]
+  found = teachers.matched([order[one] for order, one in zip(orders, noisy)], 5)
+  for order, match in zip(orders, found):
+    np.testing.assert_array_equal(match[order], found[0][orders[0]])
+
+
+def test_votes_teach_where_most_agree(tiny_model, digits):
+  x = digits[0][:50]
+  models = [tiny_model(view="edges", num_categories=4, seed=i) for i in range(3)]
+  for i, model in enumerate(models):
+    model.set_weights([np.random.default_rng(i).normal(size=w.shape) for w in model.get_weights()])
+  layers = models[0].category_layers
+  seen = layers.seen(x)
+  categories = [m.category_layers.log_y(seen, False).numpy().argmax(axis=1) for m in models]
+  found = teachers.votes(models, categories)(seen).numpy()
+  orders = teachers.matched(categories, 4)
+  votes = np.sum([np.eye(4)[order[one]] for order, one in zip(orders, categories)], axis=0)
+  expected = np.where(votes.max(axis=1, keepdims=True) >= 2, np.eye(4)[votes.argmax(axis=1)], 0)
+  np.testing.assert_array_equal(found, expected)
+  assert 0 < (votes.max(axis=1) < 2).sum() < 50  # both kinds occur
+
+
+def test_a_mixture_teaches_what_scikit_learn_predicts(tiny_model, digits):
+  x = digits[0][:300]
+  model = tiny_model(view="edges", num_categories=5)
+  model.category_layers.view.adapt(x)
+  targets = teachers.mixture(model, x, seed=3)
+  seen = model.category_layers.seen(x)
+  pca, fit = recipes.deriving.mixture(np.asarray(seen), 5, seed=3)
+  assert isinstance(fit, GaussianMixture)
+  np.testing.assert_array_equal(
+      targets(seen).numpy().argmax(axis=1), fit.predict(pca.transform(np.asarray(seen)))
+  )
