@@ -85,7 +85,7 @@ def train(
     WorkerLostError: another worker of the job has ended.
   """
   workdir = paths.folder(workdir, "a workdir")
-  starts.check(run.recipe)
+  starts.check(run)
   job = job or distribution.Job()
   if run.deterministic:
     tf.config.experimental.enable_op_determinism()
@@ -95,7 +95,7 @@ def train(
   data = loading.opened(run.dataset, run.reading, holdout=run.holdout)
   run_data.check_differ(data)
   run = _with_recipe(run, data, workdir)
-  starts.check(run.recipe)
+  starts.check(run)
   config = config_of(run, data)
   with distribution.sigterm_noted() as stop_asked, job.losing_workers():
     session = fitting.Session(

@@ -43,8 +43,9 @@ _SCORES: dict[str, Callable[[float], str]] = {
 }
 
 
-def check(recipe: recipes.Recipe) -> None:
+def check(run: "runs.Run") -> None:
   """Raises an `InputError` unless the settings of the starts fit together."""
+  recipe = run.recipe
   if recipe.restarts > 1 and recipe.restart_epochs < 1:
     raise InputError(
         f"expected restart_epochs of 1 or more for {recipe.restarts} restarts, got"
@@ -67,6 +68,8 @@ def check(recipe: recipes.Recipe) -> None:
         "expected restart_vote with restart_categories, whose starts have no factors to go on"
         " with, got none; give --restart_vote."
     )
+  for index in range(recipe.restarts):
+    _recipe_of(run, index)
 
 
 def epochs(run: "runs.Run") -> int:
@@ -137,12 +140,18 @@ def _trained(session: fitting.Session) -> dict[int, pathlib.Path]:
   return {i: folder for i, folder in enumerate(folders) if i not in failed}
 
 
-def _session_of(session: fitting.Session, index: int) -> fitting.Session:
-  """The session of a start, whose recipe has the start's own settings."""
-  recipe = session.run.recipe
+def _recipe_of(run: "runs.Run", index: int) -> recipes.Recipe:
+  """The recipe with a start's own settings."""
+  recipe = run.recipe
   changes = recipe.restart_changes.split("/")
   for change in filter(None, changes[index % len(changes)].split(",")):
-    recipe = recipes.with_change(recipe, session.run.method, change)
+    recipe = recipes.with_change(recipe, run.method, change)
+  return recipe
+
+
+def _session_of(session: fitting.Session, index: int) -> fitting.Session:
+  """The session of a start."""
+  recipe = _recipe_of(session.run, index)
   if recipe.restart_categories:  # what is not trained is not made, either
     recipe = dataclasses.replace(recipe, encoder_units=(1,), decoder_units=(1,))
   run = dataclasses.replace(session.run, recipe=recipe)
