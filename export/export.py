@@ -73,7 +73,8 @@ flags.register_multi_flags_validator(
 
 
 def main() -> None:
-  folder = paths.folder(_WORKDIR.value, "a --workdir") if _ROLLBACK.value is None else None
+  old = _ROLLBACK.value
+  folder = paths.folder(_WORKDIR.value or "", "a --workdir") if old is None else pathlib.Path()
   # Imported here: --help should not wait for TensorFlow.
   program.import_tensorflow()
   import tensorflow as tf
@@ -82,9 +83,9 @@ def main() -> None:
 
   logging.set_verbosity(logging.ERROR)  # exporting logs each renamed input of the graph
   tf.get_logger().setLevel("ERROR")
-  if folder is None:
-    version = publish.rollback(_BASE.value, _ROLLBACK.value, _KEEP.value)
-    print(f"Published {version}, a copy of version {_ROLLBACK.value} that gives the same codes.")
+  if old is not None:
+    version = publish.rollback(_BASE.value, old, _KEEP.value)
+    print(f"Published {version}, a copy of version {old} that gives the same codes.")
     return
   version = _publish_run(folder)
   print(f"Published {version}, checked against the model. Its signatures:")

@@ -132,7 +132,7 @@ class TestArguments:
 
   @pytest.mark.parametrize("endpoint", ["http://me:secret@host:1", "grpc://me:secret@host"])
   def test_a_password_is_not_shown(self, endpoint):
-    with pytest.raises(InputError, match="got one with an @; send them as headers") as raised:
+    with pytest.raises(InputError, match="got one with an @; send them from Python") as raised:
       clients.Client(endpoint)
     assert "secret" not in str(raised.value)
 
