@@ -5,7 +5,6 @@ on white, and 16 bits become 8, in Pillow's own integers. JPEGs are decoded with
 transform, which is Pillow's too; TensorFlow's usual one is up to 10 levels of 255 off.
 """
 
-import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
@@ -16,7 +15,6 @@ from imae_tf.export import orientation
 
 # The first bytes of the files. A PNG must have its first chunk at once, because libpng would accept
 # other chunks before it.
-_SHARES = np.arange(256, dtype=np.float32) / np.float32(255)
 _DEPTH_AT = 24  # where a PNG tells its bits per channel
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"
 
@@ -45,8 +43,8 @@ def images(
     else:
       image = prepared(orientation.upright(_on_white(image), turn))
     image.set_shape(image_shape)  # tf.ensure_shape would let Grappler drop the sentence
-    # Looked up: TensorFlow would multiply by 1 / 255, which rounds some of them otherwise.
-    return tf.gather(tf.constant(_SHARES), tf.cast(image, tf.int32))
+    # A plain division Grappler turns into a product with 1 / 255, which rounds some otherwise.
+    return tf.math.divide_no_nan(tf.cast(image, tf.float32), 255.0)
 
   spec = tf.TensorSpec(image_shape, tf.float32)
   return tf.map_fn(decode, image_bytes, fn_output_signature=spec)
