@@ -27,6 +27,7 @@ def _tables(folder):
   return rows
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_ends_in_the_same_tables(compared, tmp_path):
   workdir = tmp_path / "all"
   second = workdir / "runs/digits/vae-paper/seed-0"

@@ -360,6 +360,7 @@ def test_two_workers_train_the_run_of_one(tmp_path):
   assert_same_run(tmp_path / "two", tmp_path / "one", atol=1e-4, slots_atol=2e-3, epochs=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_job_that_loses_a_worker_ends_and_goes_on_like_an_unbroken_one(
     tmp_path, unbroken, lost
@@ -380,6 +381,7 @@ def test_a_job_that_loses_a_worker_ends_and_goes_on_like_an_unbroken_one(
   assert_same_run(run, unbroken, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_worker_stops_all_and_only_the_chief_writes(tmp_path, unbroken):
   """The other worker has a folder of its own, which does not come into being."""
   run = tmp_path / "run"
