@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import programs
+import pytest
 from stored import store_celeb_a
 
 
