@@ -186,6 +186,7 @@ NOT_FOLLOWED = {
         "trials that train", "the search that <workdir> holds",
     ],
     PROGRAMS: [
+        "--recipe=tuned or paper, for only",
         "expected flags alone", "--seeds as integers", "imae-<name> failed", "expected weights of",
         "either --saved_model", "got the archive of np.savez; rename", "[N, H, W] or [N, H, W, C]",
         "PNG or JPEG files, which", "expected images in <name>, got none", "a number, got nan",

@@ -28,8 +28,9 @@ _METHOD = flags.DEFINE_enum(
 )
 _RECIPE = flags.DEFINE_enum(
     "recipe", None, ["auto", "tuned", "paper"], "Settings that hold unless other flags change them:"
-    " auto, derived from the images; tuned, ours for the data set and the method; or paper, the"
-    " paper's. Default: tuned for the data sets that have such settings, auto for all others."
+    " auto, derived from the images, for imae-train with imae; tuned, ours for the data set and the"
+    " method; or paper, the paper's. Default: tuned for the data sets that have such settings and"
+    " wherever auto cannot be; auto for all other images."
 )
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the initial weights, the order of the images and the noise.", 0
@@ -47,18 +48,19 @@ flags.adopt_module_key_flags(data_flags)
 setting_flags.define((name for name in recipes.SETTINGS if name not in OF_STARTS), __name__)
 
 
-def run(workdir: str | None = None) -> "Run":
+def run(workdir: str | None = None, derived: bool = False) -> "Run":
   """The `runs.Run` that the flags describe.
 
   Args:
     workdir: of the program, for the cache of images; None for no cache.
+    derived: whether the program can derive the settings from the images.
   """
   from imae_tf.data import loading
   from imae_tf.training import runs
 
   dataset = loading.canonical(_DATASET.value)
-  name = _RECIPE.value or ("tuned" if recipes.is_tuned(dataset) else "auto")
-  given = _given(name)
+  name = _recipe_name(dataset, derived)
+  given = _given()
   base = recipes.PAPER if name == "auto" else recipes.get(name, _DATASET.value, _METHOD.value)
   return runs.Run(
       dataset=dataset,
@@ -75,7 +77,17 @@ def run(workdir: str | None = None) -> "Run":
   )
 
 
-def _given(recipe: str) -> dict[str, Any]:
+def _recipe_name(dataset: str, derived: bool) -> str:
+  can_be = derived and _METHOD.value == "imae"
+  if _RECIPE.value == "auto" and not can_be:
+    raise InputError(
+        "expected --recipe=tuned or paper, for only imae-train with --method=imae derives settings"
+        " from the images, got auto; give one of them."
+    )
+  return _RECIPE.value or ("auto" if can_be and not recipes.is_tuned(dataset) else "tuned")
+
+
+def _given() -> dict[str, Any]:
   """The values of the flags that were given, {setting: value}."""
   defined = [flags.FLAGS[name] for name in recipes.SETTINGS if name in flags.FLAGS]
   # None may be a value that was given.

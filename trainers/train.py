@@ -37,7 +37,7 @@ def main() -> None:
   from imae_tf.training import distribution
   from imae_tf.training import runs
 
-  run = run_flags.run(_WORKDIR.value)
+  run = run_flags.run(_WORKDIR.value, derived=True)
   job = distribution.open_job(_STRATEGY.value)
   runs.train(run, workdir, job)
   command = shlex.join(["imae-evaluate", f"--workdir={workdir}"])

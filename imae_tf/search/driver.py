@@ -47,6 +47,7 @@ from imae_tf.training import runs
 
 FORMAT_VERSION = 1
 MOST_FAILURES_IN_A_ROW = 3
+_NOT_OF_A_SEARCH = ("recipe", "recipe_name", "reading", "changes")
 _POLL_S = 1.0
 _PATIENCE_S = 600.0  # other processes lock the folder for about a second
 _OF_KERAS_TUNER = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
@@ -229,7 +230,7 @@ def _config(search: Search, trials: int) -> dict[str, Any]:
   asked = search.run.reading.record()
   return {
       "format": FORMAT_VERSION,
-      **{key: run[key] for key in run if key not in ("recipe", "recipe_name", "reading")},
+      **{key: run[key] for key in run if key not in _NOT_OF_A_SEARCH},
       **({"reading": asked} if asked else {}),
       "recipe": search.run.recipe_name,
       "settings": recipes.settings(search.run.recipe, search.run.method),

@@ -305,14 +305,20 @@ def command(config: Mapping[str, Any]) -> str:
     given["color"] = made["color"]
   if config.get("labels"):
     given["labels"] = config["labels"]
-  recipe = recipes.get(given["recipe"], config["dataset"], config["method"])
-  usual = recipes.settings(recipe, config["method"])
-  settings = config.get("settings", {})
-  for name in settings.keys() & usual.keys():
-    if setting.write(settings[name]) != setting.write(usual[name]):
-      given[name] = settings[name]
+  given |= config["given"] if given["recipe"] == "auto" else _unusual(config)
   flags = [f"--{name}={setting.write(value)}" for name, value in sorted(given.items())]
   return shlex.join(["imae-train", *flags, "--workdir=WORKDIR"])
+
+
+def _unusual(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The settings of a run that are not those of its recipe."""
+  recipe = recipes.get(config["recipe"], config["dataset"], config["method"])
+  usual = recipes.settings(recipe, config["method"])
+  return {
+      name: value
+      for name, value in config.get("settings", {}).items()
+      if name in usual and setting.write(value) != setting.write(usual[name])
+  }
 
 
 def _damaged_history(path: pathlib.Path, what: str) -> str:

@@ -20,6 +20,7 @@ import tensorflow as tf
 from imae_tf import recipes
 from imae_tf._shared import locks
 from imae_tf._shared import paths
+from imae_tf._shared import setting
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.data.reading import Reading
@@ -208,6 +209,10 @@ def config_of(run: Run, data: pipelines.ImageData) -> dict[str, Any]:
   config = dataclasses.asdict(run)
   del config["recipe"], config["changes"], config["reading"]
   recipe = recipes.settings(run.recipe, run.method)
+  if run.recipe_name == "auto":
+    config["given"] = {
+        name: setting.write(value) for name, value in run.changes if name != "epochs"
+    }
   return {
       **config,
       "recipe": run.recipe_name,

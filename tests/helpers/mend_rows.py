@@ -202,6 +202,10 @@ VALUES = [
     ("restart_epochs of 1", starts(), {"restart_epochs": 0}, {"restart_epochs": 25}),
     ("restart_score among", starts(restart_epochs=1), {"restart_score": "luck"},
      {"restart_score": "agreement"}),
+    ("--network=towers for", starts(restart_epochs=1), {"restart_vote": True},
+     {"restart_vote": True, "network": "towers"}),
+    ("restart_vote with restart_categories", starts(restart_epochs=1, network="towers"),
+     {"restart_categories": True}, {"restart_categories": True, "restart_vote": True}),
     ("a strategy of", lambda w, v: distribution.open_job(v), "tpu", "none"),
     # The client.
     ("an endpoint such as", lambda w, v: clients.Client(v), "localhost", URL),
