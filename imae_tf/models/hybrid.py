@@ -218,7 +218,7 @@ class HybridAutoencoder(codes.CodeModel):
       ]
     if self.marginals != "batch":  # no image is left to average over: NaN, times 0
       gradients = [tf.where(usable, gradient, 0.0) for gradient in gradients]
-    if self.ease_smoothing:
+    if self.log_smoothing is not None:
       share = batch.mean(terms["conditional_entropy_y"]) / math.log(self.num_categories)
       self.log_smoothing.assign(
           smoothness.eased(self.log_smoothing.value, self.optimizer.iterations, share)
@@ -348,7 +348,7 @@ class HybridAutoencoder(codes.CodeModel):
       terms["consistency_loss"] = smoothness.consistency_loss(
           self, x, batch, log_y, seed, training
       )
-    if self.ease_smoothing:
+    if self.log_smoothing is not None:
       terms["smoothing"] = tf.exp(self.log_smoothing.value)
     if self.lesson and training:
       targets = tf.stop_gradient(self.lesson.targets(seen))

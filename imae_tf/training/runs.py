@@ -143,8 +143,9 @@ def _with_recipe(run: Run, data: pipelines.ImageData, workdir: pathlib.Path) -> 
     return run
   if (workdir / "config.json").exists():
     known = run_folder.read_config(workdir)
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in known["settings"].items()}
-    recipe = dataclasses.replace(recipes.PAPER, **settings, epochs=known["epochs"])
+    settings: dict[str, Any] = {**known["settings"], "epochs": known["epochs"]}
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    recipe = dataclasses.replace(recipes.PAPER, **settings)
   else:
     x = data.sample("train", deriving.SAMPLE, seed=0)
     x = x[np.random.default_rng(0).permutation(len(x))]
