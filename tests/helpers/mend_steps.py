@@ -107,6 +107,18 @@ def repeat_the_first_command(w):
   yield lambda: run_folder.check(w.folder / "other", {**CONFIG, "seed": 1})
 
 
+@mends("images of <whose>, got others")
+def name_the_place_of_the_images(w):
+  ours, others = ({"n": 9, "checksum": checksum} for checksum in ("ab", "cd"))
+  here = {**CONFIG, "dataset": "/here"}
+  message = yield lambda: run_folder.check(w.run(dataset="/here", data=ours),
+                                           {**here, "data": others})
+  assert "name with --dataset where they are" in message
+  run_folder.check(w.folder / "run", {**here, "data": ours})
+  run_folder.check(w.folder / "other", {**here, "data": others})
+  yield lambda: run_folder.check(w.folder / "run", {**CONFIG, "dataset": "/there", "data": ours})
+
+
 @mends("one row of numbers")
 def restore_the_history(w):
   history = w.run() / "history.csv"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -150,6 +151,26 @@ def test_a_killed_cache_leaves_a_folder_that_can_be_trained_in(photos, tmp_path,
   assert_mendable(error, "thesis.txt")
 
 
+def test_a_folder_that_moves_is_known_again_and_other_images_are_not(digits, tmp_path):
+  folder = save_folder(tmp_path / "images", np.uint8(digits[0][:60] * 255))
+  run = small_runs.make_run(folder, epochs=1, batch_size=16)
+  runs.train(run, tmp_path / "run", progress=False)
+  shutil.copytree(folder, tmp_path / "elsewhere", copy_function=shutil.copyfile)  # no times
+  shutil.rmtree(folder)
+  moved = dataclasses.replace(run, dataset=str(tmp_path / "elsewhere"))
+  before = run_folder.read_config(tmp_path / "run")
+  runs.train(moved, tmp_path / "run", progress=False)
+  after = run_folder.read_config(tmp_path / "run")
+  assert after == {**before, "dataset": moved.dataset} and after["data"]["n"] == 60
+  assert run_data.load(tmp_path / "run", after).size("test") == 12
+  first, second = sorted((tmp_path / "elsewhere").iterdir())[:2]
+  shutil.copyfile(first, second)
+  with pytest.raises(InputError) as error:
+    runs.train(moved, tmp_path / "run", progress=False)
+  assert_mendable(error, "60 images of the run", moved.dataset, "--dataset")
+  assert run_folder.read_config(tmp_path / "run") == after
+
+
 # ---- runs of earlier versions -------------------------------------------------------------------
 
 
@@ -158,7 +179,7 @@ def test_an_earlier_run_is_evaluated_and_goes_on_as_it_was_trained(digits, tmp_p
   run = small_runs.make_run(folder, epochs=1, batch_size=16)
   in_order = dataclasses.replace(run, reading=Reading(split="in_order"))
   runs.train(in_order, tmp_path / "run", progress=False)
-  (tmp_path / "run" / "split.json").unlink()
+  (tmp_path / "run" / "split.json").unlink(missing_ok=True)
   config = files.read_json(tmp_path / "run" / "config.json")
   assert not {"images", "split", "labels", "cache"} & config.keys()
   data = run_data.load(tmp_path / "run", config)
