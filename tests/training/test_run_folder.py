@@ -147,6 +147,17 @@ def test_history_round_trip_is_exact(tmp_path):
   assert (tmp_path / "history.csv").read_text().splitlines()[0] == "epoch,loss,mi_y"
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_history_that_two_programs_wrote(tmp_path, order):
+  """imae-compare notes seconds and more, imae-train does not, and each goes on with the other's."""
+  rows = [{"loss": 2.5, "seconds": 3.0, "accuracy": 0.5}, {"loss": 1 / 3}, {"loss": 0.25}][::order]
+  rows = [{"epoch": i + 1, **row} for i, row in enumerate(rows)]
+  run_folder.write_history(tmp_path, rows[:1])
+  for epochs in (1, 2, 3):
+    assert run_folder.read_history(tmp_path) == rows[:epochs]
+    run_folder.write_history(tmp_path, [*run_folder.read_history(tmp_path), *rows[epochs:][:1]])
+
+
 @pytest.mark.parametrize(
     "content",
     [
