@@ -252,9 +252,18 @@ def _is_finished(folder: pathlib.Path, run: runs.Run, data: pipelines.ImageData)
 
 
 def finished(workdir: str | pathlib.Path) -> list[pathlib.Path]:
-  """Folders of the evaluated runs below a comparison's folder, sorted."""
-  found = pathlib.Path(workdir).glob("runs/*/*/seed-*/metrics.json")
-  return sorted(path.parent for path in found)
+  """Folders of the runs below a comparison's folder that were evaluated on test images, sorted.
+
+  A run that somebody measured on other images last, or gave more epochs since, is not among them.
+  """
+  found = sorted(pathlib.Path(workdir).glob("runs/*/*/seed-*/metrics.json"))
+  return [path.parent for path in found if _is_evaluated(path.parent)]
+
+
+def _is_evaluated(folder: pathlib.Path) -> bool:
+  metrics = files.read_json(folder / "metrics.json")
+  epochs = run_folder.read_config(folder)["epochs"]
+  return (metrics["epochs"], metrics["split"]) == (epochs, "test")
 
 
 def groups(workdir: str | pathlib.Path) -> dict[str, Groups]:

@@ -68,7 +68,7 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
     return
   old = read_config(workdir)
   ignored = ["format", "epochs", "cache", "data"]
-  if _have_moved(old, config):
+  if have_moved(old, config):
     ignored.append("dataset")
   differing = formats.differences(_flat(old), _flat(config), ignored)
   if not differing and config["epochs"] < old["epochs"]:
@@ -105,8 +105,8 @@ def check_images(old: Mapping[str, Any], new: Mapping[str, Any], whose: str) -> 
     )
 
 
-def _have_moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-  """Whether the same images are now under another name."""
+def have_moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+  """Whether the images of two configurations, as of `check_images`, are the same elsewhere."""
   kept = old.get("data")
   return kept is not None and kept == new.get("data") and old["dataset"] != new["dataset"]
 
@@ -143,7 +143,7 @@ def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
     # These files describe the shorter run; its weights are in the newest checkpoint.
     for name in ("model.keras", "metrics.json", "report.html"):
       (folder / name).unlink(missing_ok=True)
-  if config["epochs"] > old["epochs"] or _have_moved(old, config):
+  if config["epochs"] > old["epochs"] or have_moved(old, config):
     changed = {name: config[name] for name in ("dataset", "epochs")}
     files.write_json(folder / "config.json", {**old, **changed})
   for path in folder.glob("**/.tmp-*.keras"):  # unfinished files of a run that was killed

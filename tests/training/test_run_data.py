@@ -17,6 +17,7 @@ from imae_tf._shared import files
 from imae_tf.data import loading
 from imae_tf.data.reading import Reading
 from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
 from imae_tf.export import codes
 from imae_tf.export import descriptions
 from imae_tf.export import savedmodel
@@ -96,6 +97,24 @@ def test_the_page_says_what_was_done_and_where_labels_come_from(trained):
   assert "1 file that cannot be read was skipped." in page
   assert "names of the folders, served this evaluation alone" in page
   assert "No label was used in training" in page
+
+
+def test_figures_of_a_run_that_is_given_more_epochs_meanwhile_are_not_kept(
+    trained, tmp_path, monkeypatch
+):
+  folder = shutil.copytree(trained, tmp_path / "run")
+  config = run_folder.read_config(folder)
+  evaluate = evaluation.measuring.evaluate
+
+  def meanwhile(*given, **named):
+    run_folder.start(folder, {**config, "epochs": 9})
+    return evaluate(*given, **named)
+
+  monkeypatch.setattr(evaluation.measuring, "evaluate", meanwhile)
+  with pytest.raises(InUseError) as error:
+    evaluation.evaluate(folder, baselines={}, say=lambda text: None)
+  assert_mendable(error, "2 epochs", "got 9", folder)
+  assert not (folder / "metrics.json").exists() and not (folder / "report.html").exists()
 
 
 def test_labels_change_nothing_in_training(photos, trained, tmp_path):
