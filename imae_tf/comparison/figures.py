@@ -69,8 +69,14 @@ def tracked(histories: Mapping[str, Runs], *, columns: int = 4) -> Figure:
 
 
 def _series(runs: Runs, name: str) -> list[list[float]]:
-  """The values of the runs that have this name, cut to the shortest run: runs x epochs."""
-  values = [[row[name] for row in rows] for rows in runs if rows and name in rows[0]]
+  """The values of the runs that have this name, cut to the shortest run: runs x epochs.
+
+  NaN, a gap in the line, is an epoch of imae-train, which does not measure all of them.
+  """
+  values = [
+      [row.get(name, math.nan) for row in rows]
+      for rows in runs if any(name in row for row in rows)
+  ]
   shortest = min(map(len, values), default=0)
   return [run[:shortest] for run in values]
 

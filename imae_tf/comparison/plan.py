@@ -235,22 +235,35 @@ def _is_finished(folder: pathlib.Path, run: runs.Run, data: pipelines.ImageData)
   if not (folder / "config.json").exists():
     return False
   run = dataclasses.replace(run, reading=run_data.as_trained(folder, run.reading))
-  run_folder.check(folder, runs.config_of(run, data))  # finished or not, it must be this run
+  config = runs.config_of(run, data)
+  run_folder.check(folder, config)  # finished or not, it must be this run
   if (folder / "failed.json").exists():
     return True
   if not (folder / "metrics.json").exists():
     return False
   metrics = files.read_json(folder / "metrics.json")
-  return (metrics["epochs"], metrics["split"]) == (run.recipe.epochs, "test")
+  if (metrics["epochs"], metrics["split"]) != (run.recipe.epochs, "test"):
+    return False
+  run_folder.start(folder, config)  # which notes where its images are now
+  return True
 
 
 # ---- what was found ------------------------------------------------------------------------
 
 
 def finished(workdir: str | pathlib.Path) -> list[pathlib.Path]:
-  """Folders of the evaluated runs below a comparison's folder, sorted."""
-  found = pathlib.Path(workdir).glob("runs/*/*/seed-*/metrics.json")
-  return sorted(path.parent for path in found)
+  """Folders of the runs below a comparison's folder that were evaluated on test images, sorted.
+
+  A run that somebody measured on other images last, or gave more epochs since, is not among them.
+  """
+  found = sorted(pathlib.Path(workdir).glob("runs/*/*/seed-*/metrics.json"))
+  return [path.parent for path in found if _is_evaluated(path.parent)]
+
+
+def _is_evaluated(folder: pathlib.Path) -> bool:
+  metrics = files.read_json(folder / "metrics.json")
+  epochs = run_folder.read_config(folder)["epochs"]
+  return (metrics["epochs"], metrics["split"]) == (epochs, "test")
 
 
 def groups(workdir: str | pathlib.Path) -> dict[str, Groups]:
@@ -296,8 +309,9 @@ def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
   for folder in finished(workdir):
     config = run_folder.read_config(folder)
     metrics = files.read_json(folder / "metrics.json")
-    names = ("dataset", "method", "recipe", "n", "epochs")
-    key = (_variant(folder, config), *(metrics[name] for name in names))
+    names = ("method", "recipe", "n", "epochs")
+    # The data set as the run knows it now, for it may have moved since it was measured.
+    key = (_variant(folder, config), config["dataset"], *(metrics[name] for name in names))
     members.setdefault(key, []).append((folder, config, metrics))
   return sorted((_row(key, found) for key, found in members.items()), key=order)
 

@@ -27,8 +27,9 @@ from imae_tf.data.preparation import Preparation
 from imae_tf.data.reading import Reading
 from imae_tf.errors import InputError
 
-# A checksum reads whole files up to so many bytes in all, and else so many of the files.
-_BYTES_READ, _FILES_READ = 2**28, 256
+# A checksum reads all files up to so many bytes and files, and else the beginnings of some.
+_MOST_BYTES, _MOST_FILES = 2**28, 10_000
+_FILES_READ, _BEGINNING = 256, 2**20
 
 _Shapes = Mapping[tuple[int, int, int], int]
 
@@ -234,12 +235,16 @@ class Folder:
     return decoded_cache.key_of(self.names, self.facts, asked)
 
   def checksum(self, places: np.ndarray) -> str:
-    """Of the sizes of these files and the content of all, or of some that lie evenly among them."""
-    sizes = [self.facts[place][0] for place in places]
+    """Of the names and sizes of these files, and the content of all or of some, evenly chosen.
+
+    It is the same for a copy of the folder in another place.
+    """
+    sizes = [(self.names[place], self.facts[place][0]) for place in places]
     digest = hashlib.blake2b(repr(sizes).encode(), digest_size=16)
-    step = 1 if sum(sizes) <= _BYTES_READ else -(-len(places) // _FILES_READ)
-    for place in places[::step]:
-      digest.update(self.files[place].read_bytes())
+    few = len(sizes) <= _MOST_FILES and sum(size for _, size in sizes) <= _MOST_BYTES
+    for place in places[:: 1 if few else -(-len(places) // _FILES_READ)]:
+      with self.files[place].open("rb") as file:
+        digest.update(file.read(-1 if few else _BEGINNING))
     return digest.hexdigest()
 
 

@@ -111,9 +111,11 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> "keras.optimizers.Optimi
 
   from imae_tf import optimizers
 
-  rate = keras.optimizers.schedules.ExponentialDecay(
-      recipe.learning_rate, steps_per_epoch, recipe.learning_rate_decay, staircase=True
-  )
+  rate: Any = recipe.learning_rate
+  if recipe.learning_rate_decay != 1:  # callbacks such as ReduceLROnPlateau want a number
+    rate = keras.optimizers.schedules.ExponentialDecay(
+        rate, steps_per_epoch, recipe.learning_rate_decay, staircase=True
+    )
   if recipe.optimizer == "adam":
     return optimizers.Adam(rate)
   if recipe.optimizer == "sgd":

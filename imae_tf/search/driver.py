@@ -4,6 +4,7 @@
 
     search.json  trials.json  report.html  best -> trials/07/run-1
     trials/07/events.out...      the trial in TensorBoard's HPARAMS table
+    trials/07/run-0.json         when run-0 began, until it is finished
     trials/07/run-0/ ...         workdirs of imae-train, with figures.json from `measure`
     keras_tuner/                 keras-tuner's own state
     locks/                       locks of the processes that share the work
@@ -43,6 +44,7 @@ from imae_tf.search import oracle as oracles
 from imae_tf.search import page
 from imae_tf.search import trials as trial_runs
 from imae_tf.search.trials import Search
+from imae_tf.training import run_folder
 from imae_tf.training import runs
 
 FORMAT_VERSION = 1
@@ -82,7 +84,7 @@ def search(
   data.steps_per_epoch(search.run.recipe.batch_size)  # raises if the data do not fit
   trainer = trial_runs.Trainer(search, data, workdir)
   with _alone(workdir):
-    _start(search, workdir, trials)
+    _start(search, workdir, trials, data)
     oracle = _oracle(search, workdir, trials)
     ended_before = len(oracle.end_order)
   while True:
@@ -200,9 +202,11 @@ def _oracle(search: Search, workdir: pathlib.Path, trials: int) -> oracles.InOne
 # ---- whose folder it is ---------------------------------------------------------------------
 
 
-def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
-  """Claims the folder for this search, or checks that it holds this search."""
-  config = _config(search, trials)
+def _start(
+    search: Search, workdir: pathlib.Path, trials: int, data: pipelines.ImageData
+) -> None:
+  """Claims the folder for this search, or checks that it holds this search, of these images."""
+  config = {**_config(search, trials), "data": data.fingerprint()}
   path = workdir / "search.json"
   _check_free(workdir)
   if not path.exists():
@@ -210,7 +214,9 @@ def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
     return
   old = files.read_json(path, "restore it, or give another --workdir")
   formats.check(path, old, FORMAT_VERSION)
-  differing = formats.differences(old, config, ignored=("trials", "versions"))
+  moved = run_folder.have_moved(old, config)
+  ignored = ("trials", "versions", "data", *(["dataset"] if moved else []))
+  differing = formats.differences(old, config, ignored)
   if not differing and trials < old["trials"]:
     differing = [f"trials {old['trials']} -> {trials}"]
   if differing:
@@ -218,7 +224,8 @@ def _start(search: Search, workdir: pathlib.Path, trials: int) -> None:
         f"expected the search that {workdir} holds, in which --trials alone may differ, and"
         f" grow; got {'; '.join(differing)}. Give another --workdir."
     )
-  files.write_json(path, {**old, "trials": trials})
+  run_folder.check_images(old, config, f"the search in {workdir}")
+  files.write_json(path, {**old, "trials": trials, "dataset": config["dataset"]})
 
 
 def _check_free(workdir: pathlib.Path) -> None:

@@ -18,9 +18,11 @@ from imae_tf import recipes
 from imae_tf._shared.setting import Choice
 from imae_tf._shared.setting import Range
 from imae_tf._shared.setting import write
+from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.metrics import label_free
 from imae_tf.metrics import measuring
+from imae_tf.training import callbacks
 
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
@@ -230,9 +232,25 @@ class IMAEHyperModel(keras_tuner.HyperModel):
     """Fits the model, and returns the figures of `measure` on (up to 10,000 of) the images x.
 
     Arguments as in `keras_tuner.HyperModel.fit`.
+
+    Raises:
+      keras_tuner.errors.FailedTrialError: training diverged; keras-tuner books the trial as failed.
     """
-    model.fit(x, *args, **kwargs)
+    given = kwargs.pop("callbacks", None) or []
+    try:
+      model.fit(x, *args, callbacks=[*given, callbacks.StopOnNonFinite()], **kwargs)
+    except DivergenceError as error:
+      raise _diverged(str(error).partition(";")[0]) from None
+    broken = [w.path for w in model.trainable_weights if not np.isfinite(w.numpy()).all()]
+    if broken:  # by the last step, whose terms were those before it
+      raise _diverged(f"expected finite weights, got NaN or infinity in {broken[0]}")
     return measure(model, _some_images(x))
+
+
+def _diverged(what: str) -> keras_tuner.errors.FailedTrialError:
+  return keras_tuner.errors.FailedTrialError(
+      f"{what}; a lower learning rate or narrower ranges may help."
+  )
 
 
 def _some_images(x: Any) -> np.ndarray:

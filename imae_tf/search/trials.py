@@ -12,20 +12,26 @@ import time
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from imae_tf._shared import files
 from imae_tf._shared import program
+from imae_tf.data import loading
 from imae_tf.data import pipelines
+from imae_tf.errors import DivergenceError
 from imae_tf.errors import first_line
 from imae_tf.errors import ImaeError
+from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
 from imae_tf.errors import Preempted
 from imae_tf.metrics import label_free
 from imae_tf.search import hypermodel
 from imae_tf.training import runs
 
+# What TensorFlow raises for files that are gone or damaged.
+_OF_FILES = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.DataLossError)
 # These errors end the search, because the weights of a trial are not the cause.
-_NOT_OF_THE_TRIAL = (InUseError, OSError, Preempted)
+_NOT_OF_THE_TRIAL = (InUseError, OSError, Preempted, *_OF_FILES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Trainer:
     self._search = search
     self._data = data
     self._workdir = workdir
+    self._known = data.fingerprint()
     self._looked_at: tuple[Any, Any] | None = None  # images to measure on, and their neighbours
 
   def train(self, trial_id: str, values: dict[str, Any]) -> dict[str, float] | None:
@@ -76,6 +83,9 @@ class Trainer:
     Returns:
       The means over its runs of the figures of `hypermodel.measure`. None if the trial failed; its
       failed.json then has the reason.
+
+    Raises:
+      InputError: the images are gone, or are others than when the search began.
     """
     folder = self._workdir / "trials" / trial_id
     weights = ", ".join(f"{name} {_short(values[name])}" for name in self._search.space)
@@ -83,9 +93,13 @@ class Trainer:
     try:
       seeds = range(self._search.executions_per_trial)
       figures = mean([self._execute(values, folder / f"run-{i}", i) for i in seeds])
+    except _OF_FILES as error:
+      raise self._lost(error) from error
     except _NOT_OF_THE_TRIAL:
       raise
     except Exception as error:
+      if not isinstance(error, DivergenceError):
+        self._check_images()
       reason = _reason(error)
       files.write_json(folder / "failed.json", {"reason": reason})
       program.say(f"Trial {trial_id} failed: {reason}")
@@ -94,11 +108,31 @@ class Trainer:
     program.say(f"Trial {trial_id}: {hypermodel.OBJECTIVE} {score:.4f} nats")
     return figures
 
+  def _check_images(self) -> None:
+    """Raises an InputError if the images are not there as they were: no weights are the cause."""
+    run = self._search.run
+    try:
+      now = loading.opened(
+          run.dataset, run.reading, holdout=run.holdout, say=lambda line: None
+      ).fingerprint()
+    except (InputError, OSError, tf.errors.OpError) as error:
+      raise self._lost(error) from error
+    if now != self._known:
+      raise self._lost(f"{now['n']} images, others than the {self._known['n']} before")
+
+  def _lost(self, why: object) -> InputError:
+    why = str(why).partition(";")[0] if isinstance(why, InputError) else first_line(why)
+    return InputError(
+        f"expected the images of {self._search.run.dataset} until the search ends, got: {why};"
+        " put them back, and give the same command again."
+    )
+
   def _execute(self, values: dict[str, Any], folder: pathlib.Path, index: int) -> dict[str, float]:
     """Trains one run of a trial; returns its figures, from the disk if it was finished before."""
     path = folder / "figures.json"
     if path.exists():
       return files.read_json(path)["figures"]
+    before = _seconds_before(folder)
     started = time.monotonic()
     run = self._variant(values, index)
     if values.get("tuner/trial_id"):  # Hyperband: the same run, given more epochs
@@ -110,8 +144,9 @@ class Trainer:
           self._data, self._search.split, self._search.run.seed
       )
     figures = hypermodel.measure(model, *self._looked_at)
-    seconds = time.monotonic() - started
+    seconds = before + time.monotonic() - started
     files.write_json(path, {"figures": figures, "epochs": run.recipe.epochs, "seconds": seconds})
+    _attempts(folder).unlink()
     return figures
 
   def _variant(self, values: dict[str, Any], index: int) -> runs.Run:
@@ -131,6 +166,25 @@ class Trainer:
 def mean(rows: list[dict[str, float]]) -> dict[str, float]:
   """{name: mean over the runs} of their figures."""
   return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
+
+
+def _attempts(folder: pathlib.Path) -> pathlib.Path:
+  """The file beside an unfinished run that tells how long earlier attempts at it took."""
+  return folder.with_name(f"{folder.name}.json")
+
+
+def _seconds_before(folder: pathlib.Path) -> float:
+  """Seconds of earlier attempts at a run; notes that another begins.
+
+  An attempt that was killed counts up to the last file that it wrote: what came then is done again.
+  """
+  path, seconds = _attempts(folder), 0.0
+  if path.exists():
+    last = files.read_json(path, "delete it")
+    written = [found.stat().st_mtime for found in folder.rglob("*") if found.is_file()]
+    seconds = last["seconds"] + max(0.0, max(written, default=0.0) - last["began"])
+  files.write_json(path, {"began": time.time(), "seconds": seconds})
+  return seconds
 
 
 def _copy_run(source: pathlib.Path, folder: pathlib.Path) -> None:

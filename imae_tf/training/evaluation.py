@@ -3,16 +3,20 @@
 `imae-evaluate` and `imae-compare` call `evaluate`.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from imae_tf._shared import extras
 from imae_tf._shared import files
+from imae_tf._shared import locks
 from imae_tf._shared import paths
 from imae_tf.data import pipelines
+from imae_tf.errors import InUseError
 from imae_tf.metrics import clustering
 from imae_tf.metrics import disentanglement
 from imae_tf.metrics import measuring
@@ -21,6 +25,7 @@ from imae_tf.training import run_folder
 
 # The limit is there because the time for pairwise figures grows as n^2.
 MAX_IMAGES = 10_000
+_PATIENCE_S = 60.0  # for another evaluation, which writes its page
 
 
 def evaluate(
@@ -44,6 +49,7 @@ def evaluate(
 
   Raises:
     InputError: no finished run, or a damaged file.
+    InUseError: the run is given more epochs at the same time.
   """
   workdir = paths.folder(workdir, "a workdir")
   model, config = run_folder.load_model(workdir)
@@ -73,20 +79,34 @@ def evaluate(
       "baselines": baselines,
       **_about(data),
   }
-  files.write_json(workdir / "metrics.json", metrics)
-  if not without:
-    from imae_tf.reporting import run_page
+  with _still_the_same(workdir, config):
+    files.write_json(workdir / "metrics.json", metrics)
+    if not without:
+      from imae_tf.reporting import run_page
 
-    run_page.write(
-        workdir / "report.html",
-        model=model,
-        history=history,
-        metrics=metrics,
-        x=x,
-        labels=y,
-        class_names=data.class_names,
-    )
+      run_page.write(
+          workdir / "report.html",
+          model=model,
+          history=history,
+          metrics=metrics,
+          x=x,
+          labels=y,
+          class_names=data.class_names,
+      )
   return metrics
+
+
+@contextlib.contextmanager
+def _still_the_same(workdir: pathlib.Path, config: dict[str, Any]) -> Iterator[None]:
+  """Keeps trainings out, and raises if one began since: these figures are of the model before."""
+  with locks.locked(workdir, wait_s=_PATIENCE_S):
+    epochs = run_folder.read_config(workdir)["epochs"]
+    if epochs != config["epochs"]:
+      raise InUseError(
+          f"expected {config['epochs']} epochs in {workdir} until they are evaluated, got {epochs},"
+          " given by another process; give the same command again when it has trained them."
+      )
+    yield
 
 
 def _about(data: pipelines.ImageData) -> dict[str, Any]:

@@ -164,16 +164,23 @@ def _saved_state(
 
 def _state(model: "HybridAutoencoder") -> list[np.ndarray | np.generic]:
   """The state from which a model goes on, as arrays; with the seed, as each start has its own."""
-  variables = [*model.weights, *model.optimizer.variables]
-  return [np.int64(model.seed), *(v.numpy() for v in variables)]
+  return [np.int64(model.seed), *(v.numpy() for v in _variables(model))]
+
+
+def _variables(model: "HybridAutoencoder") -> list[keras.Variable]:
+  """Weights and what the optimizer counts: not its rate, which the recipe says.
+
+  In checkpoints of earlier versions a rate was never a variable.
+  """
+  optimizer = model.optimizer
+  rate = optimizer.learning_rate
+  return [*model.weights, *(v for v in optimizer.variables if v is not rate)]
 
 
 def _restore(model: "HybridAutoencoder", state: Sequence[Any]) -> None:
   seed, *values = state
   model.seed = int(seed)
-  for variable, value in zip(
-      [*model.weights, *model.optimizer.variables], values, strict=True
-  ):
+  for variable, value in zip(_variables(model), values, strict=True):
     variable.assign(value)
 
 

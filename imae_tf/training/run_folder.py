@@ -56,18 +56,21 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
   Args:
     workdir: the folder.
     config: JSON-ready dict. If the folder has a run, only "epochs" may differ, and it may only
-      grow.
+      grow; and "dataset", if "data" says that the images are the same.
 
   Raises:
-    InputError: the folder holds something else, a run of another configuration, or a
-      damaged file.
+    InputError: the folder holds something else, a run of another configuration or of other
+      images, or a damaged file.
   """
   folder = pathlib.Path(workdir)
   check_free(folder)
   if not (folder / "config.json").exists():
     return
   old = read_config(workdir)
-  differing = formats.differences(_flat(old), _flat(config), ignored=("format", "epochs", "cache"))
+  ignored = ["format", "epochs", "cache", "data"]
+  if have_moved(old, config):
+    ignored.append("dataset")
+  differing = formats.differences(_flat(old), _flat(config), ignored)
   if not differing and config["epochs"] < old["epochs"]:
     differing = [f"epochs {old['epochs']} -> {config['epochs']}"]
   if differing:
@@ -75,10 +78,37 @@ def check(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
         f"expected the configuration of the run in {workdir}, got {', '.join(differing)};"
         " only --epochs may grow: repeat the first command, or give another --workdir."
     )
+  check_images(old, config, f"the run in {workdir}")
   rows, saved = len(read_history(workdir)), max(checkpoints(workdir), default=0)
   if rows < saved:
     path = folder / "history.csv"
     raise InputError(_damaged_history(path, f"{rows} rows after {saved} epochs"))
+
+
+def check_images(old: Mapping[str, Any], new: Mapping[str, Any], whose: str) -> None:
+  """Compares what tells the images ("data", as of `ImageData.fingerprint`) in two configurations.
+
+  Args:
+    old: the one on disk; earlier versions did not keep "data", and then nothing is compared.
+    new: the present one.
+    whose: the images are, for the message.
+
+  Raises:
+    InputError: the images are others.
+  """
+  kept, found = old.get("data"), new.get("data")
+  if kept and found and kept != found:
+    raise InputError(
+        f"expected the {kept['n']} images of {whose}, got others in {new['dataset']}"
+        f" ({found['n']}, of another checksum); put them back, name with --dataset where they are"
+        " now, or give another --workdir."
+    )
+
+
+def have_moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+  """Whether the images of two configurations, as of `check_images`, are the same elsewhere."""
+  kept = old.get("data")
+  return kept is not None and kept == new.get("data") and old["dataset"] != new["dataset"]
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +123,8 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 
 def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
   """Claims a folder that passes `check` for a run, or gives the run in it more epochs.
+
+  If its images have moved, config.json tells their new place from then on.
 
   Args:
     workdir: the folder.
@@ -111,7 +143,9 @@ def start(workdir: str | pathlib.Path, config: dict[str, Any]) -> None:
     # These files describe the shorter run; its weights are in the newest checkpoint.
     for name in ("model.keras", "metrics.json", "report.html"):
       (folder / name).unlink(missing_ok=True)
-    files.write_json(folder / "config.json", {**old, "epochs": config["epochs"]})
+  if config["epochs"] > old["epochs"] or have_moved(old, config):
+    changed = {name: config[name] for name in ("dataset", "epochs")}
+    files.write_json(folder / "config.json", {**old, **changed})
   for path in folder.glob("**/.tmp-*.keras"):  # unfinished files of a run that was killed
     path.unlink()
 
@@ -243,6 +277,9 @@ def _forget_partial_checkpoints(workdir: str | pathlib.Path, before: tuple[int, 
 def read_history(workdir: str | pathlib.Path) -> list[dict[str, float]]:
   """history.csv as a list of dicts, one per finished epoch; empty when there is none.
 
+  A row has no value that its epoch did not measure: imae-compare measures more than imae-train, and
+  either may go on with the other's run.
+
   Raises:
     InputError: the file is damaged.
   """
@@ -252,7 +289,7 @@ def read_history(workdir: str | pathlib.Path) -> list[dict[str, float]]:
   try:
     with path.open(newline="") as file:
       rows = [
-          {k: int(v) if k == "epoch" else float(v) for k, v in row.items()}
+          {k: int(v) if k == "epoch" else float(v) for k, v in row.items() if v != ""}
           for row in csv.DictReader(file)
       ]
     epochs = [row["epoch"] for row in rows]
@@ -264,10 +301,11 @@ def read_history(workdir: str | pathlib.Path) -> list[dict[str, float]]:
 
 
 def write_history(workdir: str | pathlib.Path, rows: list[dict[str, float]]) -> None:
-  """Writes history.csv anew, atomically."""
+  """Writes history.csv anew, atomically: the columns of all rows, empty where a row has none."""
+  columns = list(dict.fromkeys(name for row in rows for name in row)) or ["epoch"]
   replacing = files.replacing(pathlib.Path(workdir) / "history.csv")
   with replacing as temporary, temporary.open("w", newline="") as file:
-    writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["epoch"])
+    writer = csv.DictWriter(file, fieldnames=columns)
     writer.writeheader()
     writer.writerows(rows)
 

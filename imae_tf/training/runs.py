@@ -221,5 +221,6 @@ def config_of(run: Run, data: pipelines.ImageData) -> dict[str, Any]:
       "settings": recipe,
       "image_shape": list(data.image_shape),
       **run_data.about(run.reading, data),
+      "data": data.fingerprint(),
       "versions": versions(),
   }

@@ -27,6 +27,13 @@ def test_a_line_is_the_mean_over_seeds_and_the_band_their_range():
   assert [t.get_text() for t in figure.legends[0].get_texts()] == ["IMAE", "VAE"]
 
 
+def test_epochs_that_did_not_measure_a_figure_are_a_gap():
+  rows = _history([1.0, 2.0, 3.0])
+  del rows[1]["mi_y"], rows[0]["mi_y"]
+  (axes,) = figures.tracked({"imae": [rows]}).axes
+  np.testing.assert_array_equal(axes.lines[0].get_ydata(), [np.nan, np.nan, 3.0])
+
+
 def test_panels_are_those_of_figure_3():
   rows = _history([1.0, 2.0, 3.0], conditional_entropy_y=0.5, mi_y_label=1.0, accuracy=0.5)
   figure = figures.tracked({"imae": [rows]})

@@ -110,6 +110,24 @@ def test_the_papers_figures_stand_beside_ours(tmp_path):
   assert "127.3" in text and "4.00 / 6.50" in text
 
 
+@pytest.mark.parametrize("last", [{"split": "train"}, {"epochs": 1}])
+def test_rows_are_of_test_images_and_of_the_last_epoch(tmp_path, last):
+  _finished(tmp_path, seed=0, mi_y=1.5)
+  folder = _finished(tmp_path, seed=1)
+  metrics = json.loads((folder / "metrics.json").read_text())
+  (folder / "metrics.json").write_text(json.dumps({**metrics, **last}))
+  assert [row["seeds"] for row in plan.rows(tmp_path)] == [[0]]
+  assert [len(runs) for runs in plan.groups(tmp_path)["mnist"].values()] == [1]
+
+
+def test_runs_whose_images_moved_in_between_are_of_a_kind(tmp_path):
+  _finished(tmp_path, seed=0, dataset="mnist")
+  folder = _finished(tmp_path, seed=1, dataset="mnist")
+  metrics = json.loads((folder / "metrics.json").read_text())
+  (folder / "metrics.json").write_text(json.dumps({**metrics, "dataset": "/before/mnist.npz"}))
+  assert [row["seeds"] for row in plan.rows(tmp_path)] == [[0, 1]]
+
+
 def test_rows_of_other_epochs_say_theirs(tmp_path):
   _finished(tmp_path, epochs=2)
   _finished(tmp_path, "vae", epochs=3)

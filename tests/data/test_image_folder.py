@@ -1,5 +1,6 @@
 """Folders of images: order, modes, sizes, and every kind of bad file."""
 
+import os
 import re
 import tracemalloc
 import zlib
@@ -256,10 +257,16 @@ def test_a_fingerprint_moves_with_the_images(tmp_path, monkeypatch, memory_limit
 
 def test_a_large_folder_is_fingerprinted_by_some_of_its_files(tmp_path, monkeypatch):
   files = sorted(save_folder(tmp_path, coded_images(9)).iterdir())
-  monkeypatch.setattr(image_folder, "_BYTES_READ", 0)
+  monkeypatch.setattr(image_folder, "_MOST_BYTES", 0)
   monkeypatch.setattr(image_folder, "_FILES_READ", 3)
   before = loading.load(tmp_path).fingerprint()
+  content = files[3].read_bytes()
   PIL.Image.new("L", (5, 4), 77).save(files[3])
+  assert loading.load(tmp_path).fingerprint() != before
+  files[3].write_bytes(content)
+  os.utime(files[3], (1, 1))
+  assert loading.load(tmp_path).fingerprint() == before
+  files[4].rename(tmp_path / "004-renamed.png")
   assert loading.load(tmp_path).fingerprint() != before
 
 

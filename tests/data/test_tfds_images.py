@@ -232,8 +232,10 @@ def test_tfds_images_of_zeros_and_ones_and_the_mend(tfds_root, tmp_path, monkeyp
 
 def test_a_fingerprint_of_tfds_is_of_its_records(tiny_tfds, monkeypatch):
   held = loading.load(tiny_tfds).fingerprint()
+  assert loading.load(tiny_tfds, holdout=5).fingerprint() == held
   monkeypatch.setattr(loading, "MEMORY_LIMIT", 0)
-  assert loading.load(tiny_tfds).fingerprint() == held
+  for holdout in (0, 5):
+    assert loading.load(tiny_tfds, holdout=holdout).fingerprint() == held
   assert held["n"] == 57
 
 

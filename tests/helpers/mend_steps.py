@@ -5,6 +5,7 @@ follows it, and yields a call that passes. Its argument is a `mend_world.World`.
 `tests/test_mends.py` runs them.
 """
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -14,6 +15,7 @@ import keras
 import mend_rows as rows
 import numpy as np
 import PIL.Image
+import searches
 import tensorflow as tf
 from mend_world import CONFIG
 
@@ -27,7 +29,9 @@ from imae_tf.export import versions
 from imae_tf.export.client import inputs
 from imae_tf.export.server import core
 from imae_tf.search import driver
+from imae_tf.search import trials
 from imae_tf.training import distribution
+from imae_tf.training import evaluation
 from imae_tf.training import run_folder
 
 STEPS = []
@@ -105,6 +109,38 @@ def repeat_the_first_command(w):
   yield lambda: run_folder.check(w.run(), {**CONFIG, "seed": 1})
   run_folder.check(w.folder / "run", CONFIG)
   yield lambda: run_folder.check(w.folder / "other", {**CONFIG, "seed": 1})
+
+
+@mends("images of <whose>, got others")
+def name_the_place_of_the_images(w):
+  ours, others = ({"n": 9, "checksum": checksum} for checksum in ("ab", "cd"))
+  here = {**CONFIG, "dataset": "/here"}
+  message = yield lambda: run_folder.check(w.run(dataset="/here", data=ours),
+                                           {**here, "data": others})
+  assert "name with --dataset where they are" in message
+  run_folder.check(w.folder / "run", {**here, "data": ours})
+  run_folder.check(w.folder / "other", {**here, "data": others})
+  yield lambda: run_folder.check(w.folder / "run", {**CONFIG, "dataset": "/there", "data": ours})
+
+
+@mends("until they are evaluated")
+def evaluate_when_the_epochs_are_trained(w):
+  held = lambda config: evaluation._still_the_same(w.folder / "run", config).__enter__()
+  before = run_folder.read_config(w.run())
+  run_folder.start(w.folder / "run", {**CONFIG, "epochs": 6})
+  yield lambda: held(before)
+  yield lambda: held(run_folder.read_config(w.folder / "run"))
+
+
+@mends("until the search ends")
+def put_back_the_images_of_a_search(w):
+  path, described = pathlib.Path(w.npz()), searches.describe()
+  run = dataclasses.replace(described.run, dataset=str(path))
+  trainer = trials.Trainer(dataclasses.replace(described, run=run), w.data(), w.folder)
+  path.rename(w.folder / "away.npz")
+  yield trainer._check_images
+  (w.folder / "away.npz").rename(path)
+  yield trainer._check_images
 
 
 @mends("one row of numbers")

@@ -28,6 +28,29 @@ def test_paper_is_figure_4():
   assert paper == recipes.get("paper", "digits") == recipes.Recipe()
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_rate_that_does_not_decay_is_a_number_and_gives_the_same_weights(optimizer, digits):
+  recipe = dataclasses.replace(
+      recipes.PAPER, encoder_units=(8,), decoder_units=(8,), optimizer=optimizer,
+      learning_rate_decay=1.0,
+  )
+  ends = []
+  for schedule in (False, True):
+    keras.utils.set_random_seed(3)
+    model = recipes.build(recipe, (8, 8, 1), **SIZES)
+    if schedule:  # as earlier versions made it
+      rate = keras.optimizers.schedules.ExponentialDecay(1e-3, 5, 1.0, staircase=True)
+      given = {**model.optimizer.get_config(), "learning_rate": rate}
+      model.compile(optimizer=type(model.optimizer).from_config(given))
+    else:
+      assert float(model.optimizer.learning_rate) == np.float32(recipe.learning_rate)
+      model.optimizer.learning_rate = recipe.learning_rate  # a schedule would refuse
+    model.fit(digits[0][:80], batch_size=8, epochs=2, shuffle=False, verbose=0)
+    ends.append(model.get_weights())
+  for ours, theirs in zip(*ends, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("method", recipes.WEIGHTS)
 def test_paper_weights_are_the_constructor_defaults(method):
   defaults = {

@@ -1,18 +1,24 @@
 """A search as its processes share it: kills, failures, and who trains what. Nothing is trained."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import threading
 import time
+import types
 
+import numpy as np
 import pytest
 import searches
+import tensorflow as tf
+from mendable import assert_mendable
 
 from imae_tf._shared import locks
 from imae_tf.data import loading
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
+from imae_tf.errors import Preempted
 from imae_tf.errors import SearchError
 from imae_tf.search import driver
 from imae_tf.search import hypermodel
@@ -56,10 +62,8 @@ def trained(monkeypatch):
   monkeypatch.setattr(trial_runs.runs, "train", trained)
   monkeypatch.setattr(trial_runs.hypermodel, "measure", measure)
   monkeypatch.setattr(trial_runs.label_free, "neighborhood", lambda *args: (None, None))
-  # There is nothing to clear, and images to read once: these two take most of the time.
+  # There is nothing to clear, which takes most of the time.
   monkeypatch.setattr(trial_runs.keras.backend, "clear_session", lambda: None)
-  data = loading.load("digits")
-  monkeypatch.setattr(driver.loading, "load", lambda dataset, holdout: data)
   return trained
 
 
@@ -184,6 +188,103 @@ def test_a_full_disk_is_no_fault_of_the_trial(trained, tmp_path):
   assert trained.folders == [f"{i}/run-0" for i in range(3)]
 
 
+def test_the_seconds_of_a_trial_are_those_of_all_attempts(trained, tmp_path, monkeypatch):
+  """Of an attempt that was ended they count up to what it saved: 30 of 50."""
+  now = [1000.0]
+  clock = types.SimpleNamespace(time=lambda: now[0], monotonic=lambda: now[0])
+  monkeypatch.setattr(trial_runs, "time", clock)
+
+  def ended(run, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.csv").touch()
+    os.utime(folder / "history.csv", (now[0] + 30, now[0] + 30))
+    now[0] += 50
+    raise Preempted("stopped")
+
+  def whole(run, folder):
+    now[0] += 20
+
+  for pause in (10_000, 500):
+    trained.before = ended
+    with pytest.raises(Preempted):
+      search(tmp_path, trials=2)
+    now[0] += pause
+  trained.before = whole
+  assert [row["seconds"] for row in search(tmp_path, trials=2)["trials"]] == [80, 20]
+  assert not list(tmp_path.glob("trials/*/*.json"))
+
+
+# ---- images that vanish -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_file(tmp_path, digits):
+  """A search of images in a file, as `search` takes it."""
+  np.savez(tmp_path / "x.npz", x=digits[0][:50])
+  described = searches.describe()
+  return dataclasses.replace(
+      described,
+      run=dataclasses.replace(
+          described.run, dataset=str(tmp_path / "x.npz"),
+          recipe=dataclasses.replace(described.run.recipe, batch_size=20),
+      ),
+  )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("expected a .npz, got nothing; correct the path."),
+        tf.errors.InvalidArgumentError(None, None, "InputError: expected 7.png, which was listed"),
+        tf.errors.NotFoundError(None, None, "/data/7.tfrecord; No such file or directory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_images_that_vanish_end_the_search_and_no_trial_has_failed(
+    trained, tmp_path, of_file, error
+):
+  path, away, workdir = tmp_path / "x.npz", tmp_path / "away.npz", tmp_path / "search"
+
+  def before(run, folder):
+    path.rename(away)
+    raise error
+
+  trained.before = before
+  with pytest.raises(InputError) as refused:
+    driver.search(of_file, workdir, 2, "imae-tune")
+  named = "7.tfrecord" if isinstance(error, tf.errors.NotFoundError) else "got none"
+  assert_mendable(refused, str(path), "until the search ends", named, "put them back")
+  away.rename(path)
+  trained.before = lambda run, folder: None
+  found = driver.search(of_file, workdir, 2, "imae-tune")
+  assert [row["status"] for row in found["trials"]] == ["COMPLETED"] * 2
+
+
+def test_an_error_with_the_images_in_their_place_is_of_the_trial(trained, of_file, tmp_path):
+  def before(run, folder):
+    if folder.parent.name == "0":
+      raise InputError("expected smaller networks.")
+
+  trained.before = before
+  found = driver.search(of_file, tmp_path / "search", 2, "imae-tune")
+  assert [row["reason"] for row in found["trials"]] == ["expected smaller networks.", None]
+
+
+def test_a_search_knows_its_images_and_not_their_place(trained, of_file, tmp_path, digits):
+  driver.search(of_file, tmp_path / "search", 1, "imae-tune")
+  (tmp_path / "x.npz").rename(tmp_path / "moved.npz")
+  moved = dataclasses.replace(
+      of_file, run=dataclasses.replace(of_file.run, dataset=str(tmp_path / "moved.npz"))
+  )
+  assert len(driver.search(moved, tmp_path / "search", 2, "imae-tune")["trials"]) == 2
+  config = json.loads((tmp_path / "search/search.json").read_text())
+  assert config["dataset"] == moved.run.dataset and config["data"]["n"] == 50
+  np.savez(tmp_path / "moved.npz", x=digits[0][50:100])
+  with pytest.raises(InputError) as error:
+    driver.search(moved, tmp_path / "search", 2, "imae-tune")
+  assert_mendable(error, "50 images of the search", moved.run.dataset)
+
+
 # ---- several processes --------------------------------------------------------------------------
 
 
@@ -217,7 +318,7 @@ def test_processes_share_the_trials(trained, tmp_path, tuner):
 def test_a_trial_at_work_is_waited_for_and_taken_over_when_its_process_ends(
     trained, tmp_path, capfd
 ):
-  driver._start(searches.describe(), tmp_path, 2)
+  driver._start(searches.describe(), tmp_path, 2, loading.load("digits"))
   lost = driver._oracle(searches.describe(), tmp_path, 2).propose()
   with contextlib.ExitStack() as held:
     held.enter_context(locks.locked(locks.place(tmp_path, lost.trial_id)))
@@ -235,7 +336,8 @@ def test_a_trial_at_work_is_waited_for_and_taken_over_when_its_process_ends(
 
 
 def test_more_trials_of_another_process_are_everyones(trained, tmp_path):
-  trained.before = lambda run, folder: driver._start(searches.describe(), tmp_path, 5)
+  digits = loading.load("digits")
+  trained.before = lambda run, folder: driver._start(searches.describe(), tmp_path, 5, digits)
   found = search(tmp_path, trials=2)
   assert len(found["trials"]) == found["trials_asked"] == 5
 

@@ -132,6 +132,40 @@ def test_the_hypermodel_in_a_search_of_ones_own(tmp_path, digits):
   assert hypermodel.measure(model, x)["neighbor_mi_y"] == pytest.approx(best.score, abs=1e-6)
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_trial_that_diverges_has_failed_and_says_why(tmp_path, digits, steps):
+  """By the terms of a step, or, after the last step, by the weights."""
+  recipe = dataclasses.replace(
+      recipes.TUNED["digits"], encoder_units=(8,), decoder_units=(8,), learning_rate=1e38,
+      optimizer="sgd", momentum=0.0,
+  )
+  searched = hypermodel.IMAEHyperModel((8, 8, 1), recipe, search=["beta=1:10"])
+  tuner = keras_tuner.RandomSearch(
+      searched, objective=hypermodel.objective(), max_trials=2, directory=tmp_path, seed=1
+  )
+  ended = []
+  noted = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: ended.append(1))
+  tuner.search(digits[0][: 64 * steps], epochs=1, batch_size=64, verbose=0, callbacks=[noted])
+  trials = list(tuner.oracle.trials.values())
+  assert [trial.status for trial in trials] == ["FAILED"] * 2 and len(ended) == 2
+  for trial in trials:
+    assert trial.score is None
+    assert "expected finite" in trial.message and "may help" in trial.message
+
+
+def test_the_rate_follows_a_callback_of_ones_own(digits):
+  recipe = dataclasses.replace(recipes.TUNED["digits"], encoder_units=(8,), decoder_units=(8,))
+  assert recipe.learning_rate_decay == 1.0
+  searched = hypermodel.IMAEHyperModel((8, 8, 1), recipe)
+  model = searched.build(keras_tuner.HyperParameters())
+  plateau = keras.callbacks.ReduceLROnPlateau(
+      "loss", factor=0.5, patience=0, min_delta=1e9, min_lr=0.0
+  )
+  model.fit(digits[0][:64], batch_size=32, epochs=3, verbose=0, callbacks=[plateau])
+  # The first epoch is always the best so far.
+  assert float(model.optimizer.learning_rate) == pytest.approx(recipe.learning_rate / 4)
+
+
 def test_a_data_set_is_measured_on_its_first_images(digits):
   x = digits[0][:100]
   batches = tf.data.Dataset.from_tensor_slices((x, digits[1][:100])).batch(30).repeat()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -16,6 +17,7 @@ from imae_tf._shared import files
 from imae_tf.data import loading
 from imae_tf.data.reading import Reading
 from imae_tf.errors import InputError
+from imae_tf.errors import InUseError
 from imae_tf.export import codes
 from imae_tf.export import descriptions
 from imae_tf.export import savedmodel
@@ -97,6 +99,24 @@ def test_the_page_says_what_was_done_and_where_labels_come_from(trained):
   assert "No label was used in training" in page
 
 
+def test_figures_of_a_run_that_is_given_more_epochs_meanwhile_are_not_kept(
+    trained, tmp_path, monkeypatch
+):
+  folder = shutil.copytree(trained, tmp_path / "run")
+  config = run_folder.read_config(folder)
+  evaluate = evaluation.measuring.evaluate
+
+  def meanwhile(*given, **named):
+    run_folder.start(folder, {**config, "epochs": 9})
+    return evaluate(*given, **named)
+
+  monkeypatch.setattr(evaluation.measuring, "evaluate", meanwhile)
+  with pytest.raises(InUseError) as error:
+    evaluation.evaluate(folder, baselines={}, say=lambda text: None)
+  assert_mendable(error, "2 epochs", "got 9", folder)
+  assert not (folder / "metrics.json").exists() and not (folder / "report.html").exists()
+
+
 def test_labels_change_nothing_in_training(photos, trained, tmp_path):
   run = make_run(photos)
   run = dataclasses.replace(run, reading=Reading())
@@ -148,6 +168,26 @@ def test_a_killed_cache_leaves_a_folder_that_can_be_trained_in(photos, tmp_path,
   with pytest.raises(InputError) as error:
     runs.train(make_run(photos), tmp_path, progress=False)
   assert_mendable(error, "thesis.txt")
+
+
+def test_a_folder_that_moves_is_known_again_and_other_images_are_not(digits, tmp_path):
+  folder = save_folder(tmp_path / "images", np.uint8(digits[0][:60] * 255))
+  run = small_runs.make_run(folder, epochs=1, batch_size=16)
+  runs.train(run, tmp_path / "run", progress=False)
+  shutil.copytree(folder, tmp_path / "elsewhere", copy_function=shutil.copyfile)  # no times
+  shutil.rmtree(folder)
+  moved = dataclasses.replace(run, dataset=str(tmp_path / "elsewhere"))
+  before = run_folder.read_config(tmp_path / "run")
+  runs.train(moved, tmp_path / "run", progress=False)
+  after = run_folder.read_config(tmp_path / "run")
+  assert after == {**before, "dataset": moved.dataset} and after["data"]["n"] == 60
+  assert run_data.load(tmp_path / "run", after).size("test") == 12
+  first, second = sorted((tmp_path / "elsewhere").iterdir())[:2]
+  shutil.copyfile(first, second)
+  with pytest.raises(InputError) as error:
+    runs.train(moved, tmp_path / "run", progress=False)
+  assert_mendable(error, "60 images of the run", moved.dataset, "--dataset")
+  assert run_folder.read_config(tmp_path / "run") == after
 
 
 # ---- runs of earlier versions -------------------------------------------------------------------

@@ -63,6 +63,36 @@ def test_a_run_may_move_to_other_versions(tmp_path):
   assert run_folder.read_config(tmp_path)["versions"] == {"keras": "1"}
 
 
+def test_a_run_knows_its_images_and_not_their_place(tmp_path):
+  def use(dataset, checksum, **more):
+    data = {"data": {"n": 9, "checksum": checksum}} if checksum else {}
+    run_folder.start(tmp_path, {**CONFIG, "dataset": dataset, **data, **more})
+
+  use("/a/x.npz", "ab")
+  before = run_folder.read_config(tmp_path)
+  with pytest.raises(InputError, match="9 images of the run in .* others in /a/x.npz .9, of ano"):
+    use("/a/x.npz", "cd")
+  for name in ("/b/x.npz", "digits"):
+    with pytest.raises(InputError, match="dataset '/a/x.npz' -> "):
+      use(name, "cd")
+    with pytest.raises(InputError, match="dataset '/a/x.npz' -> "):
+      use(name, None)
+  with pytest.raises(InputError, match="seed 0 -> 1; only"):
+    use("/b/x.npz", "ab", seed=1)
+  assert run_folder.read_config(tmp_path) == before
+  use("/b/x.npz", "ab")
+  assert run_folder.read_config(tmp_path) == {**before, "dataset": "/b/x.npz"}
+  use("/c/x.npz", "ab", epochs=6)
+  assert run_folder.read_config(tmp_path) == {**before, "dataset": "/c/x.npz", "epochs": 6}
+
+
+def test_an_earlier_run_does_not_know_its_images(tmp_path):
+  run_folder.start(tmp_path, CONFIG)
+  before = run_folder.read_config(tmp_path)
+  run_folder.start(tmp_path, {**CONFIG, "data": {"n": 9, "checksum": "ab"}})
+  assert run_folder.read_config(tmp_path) == before
+
+
 def test_more_epochs_make_a_run_unfinished(tmp_path):
   """Else imae-evaluate would give the old weights the new number of epochs."""
   run_folder.start(tmp_path, CONFIG)
@@ -115,6 +145,17 @@ def test_history_round_trip_is_exact(tmp_path):
   run_folder.write_history(tmp_path, ROWS)
   assert run_folder.read_history(tmp_path) == ROWS
   assert (tmp_path / "history.csv").read_text().splitlines()[0] == "epoch,loss,mi_y"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_history_that_two_programs_wrote(tmp_path, order):
+  """imae-compare notes seconds and more, imae-train does not, and each goes on with the other's."""
+  rows = [{"loss": 2.5, "seconds": 3.0, "accuracy": 0.5}, {"loss": 1 / 3}, {"loss": 0.25}][::order]
+  rows = [{"epoch": i + 1, **row} for i, row in enumerate(rows)]
+  run_folder.write_history(tmp_path, rows[:1])
+  for epochs in (1, 2, 3):
+    assert run_folder.read_history(tmp_path) == rows[:epochs]
+    run_folder.write_history(tmp_path, [*run_folder.read_history(tmp_path), *rows[epochs:][:1]])
 
 
 @pytest.mark.parametrize(
