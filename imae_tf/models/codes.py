@@ -15,6 +15,7 @@ from imae_tf import objective
 from imae_tf import posterior
 from imae_tf._shared import model_checks
 from imae_tf._shared import pixels
+from imae_tf._shared import streams
 from imae_tf._shared.image_model import ImageModel
 from imae_tf.errors import InputError
 from imae_tf.posterior import Posterior
@@ -77,10 +78,10 @@ class CodeModel(ImageModel):
       InputError: the images have another shape, dtype or range.
     """
     with model_checks.told():
-      x = model_checks.given(x, self.image_shape)
-      if isinstance(x, np.ndarray):
-        return _in_batches(self, x)
-      return keras.Model.predict(self, x, verbose=0)  # its images are checked already
+      checked = streams.Checked(x, self.image_shape)
+      if isinstance(checked.images, np.ndarray):
+        return _in_batches(self, checked.images)
+      return checked.predicted(lambda images: keras.Model.predict(self, images, verbose=0))
 
   def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""
