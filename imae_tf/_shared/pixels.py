@@ -239,6 +239,17 @@ def are_channels_first(shape: Sequence[int | None]) -> bool:
   return channels in (1, 3, 4) and width not in (1, 3, 4) and channels < min(height, width)
 
 
+def may_be_one_image(shape: Sequence[int | None]) -> bool:
+  """Whether three axes look like one image [H, W, C], rather than grey ones [N, H, W].
+
+  Both can be meant: [28, 28, 3] is one image in colour, or 28 grey ones of 28x3 pixels.
+  """
+  if len(shape) != 3:
+    return False
+  height, width, channels = (size or 0 for size in shape)
+  return channels in (1, 3, 4) and min(height, width) > channels
+
+
 def batch_of_images(x: np.ndarray, name: str = "") -> np.ndarray:
   """x [N, H, W, C], for whoever does not know H, W and C.
 
@@ -260,9 +271,14 @@ def _mend_of_axes(shape: tuple[int, ...]) -> str:
     return "give one image as x[np.newaxis, ..., np.newaxis], or reshape rows into images"
   if len(shape) != 3:
     return "reshape them"
-  if shape[-1] in (1, 3, 4):
-    return "give one image as x[np.newaxis]"
-  return "add the channel axis: x[..., np.newaxis]"
+  if not may_be_one_image(shape):
+    return "add the channel axis: x[..., np.newaxis]"
+  count, height, width = shape
+  one = {1: "one grey image", 3: "one image in colour", 4: "one image of 4 channels"}[width]
+  return (
+      f"give {one} as x[np.newaxis], or {count} grey images of {height}x{width} pixels as"
+      " x[..., np.newaxis]"
+  )
 
 
 def check_shape(shape: Sequence[int | None], image_shape: tuple[int, int, int]) -> None:
@@ -293,6 +309,8 @@ def _mend_of_shape(
     return "put the channels last: np.moveaxis(x, 1, -1)"
   if shape[1:] == (height, width) and channels == 1:
     return "add the channel axis: x[..., np.newaxis]"
+  if may_be_one_image(shape) and shape[-1] == channels:
+    return f"give one image as x[np.newaxis], resized to {height}x{width}"
   if len(shape) == 2 and shape[1] == math.prod(image_shape):
     return f"give x.reshape(-1, {height}, {width}, {channels})"
   if len(shape) == 4 and shape[1:3] == (height, width):
