@@ -272,6 +272,43 @@ def test_integers_reach_the_layers_scaled(model):
   assert np.isfinite(float(logs["loss"]))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in WRONG if kind != "no channels"])
+def test_the_posterior_of_a_tensor_is_checked(model, kind):
+  x, sentence = WRONG[kind]
+  with pytest.raises(InputError, match=sentence) as error:
+    model.posterior(tf.constant(x))
+  assert_mendable(error)
+
+
+def test_the_posterior_in_a_graph_checks_shapes_and_passes_gradients(model):
+  with pytest.raises(InputError, match="add the channel axis"):
+    mean = tf.function(lambda x: model.posterior(x).z.mean(), autograph=False)
+    mean(tf.constant(FLOATS[..., 0]))
+  x = tf.constant(FLOATS)
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    mean = model.posterior(x).z.mean()
+  assert np.abs(tape.gradient(mean, x)).max() > 0
+
+
+@pytest.mark.parametrize("kind", ["bytes as floats", "nan", "channels first", "no images"])
+def test_a_distributed_data_set_has_its_first_batch_checked(kind):
+  import imae_tf
+
+  x, sentence = WRONG.get(kind, (FLOATS[:0], "add images"))
+  strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+  with strategy.scope():
+    encoder, decoder = imae_tf.networks.mlp((8, 8, 1), encoder_units=(8,), decoder_units=(8,))
+    model = imae_tf.IMAE(encoder, decoder)
+    model.compile(keras.optimizers.SGD(0.0))
+  with pytest.raises(InputError, match=sentence) as error:
+    model.fit(strategy.experimental_distribute_dataset(pipeline(x)), verbose=0)
+  assert_mendable(error)
+  if kind == "nan":
+    right = strategy.experimental_distribute_dataset(pipeline(BYTES))
+    assert np.isfinite(model.fit(right, verbose=0).history["loss"]).all()
+
+
 def test_errors_of_others_stay_theirs(model):
   def fails(part):
     raise RuntimeError("a pipeline of the user's own")

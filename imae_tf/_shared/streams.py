@@ -23,6 +23,7 @@ from imae_tf.errors import InputError
 _ImageShape = tuple[int, int, int]
 # So many images are read ahead at most, in search of one that is not nearly black.
 FIRST_IMAGES = 1024
+_MARK = "_imae_images_are_checked"
 
 
 class Checked:
@@ -37,8 +38,9 @@ class Checked:
 
     Args:
       x: What `model_checks.images` takes; a `tf.data.Dataset`, a `keras.utils.PyDataset`, a
-        generator or another iterable of batches, which may be (x, label) or dicts. Distributed
-        data sets pass as they are.
+        generator or another iterable of batches, which may be (x, label) or dicts. Of a
+        `tf.distribute.DistributedDataset` only the first batch is checked, unless `mark_checked`
+        was told of it.
       image_shape: (H, W, C).
 
     Raises:
@@ -55,6 +57,8 @@ class Checked:
     if isinstance(x, keras.utils.PyDataset):
       return _CheckedPyDataset(x, self._image_shape)
     if isinstance(x, tf.distribute.DistributedDataset):
+      if not getattr(x, _MARK, False):
+        _check_distributed(x, self._image_shape)
       return x
     x = model_checks.named_images(x, self._image_shape)
     if hasattr(x, "__array__") or isinstance(x, (list, tuple)) or not isinstance(x, Iterable):
@@ -122,6 +126,29 @@ def _check_sizes(sizes: list[int], are_all: bool) -> None:
         "expected batches of 2 images or more, got 1; raise batch_size, 128 to 512 works well:"
         " the marginals are averages over the batch (eq 35)."
     )
+
+
+# ---- distributed data sets ----------------------------------------------------------------------
+
+
+def mark_checked(distributed: tf.distribute.DistributedDataset) -> None:
+  """Tells that the images of a distributed data set were checked where they were read."""
+  setattr(distributed, _MARK, True)
+
+
+def _check_distributed(
+    distributed: tf.distribute.DistributedDataset, image_shape: _ImageShape
+) -> None:
+  """Checks the first batch of this process's replicas, and of it everything but its brightness.
+
+  Every process must read equally many batches, so that none can look for a bright one.
+  """
+  for data in distributed:
+    images = model_checks.images_of(data)
+    for part in getattr(images, "values", (images,)):  # for each replica
+      _batch(part, image_shape, pixels.Brightness())
+    return
+  raise _no_images()
 
 
 # ---- batches in Python --------------------------------------------------------------------------

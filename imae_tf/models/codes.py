@@ -59,8 +59,21 @@ class CodeModel(ImageModel):
     return keras.Model(image, codes, name=f"{self.name}_encoder_model")
 
   def posterior(self, x: np.ndarray | tf.Tensor) -> Posterior:
-    """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
-    x = pixels.scaled(x) if tf.is_tensor(x) else model_checks.images(x, self.image_shape)
+    """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`.
+
+    Gradients flow back to a tensor x. Within a `tf.function` its values are not known yet, and
+    only the type and shape are checked.
+
+    Raises:
+      InputError: as `encode`.
+    """
+    if not tf.is_tensor(x):
+      x = model_checks.images(x, self.image_shape)
+    elif tf.executing_eagerly():
+      model_checks.images(x, self.image_shape)
+    elif x.shape.rank is not None:
+      pixels.check_shape(x.shape.as_list(), self.image_shape)
+    x = pixels.scaled(x)
     return posterior.distributions(self._parameters(x, training=False), self.temperature)
 
   def encode(self, x: Any) -> dict[str, np.ndarray]:
