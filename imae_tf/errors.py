@@ -9,8 +9,24 @@ _ORIGIN = re.compile(
 )
 
 
+def shown(text: str) -> str:
+  r"""Text that can be printed: bytes of a file's name that are no UTF-8 as `\xe9`.
+
+  >>> print(shown("caf\udce9.png"))
+  caf\xe9.png
+  """
+  try:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+  except UnicodeEncodeError:  # half a character, which is no byte either
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class ImaeError(Exception):
   """Base of the errors whose message is meant for the person at the keyboard."""
+
+  def __init__(self, *args: object) -> None:
+    # TensorFlow and terminals raise errors of their own of text that is no UTF-8.
+    super().__init__(*(shown(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class InputError(ImaeError, ValueError):

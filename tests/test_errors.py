@@ -1,9 +1,15 @@
 """What messages are made of: one line of other libraries', and lists of names."""
 
+import os
+
 import pytest
 
 from imae_tf.errors import first_line
+from imae_tf.errors import ImaeError
+from imae_tf.errors import InputError
 from imae_tf.errors import listing
+from imae_tf.errors import MissingExtraError
+from imae_tf.errors import shown
 
 
 @pytest.mark.parametrize(
@@ -35,3 +41,10 @@ def test_the_line_that_says_what_went_wrong(message, expected):
 )
 def test_names_are_told_in_quotes(names, told):
   assert listing(names) == told
+
+
+def test_every_error_can_be_printed_whatever_is_in_a_name():
+  name = os.fsdecode(b"caf\xe9 \xe2\x98\x83.png")
+  for kind in (InputError, MissingExtraError, ImaeError):
+    assert str(kind(f"expected {name}")) == "expected caf\\xe9 \u2603.png"
+  assert shown("\ud800\udce9") == "\\ud800\\udce9"

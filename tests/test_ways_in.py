@@ -162,6 +162,78 @@ def test_validation_data_is_checked_before_the_first_step(model, way):
     model.fit(BYTES, batch_size=HALF, validation_data=data, verbose=0)
 
 
+STREAMS = [way for way in WAYS if way.startswith(("tf.data", "gen", "iter", "PyData"))]
+NIGHT = np.concatenate([BYTES[:HALF] > 200, BYTES[HALF:]], dtype=np.uint8, casting="unsafe")
+
+
+def wide(x):
+  """uint8 as int64, whose batches of 0 and 1 look like bytes."""
+  return np.where(x == 1, 255, x.astype("int64") * (2**63 // 255))
+
+
+@pytest.mark.parametrize("way", STREAMS)
+def test_a_dark_batch_of_a_stream_is_read(model, way):
+  for x in (NIGHT, NIGHT[::-1], wide(NIGHT), wide(NIGHT[::-1])):
+    floats = tf.constant(x / np.iinfo(x.dtype).max, tf.float32)
+    np.testing.assert_allclose(model.encode(WAYS[way](x))["z"], model(floats)["z"], atol=2e-5)
+  assert np.isfinite(model.evaluate(WAYS[way](NIGHT), verbose=0)["loss"])
+  assert np.isfinite(model.fit(WAYS[way](NIGHT), verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("way", STREAMS)
+def test_a_stream_of_dark_batches_alone_is_refused_before_the_first_step(model, way):
+  x, sentence = WRONG["mask as uint8"]
+  steps = int(model.optimizer.iterations)
+  for use in (model.fit, model.evaluate, model.predict):
+    with pytest.raises(InputError, match=sentence):
+      use(WAYS[way](x), verbose=0)
+  assert int(model.optimizer.iterations) == steps
+
+
+def test_predict_judges_the_steps_that_it_takes(model):
+  with pytest.raises(InputError, match="none above 1"):
+    model.predict(pipeline(NIGHT), steps=1, verbose=0)
+  assert len(model.predict(pipeline(NIGHT[::-1]), steps=1, verbose=0)["z"]) == HALF
+
+
+@pytest.mark.parametrize("way", STREAMS)
+def test_no_images_are_one_sentence(model, way):
+  class Nothing(Batches):
+    def __len__(self):
+      return 0
+
+  empty = WAYS[way](BYTES[:0])
+  if way.startswith(("gen", "iter")):
+    empty = {}.values() if way == "iterable" else iter(())
+  if "PyDataset" in way:
+    empty = Nothing(BYTES, lambda part: part)
+  if way == "tf.data of unknown shape":
+    empty = tf.data.Dataset.from_generator(lambda: iter(()), output_types=tf.uint8)
+  for use in (model.encode, model.predict, model.evaluate, model.fit):
+    with pytest.raises(InputError, match="got an empty array or data set; add images") as error:
+      use(empty)
+    assert_mendable(error)
+
+
+@pytest.mark.parametrize(
+    "of, code",
+    [
+        (lambda image: image, "np.stack([part for part in x])"),
+        (lambda image: (image, 3), "np.stack([part[0] for part in x])"),
+        (lambda image: {"image": image, "label": 3}, "np.stack([part['image'] for part in x])"),
+        (lambda image: ({"x": image}, 3), "np.stack([part[0]['x'] for part in x])"),
+    ],
+    ids=["image", "tuple", "dict", "dict and label"],
+)
+def test_an_unbatched_generator_is_told_to_batch(model, of, code):
+  for use in (model.encode, model.fit, model.evaluate):
+    with pytest.raises(InputError) as error:
+      use(map(of, BYTES))
+    assert_mendable(error, "one image at a time", "128", code)
+  whole = eval(code, {"np": np, "x": list(map(of, BYTES))})
+  np.testing.assert_array_equal(whole, BYTES)
+
+
 @pytest.mark.parametrize("compiled", [{}, {"jit_compile": True}], ids=["graph", "xla"])
 def test_a_bad_batch_late_in_a_pipeline_ends_the_training(tiny_model, compiled):
   """Where XLA drops assertions, too: the check stands before the step."""
@@ -198,6 +270,43 @@ def test_integers_reach_the_layers_scaled(model):
     np.testing.assert_allclose(model.posterior(x).z.mean(), model(FLOATS)["z"], atol=1e-6)
   logs = model.train_step(tf.constant(BYTES))
   assert np.isfinite(float(logs["loss"]))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in WRONG if kind != "no channels"])
+def test_the_posterior_of_a_tensor_is_checked(model, kind):
+  x, sentence = WRONG[kind]
+  with pytest.raises(InputError, match=sentence) as error:
+    model.posterior(tf.constant(x))
+  assert_mendable(error)
+
+
+def test_the_posterior_in_a_graph_checks_shapes_and_passes_gradients(model):
+  with pytest.raises(InputError, match="add the channel axis"):
+    mean = tf.function(lambda x: model.posterior(x).z.mean(), autograph=False)
+    mean(tf.constant(FLOATS[..., 0]))
+  x = tf.constant(FLOATS)
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    mean = model.posterior(x).z.mean()
+  assert np.abs(tape.gradient(mean, x)).max() > 0
+
+
+@pytest.mark.parametrize("kind", ["bytes as floats", "nan", "channels first", "no images"])
+def test_a_distributed_data_set_has_its_first_batch_checked(kind):
+  import imae_tf
+
+  x, sentence = WRONG.get(kind, (FLOATS[:0], "add images"))
+  strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+  with strategy.scope():
+    encoder, decoder = imae_tf.networks.mlp((8, 8, 1), encoder_units=(8,), decoder_units=(8,))
+    model = imae_tf.IMAE(encoder, decoder)
+    model.compile(keras.optimizers.SGD(0.0))
+  with pytest.raises(InputError, match=sentence) as error:
+    model.fit(strategy.experimental_distribute_dataset(pipeline(x)), verbose=0)
+  assert_mendable(error)
+  if kind == "nan":
+    right = strategy.experimental_distribute_dataset(pipeline(BYTES))
+    assert np.isfinite(model.fit(right, verbose=0).history["loss"]).all()
 
 
 def test_errors_of_others_stay_theirs(model):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from imae_tf._shared import model_checks
+from imae_tf._shared import streams
 
 
 class ImageModel(keras.Model):
@@ -57,21 +58,30 @@ class ImageModel(keras.Model):
       return super().evaluate(x, y, batch_size, verbose, return_dict=return_dict, **kwargs)
 
   def predict(
-      self, x: Any, batch_size: int | None = None, *args: Any, **kwargs: Any
+      self,
+      x: Any,
+      batch_size: int | None = None,
+      verbose: str | int = "auto",
+      steps: int | None = None,
+      callbacks: Any = None,
   ) -> dict[str, np.ndarray]:
     """As `keras.Model.predict`: the codes of `encode`, which takes the same.
 
     Raises:
       InputError: as `encode`.
     """
+    if steps and isinstance(x, tf.data.Dataset):
+      x = x.take(steps)
     with model_checks.told():
-      x = model_checks.given(x, self.image_shape)
-      return super().predict(x, batch_size, *args, **kwargs)
+      predict = super().predict
+      return streams.Checked(x, self.image_shape).predicted(
+          lambda images: predict(images, batch_size, verbose, steps, callbacks)
+      )
 
   def _given(self, x: Any, batch_size: int | None) -> Any:
-    x = model_checks.given(x, self.image_shape)
-    model_checks.check_sizes(x, batch_size)
-    return x
+    checked = streams.Checked(x, self.image_shape)
+    checked.check_first(batch_size)
+    return checked.images
 
   def _validation(self, data: Any, batch_size: int | None) -> Any:
     """`validation_data`, of which (x, y, weights) has its images checked."""

@@ -5,7 +5,6 @@ import os
 import re
 import warnings
 from collections.abc import Container
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -149,23 +148,26 @@ def _check_compiled_for_replicas(model: "HybridAutoencoder") -> None:
 # ---- images ----------------------------------------------------------------------------------
 
 
-def images(x: Any, image_shape: _ImageShape) -> np.ndarray:
+def images(
+    x: Any, image_shape: _ImageShape, brightness: pixels.Brightness | None = None
+) -> np.ndarray:
   """x as a float32 array [N, H, W, C] in [0, 1].
 
   Args:
     x: An array, or what NumPy makes one of, such as a list of images; (x, label); or a dict that
       holds it.
     image_shape: (H, W, C).
+    brightness: As of `pixels.floats`.
 
   Raises:
     InputError: Another shape or type, or values that `pixels.floats` refuses.
   """
-  x = pixels.array(_named_images(x, image_shape))
+  x = pixels.array(named_images(x, image_shape))
   pixels.check_shape(x.shape, image_shape)
-  return pixels.floats(x)
+  return pixels.floats(x, brightness=brightness)
 
 
-def _named_images(x: Any, image_shape: _ImageShape) -> Any:
+def named_images(x: Any, image_shape: _ImageShape) -> Any:
   """The images of (x, label) or of a dict; whatever else is no list of images is named."""
   if isinstance(x, (str, os.PathLike)):
     raise InputError(
@@ -225,7 +227,8 @@ def check_no_weights(*weights: Any) -> None:
 
 
 def batch(data: Any, image_shape: _ImageShape) -> tf.Tensor:
-  """The images of a batch in a step, float32 [B, H, W, C]; values are checked before, by `given`.
+  """The images of a batch in a step, float32 [B, H, W, C]; values are checked
+  before, by `streams`.
 
   Raises:
     InputError: Another shape or type.
@@ -233,118 +236,6 @@ def batch(data: Any, image_shape: _ImageShape) -> tf.Tensor:
   x = images_of(data)
   pixels.check_shape(x.shape, image_shape)
   return tf.cast(tf.ensure_shape(pixels.scaled(x), (None, *image_shape)), tf.float32)
-
-
-# ---- what fit, evaluate and predict are given ---------------------------------------------------
-
-
-def given(x: Any, image_shape: _ImageShape) -> Any:
-  """What Keras can take in place of x: the same images, checked, float32 and without labels.
-
-  Arrays are checked at once. A pipeline, a generator or a `PyDataset` is checked batch by batch,
-  before the batches reach the model, where XLA and replicas could not raise.
-
-  Args:
-    x: What `images` takes; a `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator or
-      another iterable of batches, which may be (x, label) or dicts. Distributed data sets pass
-      as they are.
-    image_shape: (H, W, C).
-
-  Raises:
-    InputError: As `images`; for a pipeline only what its types and shapes tell.
-  """
-  if isinstance(x, tf.data.Dataset):
-    return _checked_pipeline(x, image_shape)
-  if isinstance(x, keras.utils.PyDataset):
-    return _CheckedPyDataset(x, image_shape)
-  if isinstance(x, tf.distribute.DistributedDataset):
-    return x
-  x = _named_images(x, image_shape)
-  if hasattr(x, "__array__") or isinstance(x, (list, tuple)) or not isinstance(x, Iterable):
-    return images(x, image_shape)
-  if isinstance(x, Iterator):
-    return ((images(data, image_shape),) for data in x)
-  return tf.data.Dataset.from_generator(
-      lambda: (images(data, image_shape) for data in x),
-      output_signature=tf.TensorSpec((None, *image_shape), tf.float32),
-  )
-
-
-def _checked_pipeline(dataset: tf.data.Dataset, image_shape: _ImageShape) -> tf.data.Dataset:
-  spec = images_of(dataset.element_spec)
-  if not isinstance(spec, tf.TensorSpec):
-    raise InputError(
-        f"expected batches of images, got elements of {type(spec).__name__}; make them dense"
-        " tensors of one shape."
-    )
-  if not pixels.is_numeric(spec.dtype):
-    raise InputError(
-        f"expected images of uint8, or of floats in [0, 1], got {spec.dtype.name}; decode or"
-        " convert them in the pipeline."
-    )
-  if spec.shape.rank is not None:
-    pixels.check_shape(spec.shape.as_list(), image_shape)
-
-  @tf.autograph.experimental.do_not_convert
-  def check(*data: Any) -> tf.Tensor:
-    x = images_of(data if len(data) > 1 else data[0])
-    if spec.shape.rank is None or None in spec.shape[1:]:
-      look = lambda value: images(value, image_shape)
-      x = tf.numpy_function(look, [x], tf.float32, stateful=False)
-      return tf.ensure_shape(x, (None, *image_shape))
-    return pixels.checked(x)
-
-  return dataset.map(check, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-
-class _CheckedPyDataset(keras.utils.PyDataset):
-  """Another one's batches as float32 images, checked."""
-
-  def __init__(self, source: keras.utils.PyDataset, image_shape: _ImageShape):
-    super().__init__(source.workers, source.use_multiprocessing, source.max_queue_size)
-    self._source = source
-    self._image_shape = image_shape
-
-  @property
-  def num_batches(self) -> int | None:
-    return self._source.num_batches
-
-  def __getitem__(self, index: int) -> tuple[np.ndarray]:
-    return (images(self._source[index], self._image_shape),)
-
-  def on_epoch_begin(self) -> None:
-    self._source.on_epoch_begin()
-
-  def on_epoch_end(self) -> None:
-    self._source.on_epoch_end()
-
-
-def check_sizes(x: Any, batch_size: int | None) -> None:
-  """Raises an `InputError` of no images, or of batches of a single one, in what `given` returns.
-
-  Looks at the first two batches of a data set; a generator can be read only once.
-  """
-  if isinstance(x, tf.data.Dataset):
-    sizes = [len(batch) for batch in x.take(2)]
-  elif isinstance(x, keras.utils.PyDataset):
-    count = 2 if x.num_batches is None else min(2, x.num_batches)
-    sizes = [len(x[i][0]) for i in range(count)]
-  elif isinstance(x, np.ndarray):
-    sizes = [min(len(x), batch_size or len(x))]
-  else:
-    return
-  if not sum(sizes):
-    raise InputError("expected images, got an empty array or data set; add images.")
-  if sizes == [1] and (isinstance(x, tf.data.Dataset) or len(x) == 1):
-    raise InputError(
-        "expected 2 images or more, got 1; add images: the marginals are averages over the batch"
-        " (eq 35)."
-    )
-  if all(size == 1 for size in sizes):
-    raise InputError(
-        "expected batches of 2 images or more, got 1; raise batch_size, 128 to 512 works well:"
-        " the marginals are averages over the batch (eq 35)."
-    )
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from imae_tf.errors import InputError
+from imae_tf.errors import shown
 
 IMAGE_SUFFIXES = frozenset({
     ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
@@ -76,7 +77,7 @@ class Found(NamedTuple):
     if self.others:
       first = os.path.relpath(self.others[0], text(folder))
       line += f"; {len(self.others)} passed over, the first {first}"
-    return line + "."
+    return shown(line) + "."
 
 
 def image_files(folder: str | os.PathLike[str]) -> Found:

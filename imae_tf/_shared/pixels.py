@@ -7,6 +7,7 @@
 Every way in reads pixels here: arrays, files, pipelines, clients. Integers whose largest pixel is
 1, or less than 1/128 of white, would be black images. They are refused, for they nearly always
 mean something else: masks of 0 and 1, or bytes in a wider type such as int64. Nothing is guessed.
+A stream is judged by many of its images together, for one batch of it may well be of the night.
 
 TensorFlow is imported by the functions of tensors alone.
 """
@@ -96,45 +97,85 @@ def _in(name: str) -> str:
 # ---- values -----------------------------------------------------------------------------------
 
 
-def floats(x: Any, name: str = "") -> np.ndarray:
+class Brightness:
+  """Whether integers that come in parts, such as batches, are nearly black as a whole.
+
+  Attributes:
+    images: Number of images seen.
+    is_bright: Whether one of them is not nearly black. Floats and bools never are.
+  """
+
+  def __init__(self) -> None:
+    self.images = 0
+    self.is_bright = False
+    self._highest: dict[np.dtype, int] = {}
+
+  def add(self, x: np.ndarray, high: int | None = None) -> None:
+    """Looks at images [N, ...]; `high` is their largest value, of integers."""
+    self.images += len(x)
+    if high is None:
+      self.is_bright = True
+    elif high == 1 or 0 < high * _NEARLY_BLACK < np.iinfo(x.dtype).max:
+      self._highest[x.dtype] = max(high, self._highest.get(x.dtype, 0))
+    elif high:
+      self.is_bright = True
+
+  def check(self, name: str = "", count: int = 0) -> None:
+    """Raises an `InputError` if all are nearly black, and if `count` images have been seen."""
+    if self.is_bright or not self._highest or self.images < count:
+      return
+    dtype, high = next(iter(self._highest.items()))
+    limit = int(np.iinfo(dtype).max)
+    raise InputError(
+        f"expected {dtype} pixels up to {limit}, the type's largest value, which is white"
+        f"{_in(name)}, got none above {high}: all would be black; give {_brighter(high, limit)}"
+        f"{f', or x / {limit} if they are so dark' if limit <= 65535 else ''}."
+    )
+
+
+def floats(x: Any, name: str = "", brightness: Brightness | None = None) -> np.ndarray:
   """Pixels as float32 in [0, 1]; x itself where it is that already.
 
   Args:
     x: What `array` takes, of any shape.
     name: Of where it comes from, for messages.
+    brightness: Of the whole that x is a part of, which the caller judges.
 
   Raises:
     InputError: As `array`; or values that are out of range, not finite or nearly black.
   """
   x = array(x, name)
-  if x.dtype == bool:
-    return x.astype(np.float32)
   if x.dtype.kind in "iu":
-    _check_integers(x, name)
+    _check_integers(x, name, brightness)
     exact = np.float32 if x.dtype.itemsize <= 2 else np.float64
-    limit = exact(np.iinfo(x.dtype).max)
-    return (x.astype(exact) / limit).astype(np.float32, copy=False)
-  if not x.size:
+    found = np.empty(x.shape, np.float32)
+    # NumPy converts some thousand numbers at a time, so that no other array of the size is made.
+    return np.divide(x, exact(np.iinfo(x.dtype).max), out=found, dtype=exact, casting="same_kind")
+  if brightness and x.size:
+    brightness.add(x)
+  if x.dtype == bool or not x.size:
     return x.astype(np.float32, copy=False)
   low, high = float(x.min()), float(x.max())  # NaN if there is one
   if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
     raise InputError(_out_of_range(x, low, high, name))
-  x = x.astype(np.float32, copy=False)
-  return x if low >= 0 and high <= 1 else np.clip(x, 0, 1)
+  found = x.astype(np.float32, copy=False)
+  if low >= 0 and high <= 1:
+    return found
+  return np.clip(found, 0, 1, out=None if found is x else found)
 
 
 def stored(x: Any, name: str = "") -> np.ndarray:
   """As `floats`, but uint8 stays uint8 and bool becomes uint8, a fourth of the memory."""
   x = array(x, name)
   if x.dtype == bool:
-    return x.astype(np.uint8) * np.uint8(255)
+    return np.multiply(x, np.uint8(255), dtype=np.uint8)
   if x.dtype == np.uint8:
     _check_integers(x, name)
     return x
   return floats(x, name)
 
 
-def _check_integers(x: np.ndarray, name: str) -> None:
+def _check_integers(x: np.ndarray, name: str, brightness: Brightness | None = None) -> None:
   if not x.size:
     return
   low, high, limit = int(x.min()), int(x.max()), int(np.iinfo(x.dtype).max)
@@ -144,12 +185,10 @@ def _check_integers(x: np.ndarray, name: str) -> None:
         f" {x.dtype} from {low} to {high}; rescale them, for example with"
         " (x - float(x.min())) / (float(x.max()) - float(x.min()))."
     )
-  if high == 1 or 0 < high * _NEARLY_BLACK < limit:
-    raise InputError(
-        f"expected {x.dtype} pixels up to {limit}, the type's largest value, which is white"
-        f"{_in(name)}, got none above {high}: all would be black; give {_brighter(high, limit)}"
-        f"{f', or x / {limit} if they are so dark' if limit <= 65535 else ''}."
-    )
+  whole = brightness or Brightness()
+  whole.add(x, high)
+  if brightness is None:
+    whole.check(name)
 
 
 def _brighter(high: int, limit: int) -> str:
@@ -200,6 +239,17 @@ def are_channels_first(shape: Sequence[int | None]) -> bool:
   return channels in (1, 3, 4) and width not in (1, 3, 4) and channels < min(height, width)
 
 
+def may_be_one_image(shape: Sequence[int | None]) -> bool:
+  """Whether three axes look like one image [H, W, C], rather than grey ones [N, H, W].
+
+  Both can be meant: [28, 28, 3] is one image in colour, or 28 grey ones of 28x3 pixels.
+  """
+  if len(shape) != 3:
+    return False
+  height, width, channels = (size or 0 for size in shape)
+  return channels in (1, 3, 4) and min(height, width) > channels
+
+
 def batch_of_images(x: np.ndarray, name: str = "") -> np.ndarray:
   """x [N, H, W, C], for whoever does not know H, W and C.
 
@@ -221,9 +271,14 @@ def _mend_of_axes(shape: tuple[int, ...]) -> str:
     return "give one image as x[np.newaxis, ..., np.newaxis], or reshape rows into images"
   if len(shape) != 3:
     return "reshape them"
-  if shape[-1] in (1, 3, 4):
-    return "give one image as x[np.newaxis]"
-  return "add the channel axis: x[..., np.newaxis]"
+  if not may_be_one_image(shape):
+    return "add the channel axis: x[..., np.newaxis]"
+  count, height, width = shape
+  one = {1: "one grey image", 3: "one image in colour", 4: "one image of 4 channels"}[width]
+  return (
+      f"give {one} as x[np.newaxis], or {count} grey images of {height}x{width} pixels as"
+      " x[..., np.newaxis]"
+  )
 
 
 def check_shape(shape: Sequence[int | None], image_shape: tuple[int, int, int]) -> None:
@@ -254,6 +309,8 @@ def _mend_of_shape(
     return "put the channels last: np.moveaxis(x, 1, -1)"
   if shape[1:] == (height, width) and channels == 1:
     return "add the channel axis: x[..., np.newaxis]"
+  if may_be_one_image(shape) and shape[-1] == channels:
+    return f"give one image as x[np.newaxis], resized to {height}x{width}"
   if len(shape) == 2 and shape[1] == math.prod(image_shape):
     return f"give x.reshape(-1, {height}, {width}, {channels})"
   if len(shape) == 4 and shape[1:3] == (height, width):
@@ -288,16 +345,18 @@ def scaled(x: Any) -> Any:
   return pixels if kind == "bool" else pixels / float(np.iinfo(kind).max)
 
 
-def checked(x: Any) -> Any:
+def checked(x: Any, brightness: Brightness | None = None) -> Any:
   """`floats` of a tensor in a `tf.data` pipeline.
 
   What is right is known from the smallest and the largest pixel. Anything else goes to `floats`,
-  which clips it or raises; `told` makes its error of TensorFlow's.
+  which clips it or raises; `told` makes its error of TensorFlow's. So `brightness` is told of all
+  batches that are nearly black, and not of all others.
   """
   import tensorflow as tf
 
   def slow() -> Any:
-    done = tf.numpy_function(floats, [x], tf.float32, stateful=False)
+    look = lambda value: floats(value, brightness=brightness)
+    done = tf.numpy_function(look, [x], tf.float32, stateful=False)
     return tf.ensure_shape(done, x.shape)
 
   if x.dtype == tf.bool:
@@ -305,5 +364,5 @@ def checked(x: Any) -> Any:
   if not (x.dtype.is_floating or x.dtype == tf.uint8):
     return slow()
   low, high = tf.reduce_min(x), tf.reduce_max(x)
-  fine = (low >= 0) & (high <= 1) if x.dtype.is_floating else tf.not_equal(high, 1)
+  fine = (low >= 0) & (high <= 1) if x.dtype.is_floating else high > 1
   return tf.cond(fine, lambda: tf.cast(scaled(x), tf.float32), slow)

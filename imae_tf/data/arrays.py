@@ -18,6 +18,7 @@ from typing import IO
 
 import numpy as np
 
+from imae_tf._shared import memory
 from imae_tf._shared import paths
 from imae_tf._shared import pixels
 from imae_tf.data import splits
@@ -128,7 +129,7 @@ def _prepared(
     shapes[height, width, channels] += len(images)
   asked = reading.image_size is not None or reading.color != "auto"
   if len(shapes) == 1 and not asked:
-    return np.concatenate(stored), None
+    return stored[0] if len(stored) == 1 else np.concatenate(stored), None
   done = reading.prepared(shapes, memory_limit)
   line = reading.line(shapes, done)
   if line:
@@ -178,7 +179,7 @@ def npy(path: str) -> np.ndarray:
 def _images(x: np.ndarray, name: str) -> np.ndarray:
   """Images as uint8 or float32 [N, H, W, C]."""
   x = pixels.array(x, name)
-  if x.ndim == 3:
+  if x.ndim == 3 and not pixels.may_be_one_image(x.shape):
     x = x[..., np.newaxis]
   if x.ndim == 4 and not x.size:
     raise InputError(f"expected images in {name}, got the empty shape {x.shape}; add images.")
@@ -219,7 +220,7 @@ def _load_numpy(path: str) -> np.ndarray | dict[str, Any]:
 def _read(stream: BinaryIO, path: str) -> np.ndarray | dict[str, Any]:
   if not zipfile.is_zipfile(stream):
     stream.seek(0)
-    _check_header(stream, os.fstat(stream.fileno()).st_size, path)
+    _check_memory(_checked_header(stream, os.fstat(stream.fileno()).st_size, path), path)
     stream.seek(0)
     loaded = np.load(stream, allow_pickle=False)
     return loaded if path.lower().endswith(".npy") else {"(a single array)": loaded}
@@ -227,20 +228,22 @@ def _read(stream: BinaryIO, path: str) -> np.ndarray | dict[str, Any]:
     sizes = {info.filename: info.file_size for info in archive.infolist()}
     names = [name.removesuffix(".npy") for name in sizes if name.endswith(".npy")]
     read = [*_READ, *([] if "x" in names else _apart(names))]
-    for key in read:
-      if f"{key}.npy" in sizes:
-        with archive.open(f"{key}.npy") as member:
-          _check_header(member, sizes[f"{key}.npy"], path)
+    needed = 0
+    for member in (f"{key}.npy" for key in read):
+      if member in sizes:
+        with archive.open(member) as content:
+          needed += _checked_header(content, sizes[member], path)
+  _check_memory(needed, path)
   stream.seek(0)
   loaded = np.load(stream, allow_pickle=False)
   return {key: loaded[key] if key in read else None for key in loaded.files}
 
 
-def _check_header(stream: IO[bytes], size: int, path: str) -> None:
-  """Looks at what an array's header claims before anything of that size is made.
+def _checked_header(stream: IO[bytes], size: int, path: str) -> int:
+  """Bytes that an array takes while it is read, from its header, before anything is made.
 
   Raises:
-    InputError: The file, of `size` bytes, is shorter; or the memory that is free is less.
+    InputError: The file, of `size` bytes, is shorter than the header claims.
     ValueError: There is no such header.
   """
   major, _ = np.lib.format.read_magic(stream)
@@ -249,7 +252,7 @@ def _check_header(stream: IO[bytes], size: int, path: str) -> None:
   else:
     shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
   if dtype.hasobject:
-    return  # which np.load refuses
+    return 0  # which np.load refuses
   claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
   if claimed > held:
     raise InputError(
@@ -257,18 +260,19 @@ def _check_header(stream: IO[bytes], size: int, path: str) -> None:
         f" shape {shape} of {dtype}, {claimed:,} bytes, and it holds {max(held, 0):,}); write it"
         " again with np.savez or np.save."
     )
-  free = _free_memory()
-  if claimed > free:
+  return claimed + _converted(dtype) * math.prod(shape)
+
+
+def _converted(dtype: np.dtype) -> int:
+  """Bytes that a pixel takes once more, where it is not kept in the type in which it is stored."""
+  return {"|u1": 0, "<f4": 0, "|b1": 1}.get(dtype.str, 4)
+
+
+def _check_memory(needed: int, path: str) -> None:
+  free = memory.free()
+  if needed > free:
     raise InputError(
-        f"expected images that fit into memory, got {claimed:,} bytes in {path}, where"
-        f" {free:,} are free; give a folder of image files, which are read as they are needed."
+        f"expected images that fit into memory, got {path}, which takes {needed:,} bytes while it"
+        f" is read, where {free:,} are free; give a folder of image files, which are read as they"
+        " are needed."
     )
-
-
-def _free_memory() -> int:
-  """Bytes that can still be taken; where the system does not tell, more than any."""
-  try:
-    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-  except (OSError, StopIteration, ValueError, IndexError):
-    return 2**62

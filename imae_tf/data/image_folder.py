@@ -26,6 +26,7 @@ from imae_tf.data import stages
 from imae_tf.data.preparation import Preparation
 from imae_tf.data.reading import Reading
 from imae_tf.errors import InputError
+from imae_tf.errors import shown
 
 # A checksum reads all files up to so many bytes and files, and else the beginnings of some.
 _MOST_BYTES, _MOST_FILES = 2**28, 10_000
@@ -425,7 +426,7 @@ def _say_bad(bad: Mapping[str, str], n: int, say: Callable[[str], Any]) -> None:
     first = min(bad)
     say(
         f"{len(bad)} of {n} image files cannot be read and are skipped (--on_bad_file=fail stops"
-        f" instead), the first {first}: {bad[first]}"
+        f" instead), the first {shown(first)}: {bad[first]}"
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from imae_tf._shared import paths
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
+from imae_tf.errors import shown
 
 FOLDERS = "folders"
 _COLUMNS = ("file", "label")
@@ -45,7 +46,7 @@ def of_files(
   """
   texts = _folders(names) if source == FOLDERS else _listed(names, source, skipped)
   classes, labels = np.unique(texts, return_inverse=True)
-  return labels.astype(np.int64), tuple(map(str, classes))
+  return labels.astype(np.int64), tuple(shown(str(name)) for name in classes)
 
 
 def _folders(names: Sequence[str]) -> list[str]:

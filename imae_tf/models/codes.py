@@ -15,6 +15,7 @@ from imae_tf import objective
 from imae_tf import posterior
 from imae_tf._shared import model_checks
 from imae_tf._shared import pixels
+from imae_tf._shared import streams
 from imae_tf._shared.image_model import ImageModel
 from imae_tf.errors import InputError
 from imae_tf.posterior import Posterior
@@ -58,8 +59,21 @@ class CodeModel(ImageModel):
     return keras.Model(image, codes, name=f"{self.name}_encoder_model")
 
   def posterior(self, x: np.ndarray | tf.Tensor) -> Posterior:
-    """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`."""
-    x = pixels.scaled(x) if tf.is_tensor(x) else model_checks.images(x, self.image_shape)
+    """The TFP distributions of p(y,z|x) for images x: a `posterior.Posterior`.
+
+    Gradients flow back to a tensor x. Within a `tf.function` its values are not known yet, and
+    only the type and shape are checked.
+
+    Raises:
+      InputError: as `encode`.
+    """
+    if not tf.is_tensor(x):
+      x = model_checks.images(x, self.image_shape)
+    elif tf.executing_eagerly():
+      model_checks.images(x, self.image_shape)
+    elif x.shape.rank is not None:
+      pixels.check_shape(x.shape.as_list(), self.image_shape)
+    x = pixels.scaled(x)
     return posterior.distributions(self._parameters(x, training=False), self.temperature)
 
   def encode(self, x: Any) -> dict[str, np.ndarray]:
@@ -77,10 +91,10 @@ class CodeModel(ImageModel):
       InputError: the images have another shape, dtype or range.
     """
     with model_checks.told():
-      x = model_checks.given(x, self.image_shape)
-      if isinstance(x, np.ndarray):
-        return _in_batches(self, x)
-      return keras.Model.predict(self, x, verbose=0)  # its images are checked already
+      checked = streams.Checked(x, self.image_shape)
+      if isinstance(checked.images, np.ndarray):
+        return _in_batches(self, checked.images)
+      return checked.predicted(lambda images: keras.Model.predict(self, images, verbose=0))
 
   def decode(self, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Codes y [N, K2] (one-hot or probabilities) and z [N, K1] to images in [0, 1]."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from imae_tf._shared import streams
 from imae_tf.data import pipelines
 from imae_tf.errors import first_line
 from imae_tf.errors import InputError
@@ -109,7 +110,9 @@ class Job:
       first = own * context.input_pipeline_id
       return data.train_batches(batch_size, shares=shares[first : first + own], **kwargs)
 
-    return self.strategy.distribute_datasets_from_function(of_worker)
+    distributed = self.strategy.distribute_datasets_from_function(of_worker)
+    streams.mark_checked(distributed)
+    return distributed
 
   @contextlib.contextmanager
   def losing_workers(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Arrays as data: values, labels, the last fifth, and every kind of bad array."""
 
 import io
+import re
 import tracemalloc
 import zipfile
 
@@ -9,6 +10,7 @@ import pytest
 import sklearn.datasets
 from mendable import assert_mendable
 
+from imae_tf._shared import memory
 from imae_tf.data import arrays
 from imae_tf.data import loading
 from imae_tf.errors import InputError
@@ -193,11 +195,66 @@ def test_a_header_that_claims_too_much_costs_no_memory(tmp_path, suffix):
 
 
 def test_images_that_do_not_fit_into_memory(tmp_path, monkeypatch):
-  monkeypatch.setattr(arrays, "_free_memory", lambda: 1000)
+  monkeypatch.setattr(memory, "free", lambda: 1000)
   np.savez_compressed(tmp_path / "x.npz", x=np.zeros([10, 8, 8]))
   with pytest.raises(InputError) as error:
     loading.load(str(tmp_path / "x.npz"))
-  assert_mendable(error, "5,120 bytes", "1,000 are free", "folder of image files")
+  assert_mendable(error, "7,680 bytes", "1,000 are free", "folder of image files")
+
+
+def test_images_of_several_sizes_count_together(tmp_path, monkeypatch):
+  monkeypatch.setattr(memory, "free", lambda: 1000)
+  np.savez(tmp_path / "x.npz", *[np.zeros([8, 8 + i], np.uint8) for i in range(15)])
+  with pytest.raises(InputError, match=r"takes 1,800 bytes"):
+    loading.load(str(tmp_path / "x.npz"))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64", "float16", "float32", ">f8"])
+def test_reading_takes_no_more_memory_than_the_check_counts(tmp_path, monkeypatch, dtype):
+  """NumPy tells tracemalloc of its arrays."""
+  x = np.ones([64, 64, 64], dtype)
+  x = x if x.dtype.kind in "bf" else x * np.array(np.iinfo(dtype).max, dtype)
+  np.save(tmp_path / "x.npy", x)
+  counted = []
+  monkeypatch.setattr(memory, "free", lambda: 2**62)
+  monkeypatch.setattr(arrays, "_check_memory", lambda needed, path: counted.append(needed))
+  tracemalloc.start()
+  found = arrays.npy(str(tmp_path / "x.npy"))
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  np.testing.assert_array_equal(found / np.float32(found.max()), 1)
+  assert peak < counted[0] + 2**19
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize(
+    "shape, one, many",
+    [
+        ((9, 8, 3), (1, 9, 8, 3), (9, 8, 3, 1)),
+        ((8, 9, 4), (1, 8, 9, 4), (8, 9, 4, 1)),
+        ((8, 8, 1), (1, 8, 8, 1), (8, 8, 1, 1)),
+    ],
+)
+def test_three_axes_of_two_meanings_are_not_guessed(tmp_path, suffix, shape, one, many):
+  x = np.full(shape, 200, np.uint8)
+  save = np.save if suffix == "npy" else lambda file, x: np.savez(file, x=x)
+  file = tmp_path / f"x.{suffix}"
+  save(file, x)
+  for read in (loading.load, lambda path: loading.input_batches(path, "train", 2)):
+    with pytest.raises(InputError) as error:
+      read(file)
+    assert_mendable(error, file, "x[np.newaxis]", f"{shape[0]} grey images of {shape[1]}x")
+  mends = re.findall(r"as (x\[.*?\])", str(error.value))
+  assert [eval(mend, {"np": np, "x": x}).shape for mend in mends] == [one, many]
+  save(file, x[..., np.newaxis])
+  assert loading.load(file).image_shape == many[1:]
+
+
+@pytest.mark.parametrize("shape", [(10, 4, 4), (9, 3, 4), (5, 8, 2), (3, 8, 8), (1, 9, 3)])
+def test_three_axes_of_one_meaning_are_grey_images(tmp_path, shape):
+  np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
+  _, batches = loading.input_batches(tmp_path / "x.npy", "all", 10)
+  assert [batch.shape for batch in batches] == [(*shape, 1)]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -12,6 +12,7 @@ import tensorflow as tf
 from imae_tf.data import image_files
 from imae_tf.data import loading
 from imae_tf.data.preparation import Preparation
+from imae_tf.errors import InputError
 
 RNG = np.random.default_rng(0)
 # Smooth, so that a JPEG keeps them, of a size that no other kind has.
@@ -196,3 +197,29 @@ def test_both_decoders_give_the_same_jpeg(quality, subsampling):
   )
   decoded = tf.io.decode_jpeg(file.getvalue(), channels=3, dct_method="INTEGER_ACCURATE")
   np.testing.assert_array_equal(decoded, np.asarray(PIL.Image.open(file)))
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**30])
+def test_names_that_are_no_utf_8_can_be_told(tmp_path, monkeypatch, memory_limit):
+  monkeypatch.setattr(loading, "MEMORY_LIMIT", memory_limit)
+  folder = tmp_path / os.fsdecode(b"\xe9")
+  for i in range(6):
+    (folder / os.fsdecode(b"class \xff")).mkdir(parents=True, exist_ok=True)
+    saved(COLOURS, folder / os.fsdecode(b"class \xff") / f"{i}.png")
+  bad, other = (folder / os.fsdecode(name) for name in (b"a\xe8.png", b"a\xe8.txt"))
+  bad.write_bytes(b"no image")
+  other.write_text("notes")
+  lines = []
+  loaded = loading.load(folder, say=lines.append)
+  told = "\n".join(lines)
+  assert told.encode() and r"the first a\xe8.txt" in told and r"the first a\xe8.png" in told
+  assert list(loaded.source.unreadable) == [bad.name]  # as the system knows it
+  bad.unlink()
+  labelled = loading.load(folder, labels="folders", say=lines.append)
+  assert labelled.class_names == (r"class \xff",)
+  if not memory_limit:
+    gone = folder / labelled.source.names["test"][0]
+    gone.unlink()
+    with pytest.raises((InputError, tf.errors.OpError), match=r"class \\xff") as error:
+      labelled.arrays("test")
+    assert str(error.value).encode()

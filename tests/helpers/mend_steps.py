@@ -46,6 +46,15 @@ def mends(*words):
   return keep
 
 
+@mends("got one image at a time")
+def a_generator_gives_batches(w):
+  singles = lambda: ((image, 3) for image in rows.BYTES)
+  message = yield lambda: w.model.encode(singles())
+  whole = eval(re.search(r"at once as (.*)\.$", message)[1], {"np": np, "x": singles()})
+  np.testing.assert_array_equal(whole, rows.BYTES)
+  yield lambda: w.model.encode(np.stack(whole[i : i + 16]) for i in (0, 16))
+
+
 @mends("an empty folder or <whose>")
 def another_workdir(w):
   (w.folder / "notes.txt").write_text("mine")
