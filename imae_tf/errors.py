@@ -12,6 +12,9 @@ _ORIGIN = re.compile(
 def shown(text: str) -> str:
   r"""Text that can be printed: bytes of a file's name that are no UTF-8 as `\xe9`.
 
+  Args:
+    text: a message, or a name as Python has it.
+
   >>> print(shown("caf\udce9.png"))
   caf\xe9.png
   """

@@ -41,13 +41,13 @@ def _of_groups(root: pathlib.Path) -> Iterator[int]:
     groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
   except OSError:
     return
-  for folder, *files in _VERSIONS:
+  for folder, limit, usage, of_files in _VERSIONS:
     top = root / "sys/fs/cgroup" / folder
     for path in (group[2] for group in groups if folder in group[1].split(",") and len(group) == 3):
       own = top / path.strip("/")  # in a container it may not be there, and the top is its own
       for group in (own, *own.parents):
         if group.is_relative_to(top):
-          yield _left(group, *files)
+          yield _left(group, limit, usage, of_files)
 
 
 def _left(group: pathlib.Path, limit: str, usage: str, of_files: tuple[str, str]) -> int:

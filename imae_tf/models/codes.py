@@ -71,8 +71,8 @@ class CodeModel(ImageModel):
       x = model_checks.images(x, self.image_shape)
     elif tf.executing_eagerly():
       model_checks.images(x, self.image_shape)
-    elif x.shape.rank is not None:
-      pixels.check_shape(x.shape.as_list(), self.image_shape)
+    elif tf.TensorShape(x.shape).rank is not None:
+      pixels.check_shape(tuple(x.shape), self.image_shape)
     x = pixels.scaled(x)
     return posterior.distributions(self._parameters(x, training=False), self.temperature)
 
