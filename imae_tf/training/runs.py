@@ -73,8 +73,8 @@ def train(
     workdir: folder of the run; with several workers, only the chief's is read and written.
     job: `distribution.Job`; None for this process alone.
     progress: whether progress is shown.
-    watched: (x, labels) for `callbacks.Watch`, which adds its figures to the history; give it from
-      the first epoch of a run on, and in one process only.
+    watched: (x, labels) for `callbacks.Watch`, which adds its figures to the history of the epochs
+      that are trained now; give it in one process only.
 
   Returns:
     The trained model.
