@@ -167,7 +167,7 @@ NOT_FOLLOWED = {
     "the state of a disk, of memory or of permissions": [
         "to read and write files", "a folder that can be read", "images that fit into memory",
         "expected to write <path>", "an exact copy of", "to write and load a SavedModel",
-        "to remove the oldest", "a folder to write to as --base",
+        "bytes of decoded images in", "to remove the oldest", "a folder to write to as --base",
     ],
     "TFDS, whose own tests are in data/test_tfds_images": [
         "in the TFDS data set <name>, got none above", "with an image feature", "expected uint8",
@@ -179,9 +179,17 @@ NOT_FOLLOWED = {
         "expected finite outputs of", "the warm-up request of", "from the written SavedModel",
     ],
     "a file that changes while it is read": [
-        "a whole image file of shape", "readable images in",
+        "readable images in", "as it was when it was listed", "which was listed before",
+    ],
+    "the right call stands in data/test_folder_reading and its neighbours": [
+        "images of one type in", "(32 bits); convert it", "in <path>; make it smaller",
+        "images that can be read in", "each image in a subfolder", "labels of the images' files",
+        "a label of every image", "--labels as folders or a CSV", "a first line with the columns",
+        "of 1 or 3 channels to resize", "test and held-out images of the run",
+        "images that differ",
     ],
     "a search of several trials, in search/test_driver": [
+        "expected finite weights",
         "a completed trial, got <value> failed", "a completed trial, got none",
         "trials that train", "the search that <workdir> holds",
     ],
@@ -208,6 +216,8 @@ NOT_FOLLOWED = {
 }
 ROOMS_NOT_FOLLOWED = {
     "export/client/failures.py": "an answer of a server, in export/client",
+    "export/decoding.py": "an assertion of the graph; export/test_image_bytes sends what is right",
+    "export/graph_checks.py": "the same",
     "export/savedmodel.py": "an assertion of the graph; exporters' tests send what is right",
     "export/server/batching.py": TF_SERVING,
     "export/server/json_tensors.py": TF_SERVING,

@@ -140,7 +140,7 @@ VALUES = [
     ("sides that are multiples", lambda w, v: v((30, 30, 1)), imae_tf.networks.conv,
      imae_tf.networks.mlp),
     ("image_shape as", lambda w, v: imae_tf.networks.mlp(v), (8, 8), (8, 8, 1)),
-    ("the optimizer 'adam'", lambda w, v: recipes._optimizer(
+    ("the optimizer 'adam'", lambda w, v: recipes.building._optimizer(
         dataclasses.replace(recipes.PAPER, optimizer=v), 9), "lion", "sgd"),
     ("a method among", lambda w, v: recipes.get("paper", "digits", v), "x", "imae"),
     ("the recipe 'paper'", lambda w, v: recipes.get(v, "digits"), "best", "tuned"),
@@ -163,7 +163,12 @@ VALUES = [
     ("at least 2 training images and 1", lambda w, v: loading.load(w.npz(), holdout=v), 31, 2),
     ("numbers of values as in shapes", lambda w, v: loading.load(v), "shapes:size=2",
      "shapes:shape=1:scale=2:x=1:y=1"),
-    ("no image_size for <name>", lambda w, v: loading.load("digits", image_size=v), (8, 8), None),
+    ("image_size as auto", lambda w, v: loading.load(w.images(), image_size=v), 0, 8),
+    ("<name> as <value>, got <value>; choose one",
+     lambda w, v: loading.load(w.images(), fit=v), "bend", "crop"),
+    ("labels for a folder of images alone", lambda w, v: loading.load("digits", labels=v),
+     "folders", None),
+    ("no <given> for <name>", lambda w, v: loading.load("digits", image_size=v), (8, 8), None),
     ("TFDS name (such as", lambda w, v: loading.load(v), "digit", "digits"),
     ("with N >= 1, got shape", lambda w, v: checks.images(v), FLOATS[:0], FLOATS),
     ("with N >= 1, got shape", lambda w, v: checks.images(v), FLOATS[0, 0, 0], FLOATS),

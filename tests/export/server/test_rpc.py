@@ -206,7 +206,7 @@ BAD = [
         dtype=types_pb2.DT_STRING, string_val=[b"a"], **shape(1000))),
      Code.INVALID_ARGUMENT, "1 strings for the shape [1000]"),
     ("an image bomb", request("encode_image_bytes", image_bytes=[
-        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0"]), Code.INVALID_ARGUMENT,
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08"]), Code.INVALID_ARGUMENT,
      "expected images of [8, 8] (height, width) pixels, got [65536 65536]"),
     ("a truncated image", request("encode_image_bytes", image_bytes=[
         exports.encoded(PIXELS[0])[:60]]), Code.INVALID_ARGUMENT, "Invalid PNG"),
