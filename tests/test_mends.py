@@ -179,7 +179,7 @@ NOT_FOLLOWED = {
         "expected finite outputs of", "the warm-up request of", "from the written SavedModel",
     ],
     "a file that changes while it is read": [
-        "a whole image file of shape", "readable images in",
+        "a whole image file of shape", "readable images in", "which was encoded before",
     ],
     "a search of several trials, in search/test_driver": [
         "a completed trial, got <value> failed", "a completed trial, got none",
@@ -190,7 +190,7 @@ NOT_FOLLOWED = {
         "either --saved_model", "got the archive of np.savez; rename", "[N, H, W] or [N, H, W, C]",
         "PNG or JPEG files, which", "expected images in <name>, got none", "a number, got nan",
         "a file at <path>, got none", "of a plain array", "--workdir, or --rollback",
-        "a free address",
+        "a free address", "--output or --sort_into", "a folder of images as --input",
     ],
     "the right call stands in export/test_align": [
         "images to align with", "a version for images of shape", "a version with <name>",

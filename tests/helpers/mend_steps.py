@@ -23,6 +23,7 @@ from imae_tf._shared import locks
 from imae_tf.data import loading
 from imae_tf.export import codes
 from imae_tf.export import publish
+from imae_tf.export import sorting
 from imae_tf.export import versions
 from imae_tf.export.client import inputs
 from imae_tf.export.server import core
@@ -334,6 +335,13 @@ def rename_the_output(w):
   (w.folder / "a.npz").mkdir()
   yield lambda: codes.check_output(w.folder / "a.npz")
   yield lambda: codes.check_output(w.folder / "b.npz")
+
+
+@mends("a new or empty folder to sort into")
+def give_another_folder_to_sort_into(w):
+  images = w.images()
+  yield lambda: sorting.check_target(images / "sorted", images)
+  yield lambda: sorting.check_target(w.folder / "sorted", images)
 
 
 @mends("an image file at <name>")
