@@ -127,25 +127,36 @@ def _encode_here() -> tuple[int, pathlib.Path]:
   # Imported here: --help and a mistyped path should not wait for TensorFlow.
   program.import_tensorflow()
   encoder = codes.Encoder(path)
-  prepared = _prepared(path)
+  description = _description(path)
+  prepared = _prepared(description)
   files = [path / "saved_model.pb", *sorted((path / "variables").iterdir())]
   model = [(str(file.resolve()), *_facts(file)) for file in files]
-  return _written(encoder, lambda *done: _batches(*done, prepared), model), path
+
+  def opened(done: int, last: str | None) -> tuple[int, _Batches]:
+    return _batches(done, last, prepared)
+
+  return _written(encoder, opened, model, description.get("category_names")), path
 
 
-def _written(encode: Callable[[Any], dict[str, np.ndarray]], opened: _Opened, model: Any) -> int:
+def _written(
+    encode: Callable[[Any], dict[str, np.ndarray]],
+    opened: _Opened,
+    model: Any,
+    category_names: list[str] | None = None,
+) -> int:
   """Encodes and writes all that is asked for; returns the number of images.
 
   Args:
     encode: From a batch to codes.
     opened: Opens the images.
     model: What tells the model from others.
+    category_names: As of `tables.answers`.
   """
   output = None if _OUTPUT.value is None else pathlib.Path(paths.text(_OUTPUT.value))
   part = None
   answers: list[tables.Answer] = []
   if output is not None and output.suffix == ".csv":
-    part = tables.Part(output, _key(model), _BATCH_SIZE.value)
+    part = tables.Part(output, _key([model, category_names]), _BATCH_SIZE.value, category_names)
     answers = part.answers
   if answers:
     print(f"Going on after the {len(answers)} images that {output} had before.")
@@ -160,7 +171,7 @@ def _written(encode: Callable[[Any], dict[str, np.ndarray]], opened: _Opened, mo
     if output is not None:
       kept.append(found)
     if _SORT_INTO.value is not None and names is not None:
-      answers += tables.answers(names, found["y"])
+      answers += tables.answers(names, found["y"], category_names)
   if _SORT_INTO.value is not None:
     sorting.sort(
         answers, _INPUT.value, _SORT_INTO.value, _LINK.value, _BY_CONFIDENCE.value
@@ -189,14 +200,19 @@ def _facts(path: pathlib.Path) -> tuple[int, int]:
   return found.st_size, found.st_mtime_ns
 
 
-def _prepared(path: pathlib.Path) -> "Preparation | None":
+def _description(path: pathlib.Path) -> dict[str, Any]:
+  """The imae.json of a SavedModel; {} where there is none."""
+  try:
+    return descriptions.read(path)
+  except (OSError, ValueError):
+    return {}
+
+
+def _prepared(description: dict[str, Any]) -> "Preparation | None":
   """What the SavedModel does to images of any size; None if they must be of its own."""
   from imae_tf.data.preparation import Preparation
 
-  try:
-    record = descriptions.read(path).get("images")
-  except (OSError, ValueError):
-    return None
+  record = description.get("images")
   return Preparation.of_record(record) if record else None
 
 

@@ -115,6 +115,7 @@ class Part:
 
   @property
   def rows(self) -> int:
+    """Number of images in it."""
     return len(self.answers)
 
   def add(self, files: Sequence[str] | None, codes: Mapping[str, np.ndarray]) -> None:

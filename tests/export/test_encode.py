@@ -28,6 +28,7 @@ from imae_tf.export import tables
 from imae_tf.export import versions
 
 K1, K2 = 3, 5
+NAMES = ["cat", "1", "a dog", "3", "Ü"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), np.uint8)
 
 # Runs imae-encode once per command line, where neither Keras nor the model's code can be
@@ -95,7 +96,7 @@ def read_csv(path):
 
 
 @pytest.fixture(scope="module")
-def runs(base, tmp_path_factory):
+def runs(model, base, tmp_path_factory):
   """(folder, {what was run: [exit status, stdout, stderr]}) of one process."""
   folder = tmp_path_factory.mktemp("encode")
   np.save(folder / "images.npy", PIXELS)
@@ -105,6 +106,8 @@ def runs(base, tmp_path_factory):
   for index, image in enumerate(PIXELS):
     PIL.Image.fromarray(image[..., 0]).save(folder / "files" / f"{index}.png")
   (folder / "half.npy").write_bytes((folder / "images.npy").read_bytes()[:-50])
+
+  savedmodel.write(model, folder / "named" / "1", category_names=NAMES)
 
   def command(source, output, **flags):
     return {"saved_model": base, "input": source, "output": folder / output,
@@ -128,7 +131,10 @@ def runs(base, tmp_path_factory):
       "no version": command("digits", "version.npz", saved_model=folder),
       "no folder": command("digits", "sorted.csv", sort_into="sorted"),
       "full folder": command(folder / "files", "sorted.csv", sort_into=folder),
-      # The last ones: what they are given, the process keeps.
+      "named": command(
+          folder / "files", "named.csv", saved_model=folder / "named", sort_into="by_name"
+      ),
+      # The last one: what it is given, the process keeps.
       "sorted": {
           **command(folder / "files", "no codes", sort_into="sorted", link=True),
           "by_confidence": True, "output": "",
@@ -201,6 +207,14 @@ class TestProgram:
     with np.load(runs[0] / "digits.npz") as written:
       assert_same_arrays(written, model.encode(digits))
 
+  def test_categories_have_the_names_that_were_exported(self, runs):
+    assert runs[1]["named"][0] == 0
+    _, files, _, categories, _ = read_csv(runs[0] / "files.csv")
+    _, _, _, names, _ = read_csv(runs[0] / "named.csv")
+    assert names == tuple(NAMES[int(category)] for category in categories)
+    found = {p.relative_to(runs[0] / "by_name").as_posix() for p in runs[0].glob("by_name/*/*")}
+    assert found == {f"{name}/{file}" for name, file in zip(names, files)}
+
   def test_images_without_names_have_their_index(self, runs):
     with open(runs[0] / "digits.csv", newline="") as file:
       header, *rows = csv.reader(file)
@@ -234,7 +248,7 @@ class TestProgram:
     written = {path.name for path in runs[0].iterdir() if not path.name.startswith("images")}
     assert written == {
         "npy.npz", "older.npz", "npz.npz", "train.npz", "files.csv", "digits.npz", "digits.csv",
-        "large.npy", "half.npy", "files", "sorted",
+        "large.npy", "half.npy", "files", "sorted", "named", "named.csv", "by_name",
     }
 
   def test_help_does_not_wait_for_tensorflow(self, tmp_path):

@@ -17,6 +17,7 @@ import PIL.Image
 import tensorflow as tf
 from mend_world import CONFIG
 
+from imae_tf._shared import category_names
 from imae_tf._shared import files
 from imae_tf._shared import formats
 from imae_tf._shared import locks
@@ -335,6 +336,15 @@ def rename_the_output(w):
   (w.folder / "a.npz").mkdir()
   yield lambda: codes.check_output(w.folder / "a.npz")
   yield lambda: codes.check_output(w.folder / "b.npz")
+
+
+@mends("expected names.json or names.csv")
+def remove_one_of_the_files_of_names(w):
+  (w.folder / "names.json").write_text("{}")
+  (w.folder / "names.csv").write_text("category,name\n")
+  yield lambda: category_names.of_run(w.folder, 3)
+  (w.folder / "names.csv").unlink()
+  yield lambda: category_names.of_run(w.folder, 3)
 
 
 @mends("a new or empty folder to sort into")
