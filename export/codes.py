@@ -4,10 +4,12 @@ Nothing here imports Keras, TensorFlow Probability or the model's code, and the 
 even TensorFlow.
 """
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ from imae_tf._shared import paths
 from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
 from imae_tf.export import descriptions
+from imae_tf.export import tables
 
 SUFFIXES = (".npz", ".csv")
 # What TensorFlow raises for a damaged SavedModel, beside errors of its own.
@@ -105,12 +108,33 @@ def encode_batches(
   Raises:
     InputError: images of another shape.
   """
-  parts = []
-  with tqdm.tqdm(total=n, unit=" images", disable=None) as progress:
-    for images in batches:
-      parts.append(encoder(images))
+  return joined(codes for _, codes in encoded(encoder, ((None, part) for part in batches), n))
+
+
+def encoded(
+    encoder: Callable[[Any], dict[str, np.ndarray]],
+    batches: Iterable[tuple[list[str] | None, Any]],
+    n: int,
+    done: int = 0,
+) -> Iterator[tuple[list[str] | None, dict[str, np.ndarray]]]:
+  """Yields (names, codes) of each batch; a progress bar counts as in `encode_batches`.
+
+  Args:
+    encoder: As of `encode_batches`.
+    batches: Iterable of (names [B] or None, a batch as of `encode_batches`).
+    n: As of `encode_batches`.
+    done: Number of those that were encoded before.
+  """
+  with tqdm.tqdm(total=n, initial=done, unit=" images", disable=None) as progress:
+    for names, images in batches:
+      yield names, encoder(images)
       progress.update(len(images))
-  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def joined(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  """The codes of batches, of which there is at least one, as those of all images."""
+  listed = list(parts)
+  return {name: np.concatenate([part[name] for part in listed]) for name in listed[0]}
 
 
 def check_output(path: str | os.PathLike[str]) -> None:
@@ -129,10 +153,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
 
 
 def write(path: str | os.PathLike[str], codes: Mapping[str, Any]) -> None:
-  """Writes codes as `.npz` (arrays y, z, z_scale) or `.csv`, whole or not at all.
-
-  The columns of the CSV are y, the most probable category; p0, p1, ..., the probabilities;
-  z0, z1, ..., the means; z_scale0, z_scale1, ..., the standard deviations.
+  """Writes codes, whole or not at all: as `.npz` (arrays y, z, z_scale) or as `tables`' `.csv`.
 
   Raises:
     InputError: see `check_output`.
@@ -140,13 +161,24 @@ def write(path: str | os.PathLike[str], codes: Mapping[str, Any]) -> None:
   """
   check_output(path)
   path = pathlib.Path(paths.text(path, "an --output"))
+  with writing(path), files.replacing(path) as temporary:
+    if path.suffix == ".npz":
+      arrays: dict[str, Any] = dict(codes)
+      np.savez(temporary, **arrays)
+    else:
+      numbers = [str(i) for i in range(len(codes["y"]))]
+      temporary.write_text(tables.header(codes, "index") + tables.lines(numbers, codes))
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Turns an OSError of the block into one sentence.
+
+  Raises:
+    ImaeError: `path` cannot be written.
+  """
   try:
-    with files.replacing(path) as temporary:
-      if path.suffix == ".npz":
-        arrays: dict[str, Any] = dict(codes)
-        np.savez(temporary, **arrays)
-      else:
-        _write_csv(temporary, **codes)
+    yield
   except OSError as error:
     raise ImaeError(
         f"expected to write {path}, got: {error.strerror or error}; free some space or give"
@@ -158,13 +190,3 @@ def last_line(error: BaseException) -> str:
   """The last line of an exception's message, where TensorFlow says what happened."""
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
   return lines[-1][:300] if lines else type(error).__name__
-
-
-def _write_csv(path: pathlib.Path, y: np.ndarray, z: np.ndarray, z_scale: np.ndarray) -> None:
-  columns = {"y": 1, "p": y.shape[1], "z": z.shape[1], "z_scale": z.shape[1]}
-  names = [
-      name if name == "y" else f"{name}{k}" for name, size in columns.items() for k in range(size)
-  ]
-  rows = np.concatenate([np.argmax(y, axis=1)[:, np.newaxis], y, z, z_scale], axis=1)
-  formats = ["%d"] + ["%.9g"] * (len(names) - 1)  # 9 digits give float32 back exactly
-  np.savetxt(path, rows, fmt=formats, delimiter=",", header=",".join(names), comments="")

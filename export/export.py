@@ -103,6 +103,7 @@ def main() -> None:
 
 def _publish_run(folder: pathlib.Path) -> pathlib.Path:
   """Publishes the model of a run's folder, aligned if asked for; returns its path."""
+  from imae_tf._shared import category_names
   from imae_tf._shared import files
   from imae_tf.export import align
   from imae_tf.export import publish
@@ -110,6 +111,7 @@ def _publish_run(folder: pathlib.Path) -> pathlib.Path:
   from imae_tf.training import run_folder
 
   model, config = run_folder.load_model(folder)
+  names = category_names.of_run(folder, model.num_categories)
   figures = folder / "metrics.json"
   evaluation = files.read_json(figures) if figures.exists() else None
   alignment = None
@@ -128,6 +130,7 @@ def _publish_run(folder: pathlib.Path) -> pathlib.Path:
       evaluation=evaluation,
       images=images.get("train") if _TYPICAL_IMAGES.value else None,
       config=config,
+      category_names=names,
   )
   if alignment is not None:
     print(align.summary(alignment.record))

@@ -67,7 +67,8 @@ def publish(
     base: folder of the versions; made if it is not there.
     keep: how many versions to keep, the new one included; None for all.
     alignment: `align.Alignment` to build into the graph.
-    **about: other arguments of `savedmodel.write`: dataset, evaluation, images, config.
+    **about: other arguments of `savedmodel.write`: dataset, evaluation, images, config,
+      category_names.
 
   Returns:
     The path of the new version, `base/<integer>`.

@@ -10,6 +10,7 @@ import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def write(
     alignment: "Alignment | None" = None,
     images: np.ndarray | None = None,
     config: Mapping[str, Any] | None = None,
+    category_names: Sequence[str] | None = None,
 ) -> None:
   """Writes a SavedModel with four signatures; `serving_default` is `encode`.
 
@@ -73,6 +75,7 @@ def write(
     alignment: `align.Alignment` to build into the graph.
     images: float32 [N, H, W, C] in [0, 1]; the most typical of them are kept.
     config: the run's config.json, for what is done to the images and for the card.
+    category_names: what people call the model's categories; None for their numbers.
   """
   record = (config or {}).get("images")
   prepared = Preparation.of_record(record) if record else None
@@ -81,7 +84,7 @@ def write(
   for name, (function, inputs) in signatures.items():
     archive.add_endpoint(name, function, input_signature=inputs)
   archive.write_out(str(path), verbose=False)
-  description = describe(model, dataset, evaluation, alignment, prepared)
+  description = describe(model, dataset, evaluation, alignment, prepared, category_names)
   file = pathlib.Path(path) / DESCRIPTION
   file.parent.mkdir()
   file.write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
@@ -113,6 +116,7 @@ def describe(
     evaluation: Mapping[str, Any] | None = None,
     alignment: "Alignment | None" = None,
     prepared: Preparation | None = None,
+    category_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
   """The content of imae.json: method, data, K1, K2, images, versions and figures, as a dict.
 
@@ -133,8 +137,18 @@ def describe(
       },
       "evaluation": evaluation,
       **({} if prepared is None else {"images": prepared.record()}),
+      **_named(category_names, alignment),
       **({} if alignment is None else {"alignment": alignment.record}),
   }
+
+
+def _named(names: Sequence[str] | None, alignment: "Alignment | None") -> dict[str, list[str]]:
+  """The names in the order that is served; a category without one has the number served."""
+  if names is None:
+    return {}
+  order = range(len(names)) if alignment is None else alignment.categories
+  served = [str(i) if names[k] == str(k) else names[k] for i, k in enumerate(order)]
+  return {"category_names": served}
 
 
 def _signatures(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what editors and type checkers know of the names below
   from imae_tf import report
   from imae_tf import tuning
   from imae_tf import vat
+  from imae_tf.clusterer import ImageClusterer
   from imae_tf.errors import InputError
   from imae_tf.example import load_example
   from imae_tf.methods import BetaTCVAE
@@ -38,10 +39,10 @@ if TYPE_CHECKING:  # what editors and type checkers know of the names below
 __version__ = "0.1.0"
 
 __all__ = [
-    "BetaTCVAE", "BetaVAE", "HybridAutoencoder", "IMAE", "InfoVAE", "InputError", "JointVAE",
-    "VAE", "__version__", "callbacks", "data", "errors", "estimators", "load_example", "methods",
-    "metrics", "models", "networks", "objective", "plots", "posterior", "recipes", "report",
-    "tuning", "vat",
+    "BetaTCVAE", "BetaVAE", "HybridAutoencoder", "IMAE", "ImageClusterer", "InfoVAE",
+    "InputError", "JointVAE", "VAE", "__version__", "callbacks", "data", "errors", "estimators",
+    "load_example", "methods", "metrics", "models", "networks", "objective", "plots", "posterior",
+    "recipes", "report", "tuning", "vat",
 ]
 _MEMBERS = {
     "HybridAutoencoder": "models",
@@ -51,6 +52,7 @@ _MEMBERS = {
     "InfoVAE": "methods",
     "JointVAE": "methods",
     "BetaTCVAE": "methods",
+    "ImageClusterer": "clusterer",
     "InputError": "errors",
     "load_example": "example",
 }

@@ -10,7 +10,8 @@ import pathlib
 import pytest
 
 HERE = pathlib.Path(__file__).parent.parent
-FACADES = {"", "callbacks", "example", "plots", "report", "tuning"}  # "" is imae_tf/__init__.py
+# "" is imae_tf/__init__.py
+FACADES = {"", "callbacks", "clusterer", "example", "plots", "report", "tuning"}
 MATHEMATICS = {"estimators", "networks", "objective", "optimizers", "posterior", "vat"}
 # From the top down. The rooms of a line may import each other.
 LAYERS = [

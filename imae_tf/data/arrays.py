@@ -96,8 +96,8 @@ def _apart(names: Iterable[str]) -> list[str]:
 def _stored_images(archive: dict[str, Any], path: str) -> list[np.ndarray]:
   """Images as arrays [N, H, W, C], each of images of one size."""
   if "x" in archive:
-    return [_images(archive["x"], path)]
-  return [_images(archive[name][np.newaxis], f"{path}, {name},") for name in _apart(archive)]
+    return [images_of(archive["x"], path)]
+  return [images_of(archive[name][np.newaxis], f"{path}, {name},") for name in _apart(archive)]
 
 
 def prepared(images: np.ndarray, done: Preparation) -> np.ndarray:
@@ -173,11 +173,19 @@ def npy(path: str) -> np.ndarray:
         f"expected an array in {path}, got the archive of np.savez with {listing(loaded)};"
         " rename it to end in .npz."
     )
-  return _images(loaded, path)
+  return images_of(loaded, path)
 
 
-def _images(x: np.ndarray, name: str) -> np.ndarray:
-  """Images as uint8 or float32 [N, H, W, C]."""
+def images_of(x: np.ndarray, name: str) -> np.ndarray:
+  """Images as uint8, or as float32 in [0, 1], [N, H, W, C].
+
+  Args:
+    x: [N, H, W] or [N, H, W, C].
+    name: What they are called in an error.
+
+  Raises:
+    InputError: Another array.
+  """
   x = pixels.array(x, name)
   if x.ndim == 3 and not pixels.may_be_one_image(x.shape):
     x = x[..., np.newaxis]

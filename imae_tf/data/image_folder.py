@@ -78,6 +78,7 @@ def batches(
     prepared: Preparation | None,
     on_bad_file: str = "skip",
     say: Callable[[str], Any] = print,
+    after: str | None = None,
 ) -> tuple[int, Iterator[tuple[list[str], np.ndarray]]]:
   """The images of a whole folder to encode, decoded as they are taken: nothing is held.
 
@@ -87,6 +88,7 @@ def batches(
     prepared: What is done to the images; None to choose it from the folder, as `load` does.
     on_bad_file: "skip" or "fail"; what is skipped is not among the names.
     say: As of `load`.
+    after: Name of the file after which to begin; None for the first.
 
   Returns:
     The number of files, and an iterator of (names [B], images float32 [B, H, W, C] in [0, 1]), in
@@ -100,7 +102,12 @@ def batches(
     shapes, _ = folder.scanned(Reading(on_bad_file=on_bad_file))
     prepared = Reading().prepared(shapes, 2**62)
     _say_prepared(shapes, prepared, Reading(), say)
-  return len(folder.files), _float_batches(folder, prepared, batch_size, on_bad_file, say)
+  first = 0
+  if after is not None:
+    many_files.facts(pathlib.Path(path, after))  # or it is gone, which the error tells
+    first = folder.names.index(after) + 1
+  found = _float_batches(folder, prepared, batch_size, on_bad_file, say, first)
+  return len(folder.files), found
 
 
 def _float_batches(
@@ -109,11 +116,12 @@ def _float_batches(
     batch_size: int,
     on_bad_file: str,
     say: Callable[[str], Any],
+    first: int,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
   bad: dict[str, str] = {}
   names: list[str] = []
   images: list[np.ndarray] = []
-  for name, result in zip(folder.names, folder.images(prepared)):
+  for name, result in zip(folder.names[first:], folder.images(prepared, first)):
     if isinstance(result, InputError):
       bad[name] = _passed_over(result, on_bad_file)
       continue
@@ -124,6 +132,7 @@ def _float_batches(
       names, images = [], []
   if names:
     yield names, np.array(images, np.float32) / 255
+  folder.check_any(bad)
   _say_bad(bad, len(folder.files), say)
 
 

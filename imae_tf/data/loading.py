@@ -165,7 +165,7 @@ def input_batches(
   (360, [(200, 8, 8, 1), (160, 8, 8, 1)])
   """
   name = _named(source)
-  if not _is_file(name) and not _is_ours(name) and _is_folder(name):
+  if is_folder(source):
     _check_batch_size(batch_size)
     n, found = image_folder.batches(name, batch_size, prepared, "fail", say)
     return n, (images for _, images in found)
@@ -194,6 +194,7 @@ def input_files(
     say: Callable[[str], Any] = print,
     prepared: Preparation | None = None,
     on_bad_file: str = "skip",
+    after: str | None = None,
 ) -> tuple[int, Iterator[tuple[list[str], np.ndarray]]]:
   """The images of a folder to encode, with their names, decoded as they are taken.
 
@@ -203,6 +204,7 @@ def input_files(
     say: As of `load`.
     prepared: As of `input_batches`.
     on_bad_file: As of `load`.
+    after: Name of the file after which to begin, to go on; None for the first.
 
   Returns:
     The number of files, and an iterator of (their paths below the folder [B], images float32
@@ -212,7 +214,20 @@ def input_files(
     InputError: No images; from the iterator, a file that cannot be read where that is to fail.
   """
   _check_batch_size(batch_size)
-  return image_folder.batches(_named(folder), batch_size, prepared, on_bad_file, say)
+  return image_folder.batches(_named(folder), batch_size, prepared, on_bad_file, say, after)
+
+
+def is_folder(source: str | os.PathLike[str]) -> bool:
+  """Whether `load` would read a folder of images; a name that TFDS knows is none.
+
+  Raises:
+    InputError: It is written like a path where there is nothing.
+
+  >>> is_folder("digits")
+  False
+  """
+  name = _named(source)
+  return not _is_file(name) and not _is_ours(name) and _is_folder(name)
 
 
 def _check_batch_size(batch_size: int) -> None:
@@ -249,7 +264,7 @@ def _is_ours(name: str) -> bool:
 def _open(
     name: str, holdout: int, reading: reading_lib.Reading, say: Callable[[str], Any]
 ) -> ImageData:
-  if not _is_file(name) and not _is_ours(name) and _is_folder(name):
+  if is_folder(name):
     return image_folder.load(name, holdout, reading, MEMORY_LIMIT, say)
   if reading.labels is not None:
     raise InputError(

@@ -41,6 +41,7 @@ def write(
     x: np.ndarray,
     labels: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
+    category_names: Sequence[str] | None = None,
 ) -> None:
   """Writes the report and its figures, each file atomically, the page last.
 
@@ -53,6 +54,7 @@ def write(
     x: [N, H, W, C] float images in [0, 1], those that `metrics` was computed on.
     labels: [N] integers or None.
     class_names: texts, one per label value 0, 1, ..., or None.
+    category_names: what people call the categories, or None.
 
   Raises:
     InputError: no images, images or labels that do not fit, or metrics that lack a figure.
@@ -60,7 +62,7 @@ def write(
   """
   path = pathlib.Path(path)
   _check(x, labels, metrics)
-  run = shown.Shown(model, metrics, x, labels, class_names)
+  run = shown.Shown(model, metrics, x, labels, class_names, category_names)
   pictures = run_pictures.of_run(run, history)
   page = _page(run, history, pictures)
   for name, picture in pictures.items():

@@ -26,6 +26,7 @@ class Shown:
     x: [N, H, W, C] float images in [0, 1].
     labels: [N] integers or None.
     class_names: texts, one per label value 0, 1, ..., or None.
+    category_names: what people call the categories, a number where they gave no name; or None.
 
   Attributes:
     codes: {"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]}.
@@ -44,9 +45,10 @@ class Shown:
       x: np.ndarray,
       labels: np.ndarray | None = None,
       class_names: Sequence[str] | None = None,
+      category_names: Sequence[str] | None = None,
   ):
     self.model, self.metrics, self.x = model, metrics, np.asarray(x)
-    self.class_names = class_names
+    self.class_names, self.category_names = class_names, category_names
     self.codes = model.encode(self.x)
     self.num_categories = model.num_categories
     self.categories = self.codes["y"].argmax(axis=1)
@@ -75,7 +77,13 @@ class Shown:
     return str(names[label]) if names is not None and 0 <= label < len(names) else str(label)
 
   def category_name(self, category: int) -> tuple[str, str]:
-    """Two lines for a category: the class that it is matched to, if there is one, and its index."""
+    """Two lines for a category, what it is called and its index.
+
+    It has the name that people gave it, or that of the class that it is matched to.
+    """
+    given = str(category) if self.category_names is None else self.category_names[category]
+    if given != str(category):
+      return given, f"category {category}"
     if self.labels is None:
       return f"category {category}", ""
     if category not in self.matched:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from imae_tf._shared import category_names
 from imae_tf._shared import extras
 from imae_tf._shared import files
 from imae_tf._shared import locks
@@ -54,6 +55,7 @@ def evaluate(
   workdir = paths.folder(workdir, "a workdir")
   model, config = run_folder.load_model(workdir)
   history = run_folder.read_history(workdir)  # before the long work, because it may be damaged
+  names = category_names.of_run(workdir, model.num_categories)
   data = run_data.load(workdir, config, labels)
   x, y = data.arrays(split, limit=MAX_IMAGES)
   say(f"Evaluating {len(x)} of {data.size(split)} {split} images of {config['dataset']}.")
@@ -92,6 +94,7 @@ def evaluate(
           x=x,
           labels=y,
           class_names=data.class_names,
+          category_names=names,
       )
   return metrics
 

@@ -2,7 +2,7 @@
 
     config.json  split.json  unreadable.txt  cache/
     checkpoints/epoch-0007.keras  model.keras  history.csv  tensorboard/
-    metrics.json  report.html  figures/*.png  restarts/
+    metrics.json  report.html  figures/*.png  restarts/  names.json (of categories, by hand)
 
 Training writes these files; evaluation, export, comparison and search read them. Each file is
 written under another name and then renamed, so that nobody ever sees half of a file, not even

@@ -61,6 +61,8 @@ def train(
     job: distribution.Job | None = None,
     progress: bool = True,
     watched: pipelines.Arrays | None = None,
+    data: pipelines.ImageData | None = None,
+    board: bool = True,
 ) -> "HybridAutoencoder":
   """Trains a run in its folder, or goes on with it; at the end the folder has `model.keras`.
 
@@ -75,6 +77,8 @@ def train(
     progress: whether progress is shown.
     watched: (x, labels) for `callbacks.Watch`, which adds its figures to the history of the epochs
       that are trained now; give it in one process only.
+    data: the images; None for those that the run names.
+    board: whether TensorBoard's files are written and progress can be shown.
 
   Returns:
     The trained model.
@@ -93,7 +97,7 @@ def train(
   if job.is_chief:
     run_folder.check_free(workdir)  # before the images' cache is made in it
     run = dataclasses.replace(run, reading=run_data.as_trained(workdir, run.reading))
-  data = loading.opened(run.dataset, run.reading, holdout=run.holdout)
+  data = data or loading.opened(run.dataset, run.reading, holdout=run.holdout)
   run_data.check_differ(data)
   run = _with_recipe(run, data, workdir)
   starts.check(run)
@@ -115,11 +119,14 @@ def train(
             f"expected no other process at work in {workdir}, got one that saved progress just now;"
             " give the same command again."
         )
-      return _train(session, model, done)
+      return _train(session, model, done, workdir / "tensorboard" if board else None)
 
 
 def _train(
-    session: fitting.Session, model: "HybridAutoencoder", done: fitting.Done
+    session: fitting.Session,
+    model: "HybridAutoencoder",
+    done: fitting.Done,
+    board: pathlib.Path | None,
 ) -> "HybridAutoencoder":
   run, workdir, job = session.run, session.workdir, session.job
   begun = done.epochs or done.steps
@@ -130,7 +137,7 @@ def _train(
     within = f" and {done.steps} steps of the next" if done.steps else ""
     job.say(f"Going on after epoch {done.epochs} of {run.recipe.epochs}{within} in {workdir}.")
     starts.teach_again(session, model)
-  fitting.fit(session, model, run.seed, done, run.recipe.epochs, workdir, workdir / "tensorboard")
+  fitting.fit(session, model, run.seed, done, run.recipe.epochs, workdir, board)
   if job.is_chief:
     model = fitting.in_float32(model, run, session.data)
     run_folder.save_keras(model, workdir / "model.keras")

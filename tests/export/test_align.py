@@ -187,6 +187,9 @@ class TestMatching:
     codes = {"y": rng.dirichlet([1] * 3, 7), "z": rng.standard_normal((7, 3)),
              "z_scale": rng.random((7, 3))}
     served = alignment.served(codes)
+    assert savedmodel._named(["cat", "1", "dog"], alignment) == {
+        "category_names": ["dog", "cat", "2"]  # category 1, without a name, is the third now
+    }
     np.testing.assert_array_equal(served["y"], codes["y"][:, [2, 0, 1]])
     np.testing.assert_array_equal(served["z"], codes["z"][:, [1, 2, 0]] * [1, -1, -1])
     np.testing.assert_array_equal(served["z_scale"], codes["z_scale"][:, [1, 2, 0]])

@@ -24,9 +24,11 @@ from imae_tf.errors import ImaeError
 from imae_tf.errors import InputError
 from imae_tf.export import codes
 from imae_tf.export import savedmodel
+from imae_tf.export import tables
 from imae_tf.export import versions
 
 K1, K2 = 3, 5
+NAMES = ["cat", "1", "a dog", "3", "Ü"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), np.uint8)
 
 # Runs imae-encode once per command line, where neither Keras nor the model's code can be
@@ -35,10 +37,13 @@ _ENCODES = """
 import contextlib, io, json, sys
 for name in ("keras", "tf_keras", "tensorflow_probability", "imae_tf.models"):
   sys.modules[name] = None
+from absl import flags
 from imae_tf.export import encode
 results = []
 for arguments in json.loads(sys.argv[1]):
-  sys.argv = ["imae-encode", *(f"--{name}={value}" for name, value in arguments.items())]
+  for name in ("output", "sort_into"):
+    flags.FLAGS[name].unparse()
+  sys.argv = ["imae-encode", *(f"--{k}={v}" for k, v in arguments.items() if v != "")]
   out, err = io.StringIO(), io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     try:
@@ -81,16 +86,17 @@ def damaged(base, tmp_path):
 
 
 def read_csv(path):
-  """(header, codes as in a .npz, column y)."""
+  """(header, file names, codes as in a .npz, categories, confidences)."""
   with open(path, newline="") as file:
     header, *rows = csv.reader(file)
-  table = np.array(rows, "float32")
-  y, p, z, scale = np.split(table, [1, 1 + K2, 1 + K2 + K1], axis=1)
-  return header, {"y": p, "z": z, "z_scale": scale}, y[:, 0]
+  table = np.array([row[3:] for row in rows], "float32")
+  y, z, scale = np.split(table, [K2, K2 + K1], axis=1)
+  names, categories, confidences = zip(*(row[:3] for row in rows))
+  return header, names, {"y": y, "z": z, "z_scale": scale}, categories, confidences
 
 
 @pytest.fixture(scope="module")
-def runs(base, tmp_path_factory):
+def runs(model, base, tmp_path_factory):
   """(folder, {what was run: [exit status, stdout, stderr]}) of one process."""
   folder = tmp_path_factory.mktemp("encode")
   np.save(folder / "images.npy", PIXELS)
@@ -100,6 +106,8 @@ def runs(base, tmp_path_factory):
   for index, image in enumerate(PIXELS):
     PIL.Image.fromarray(image[..., 0]).save(folder / "files" / f"{index}.png")
   (folder / "half.npy").write_bytes((folder / "images.npy").read_bytes()[:-50])
+
+  savedmodel.write(model, folder / "named" / "1", category_names=NAMES)
 
   def command(source, output, **flags):
     return {"saved_model": base, "input": source, "output": folder / output,
@@ -112,6 +120,7 @@ def runs(base, tmp_path_factory):
       "train": command(folder / "images.npz", "train.npz", split="train"),
       "files": command(folder / "files", "files.csv"),
       "digits": command("digits", "digits.npz", batch_size=512),
+      "array": command("digits", "digits.csv", batch_size=512),
       "shape": command(folder / "large.npy", "shape.npz"),
       "half": command(folder / "half.npy", "half.npz"),
       "split": command("digits", "split.npz", split="validation"),
@@ -120,6 +129,16 @@ def runs(base, tmp_path_factory):
       "folder": command("digits", "nowhere/codes.npz"),
       "model": command("digits", "model.npz", saved_model=folder / "nowhere"),
       "no version": command("digits", "version.npz", saved_model=folder),
+      "no folder": command("digits", "sorted.csv", sort_into="sorted"),
+      "full folder": command(folder / "files", "sorted.csv", sort_into=folder),
+      "named": command(
+          folder / "files", "named.csv", saved_model=folder / "named", sort_into="by_name"
+      ),
+      # The last one: what it is given, the process keeps.
+      "sorted": {
+          **command(folder / "files", "no codes", sort_into="sorted", link=True),
+          "by_confidence": True, "output": "",
+      },
   }
   done = subprocess.run(
       [sys.executable, "-c", _ENCODES, json.dumps(list(commands.values()), default=str)],
@@ -134,7 +153,7 @@ def runs(base, tmp_path_factory):
 
 class TestProgram:
 
-  @pytest.mark.parametrize("name", ["npy", "files", "npz", "train", "older", "digits"])
+  @pytest.mark.parametrize("name", ["npy", "files", "npz", "train", "older", "digits", "array"])
   def test_runs_without_keras(self, runs, name):
     status, out, err = runs[1][name]
     assert (status, err) == (0, "")
@@ -157,18 +176,52 @@ class TestProgram:
         assert_same_arrays(written, {name: value[rows] for name, value in expected.items()})
 
   def test_folder_of_images_to_csv(self, model, runs):
-    header, written, category = read_csv(runs[0] / "files.csv")
+    header, names, written, categories, confidences = read_csv(runs[0] / "files.csv")
     assert header == [
-        "y", "p0", "p1", "p2", "p3", "p4", "z0", "z1", "z2", "z_scale0", "z_scale1", "z_scale2"
+        "file", "category", "confidence", "y_0", "y_1", "y_2", "y_3", "y_4", "z_0", "z_1", "z_2",
+        "z_scale_0", "z_scale_1", "z_scale_2",
     ]
+    assert names == tuple(f"{index}.png" for index in range(7))
     expected = model.encode(PIXELS.astype("float32") / 255)
     assert_same_arrays(written, expected)
-    np.testing.assert_array_equal(category, np.argmax(expected["y"], axis=1))
+    assert list(map(int, categories)) == list(np.argmax(expected["y"], axis=1))
+    np.testing.assert_allclose(list(map(float, confidences)), expected["y"].max(axis=1), rtol=1e-5)
+
+  def test_files_sorted_beside_no_codes(self, runs):
+    status, out, err = runs[1]["sorted"]
+    assert err == ""
+    assert status == 0 and out.endswith("Sorted 7 files by category into sorted.\n")
+    _, names, _, categories, confidences = read_csv(runs[0] / "files.csv")
+    certain = sorted(range(7), key=lambda i: -float(confidences[i]))
+    expected = set()
+    for category in set(categories):
+      members = [i for i in certain if categories[i] == category]
+      expected |= {f"{category}/{rank}-{names[i]}" for rank, i in enumerate(members, 1)}
+    found = {str(p.relative_to(runs[0] / "sorted")): p for p in (runs[0] / "sorted").glob("*/*")}
+    assert found.keys() == expected
+    for name, path in found.items():
+      assert path.is_symlink() and path.resolve() == runs[0] / "files" / name.partition("-")[2]
 
   def test_data_set(self, model, runs):
     digits = sklearn.datasets.load_digits().images[1437:, ..., None].astype("float32") / 16
     with np.load(runs[0] / "digits.npz") as written:
       assert_same_arrays(written, model.encode(digits))
+
+  def test_categories_have_the_names_that_were_exported(self, runs):
+    assert runs[1]["named"][0] == 0
+    _, files, _, categories, _ = read_csv(runs[0] / "files.csv")
+    _, _, _, names, _ = read_csv(runs[0] / "named.csv")
+    assert names == tuple(NAMES[int(category)] for category in categories)
+    found = {p.relative_to(runs[0] / "by_name").as_posix() for p in runs[0].glob("by_name/*/*")}
+    assert found == {f"{name}/{file}" for name, file in zip(names, files)}
+
+  def test_images_without_names_have_their_index(self, runs):
+    with open(runs[0] / "digits.csv", newline="") as file:
+      header, *rows = csv.reader(file)
+    assert header[0] == "index" and [row[0] for row in rows] == list(map(str, range(360)))
+    with np.load(runs[0] / "digits.npz") as written:
+      values = np.concatenate([written[name] for name in ("y", "z", "z_scale")], axis=1)
+    np.testing.assert_array_equal(np.array([row[3:] for row in rows], "float32"), values)
 
   @pytest.mark.parametrize(
       "name,sentence",
@@ -181,6 +234,8 @@ class TestProgram:
           ("folder", "expected an existing folder for --output, got"),
           ("model", "expected a SavedModel, or a base folder of versions, at"),
           ("no version", "expected integer version folders in"),
+          ("no folder", "expected a folder of images as --input for --sort_into, got digits"),
+          ("full folder", "expected a new or empty folder to sort into, got "),
       ],
   )
   def test_errors_are_one_line(self, runs, name, sentence):
@@ -192,8 +247,8 @@ class TestProgram:
   def test_only_whole_outputs_are_there(self, runs):
     written = {path.name for path in runs[0].iterdir() if not path.name.startswith("images")}
     assert written == {
-        "npy.npz", "older.npz", "npz.npz", "train.npz", "files.csv", "digits.npz",
-        "large.npy", "half.npy", "files",
+        "npy.npz", "older.npz", "npz.npz", "train.npz", "files.csv", "digits.npz", "digits.csv",
+        "large.npy", "half.npy", "files", "sorted", "named", "named.csv", "by_name",
     }
 
   def test_help_does_not_wait_for_tensorflow(self, tmp_path):
@@ -286,8 +341,8 @@ class TestWrite:
   def test_csv_gives_float32_back_exactly(self, tmp_path):
     codes.write(tmp_path / "codes.csv", CODES)
     table = np.loadtxt(tmp_path / "codes.csv", delimiter=",", skiprows=1, dtype="float32")
-    np.testing.assert_array_equal(table[:, 0], [1, 0])
-    np.testing.assert_array_equal(table[:, 1:], np.concatenate([*CODES.values()], axis=1))
+    np.testing.assert_array_equal(table[:, :3], [[0, 1, 0.75], [1, 0, 1]])
+    np.testing.assert_array_equal(table[:, 3:], np.concatenate([*CODES.values()], axis=1))
 
   @pytest.mark.parametrize("suffix", codes.SUFFIXES)
   def test_a_failed_write_leaves_the_older_file(self, tmp_path, monkeypatch, suffix):
@@ -295,11 +350,10 @@ class TestWrite:
     path.write_text("older")
 
     def full(file, *args, **kwargs):
-      file.write_text("half")
       raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    monkeypatch.setattr(np, "savetxt", full)
+    monkeypatch.setattr(tables, "lines", full)
     with pytest.raises(ImaeError, match="expected to write .*No space left on device; free"):
       codes.write(path, CODES)
     assert path.read_text() == "older"
@@ -384,7 +438,8 @@ class TestEndpoint:
   def test_folder(self, model, answers):
     folder, results = answers
     assert results["files"][::2] == [0, ""]
-    _, written, _ = read_csv(folder / "files.csv")
+    _, names, written, _, _ = read_csv(folder / "files.csv")
+    assert names == tuple(f"{index}.png" for index in range(7))
     assert_same_arrays(written, model.encode(PIXELS.astype("float32") / 255))
 
   def test_data_set(self, model, endpoints, tmp_path):

@@ -11,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 import imae_tf
+from imae_tf import clusterer
 from imae_tf import recipes
+from imae_tf._shared import category_names
 from imae_tf._shared import paths
 from imae_tf._shared import pixels
 from imae_tf.comparison import plan
@@ -75,6 +77,11 @@ def compare(**changes):
 
 def disentangle(y=TEN, z=TEN, factors=FACTORS, names=("a",)):
   disentanglement.scores(y, z, factors, names)
+
+
+def names(w, content):
+  (w.folder / "names.json").write_text(content)
+  category_names.of_run(w.folder, 3)
 
 
 def report(w, x=FLOATS, labels=None, metrics=None):
@@ -233,6 +240,13 @@ VALUES = [
     ("a list of files", lambda w, v: inputs.files(v), "a.png", ["a.png"]),
     # Exports.
     ("a keep of 1", lambda w, v: publish._publish(w.no_write, w.folder / "b", v), 0, None),
+    ("reshape them into images", lambda w, v: clusterer._array(v), FLOATS.reshape(32, 64), FLOATS),
+    ("or lower num_categories", lambda w, v: clusterer._check_count(9, v), 10, 9),
+    ("names of categories as JSON", lambda w, v: names(w, v), "no JSON", '{"0": "cat"}'),
+    ("expected categories 0 to", lambda w, v: names(w, v), '{"3": "cat"}', '{"2": "cat"}'),
+    ("another name for each category", lambda w, v: names(w, v), '{"0": "a", "1": "A"}',
+     '{"0": "a", "1": "b"}'),
+    ("that folders can have", lambda w, v: names(w, v), '{"0": "a/b"}', '{"0": "a-b"}'),
     ("an --output that ends in", lambda w, v: codes.check_output(w.folder / v), "a.txt", "a.npz"),
     ("without [ and ]", lambda w, v: versions.base_folder(v), "m[1]", "m1"),
     ("a folder of this machine", lambda w, v: versions.base_folder(v), "gs://m", "m"),

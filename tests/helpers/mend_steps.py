@@ -19,12 +19,14 @@ import searches
 import tensorflow as tf
 from mend_world import CONFIG
 
+from imae_tf._shared import category_names
 from imae_tf._shared import files
 from imae_tf._shared import formats
 from imae_tf._shared import locks
 from imae_tf.data import loading
 from imae_tf.export import codes
 from imae_tf.export import publish
+from imae_tf.export import sorting
 from imae_tf.export import versions
 from imae_tf.export.client import inputs
 from imae_tf.export.server import core
@@ -364,6 +366,22 @@ def rename_the_output(w):
   (w.folder / "a.npz").mkdir()
   yield lambda: codes.check_output(w.folder / "a.npz")
   yield lambda: codes.check_output(w.folder / "b.npz")
+
+
+@mends("expected names.json or names.csv")
+def remove_one_of_the_files_of_names(w):
+  (w.folder / "names.json").write_text("{}")
+  (w.folder / "names.csv").write_text("category,name\n")
+  yield lambda: category_names.of_run(w.folder, 3)
+  (w.folder / "names.csv").unlink()
+  yield lambda: category_names.of_run(w.folder, 3)
+
+
+@mends("a new or empty folder to sort into")
+def give_another_folder_to_sort_into(w):
+  images = w.images()
+  yield lambda: sorting.check_target(images / "sorted", images)
+  yield lambda: sorting.check_target(w.folder / "sorted", images)
 
 
 @mends("an image file at <name>")

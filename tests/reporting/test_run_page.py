@@ -16,6 +16,7 @@ from imae_tf.metrics import measuring
 from imae_tf.metrics.definitions import DEFINITIONS
 from imae_tf.reporting import plots
 from imae_tf.reporting import run_page
+from imae_tf.reporting import shown
 
 DESIGN_KEYS = {
     "method", "dataset", "split", "n", "seed", "reconstruction", "mi_y", "mi_z",
@@ -89,6 +90,32 @@ def _write(folder, model, *, metrics=None, history=HISTORY, x=None, labels=None,
       path, model=model, history=history, metrics=metrics, x=x, labels=labels, class_names=names
   )
   return html_page.Page(path.read_text(encoding="utf-8"))
+
+
+def test_categories_have_the_names_that_people_gave(model):
+  metrics, names = _metrics(model.latent_dim, True), [str(k) for k in range(model.num_categories)]
+  names[1] = "cat"
+  for labels in (None, _labels()):
+    run = shown.Shown(model, metrics, _images(), labels, category_names=names)
+    plain = shown.Shown(model, metrics, _images(), labels)
+    assert run.category_name(1) == ("cat", "category 1")
+    assert run.category_name(0) == plain.category_name(0)
+
+
+def test_the_page_passes_the_names_on(model, tmp_path, quick, monkeypatch):
+  given = []
+  monkeypatch.setattr(run_page.plots, "generated", _kept(run_page.plots.generated, given))
+  run_page.write(
+      tmp_path / "report.html", model=model, history=HISTORY, x=_images(),
+      metrics=_metrics(model.latent_dim, False),
+      category_names=[f"name {k}" for k in range(model.num_categories)],
+  )
+  assert [name for name, _ in given[0][1]] == [f"name {k}" for k in range(model.num_categories)]
+
+
+def _kept(function, given):
+  """The function, which adds its arguments to a list."""
+  return lambda *arguments: given.append(arguments) or function(*arguments)
 
 
 def _figures(folder):

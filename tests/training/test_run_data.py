@@ -130,6 +130,10 @@ def test_labels_change_nothing_in_training(photos, trained, tmp_path):
            .source.names.values()]
   rows = [f"{name},{name[0]}" for part in names for name in part]
   (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+  (tmp_path / "run/names.json").write_text('{"10": "cat"}')
+  with pytest.raises(InputError, match="expected categories 0 to 9 in .*names.json, got '10'"):
+    evaluation.evaluate(tmp_path / "run", say=lambda text: None)
+  (tmp_path / "run/names.json").write_text('{"9": "cat"}')
   metrics = evaluation.evaluate(
       tmp_path / "run", say=lambda text: None, labels=str(tmp_path / "labels.csv")
   )
