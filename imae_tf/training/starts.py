@@ -46,6 +46,10 @@ _SCORES: dict[str, Callable[[float], str]] = {
 def check(run: "runs.Run") -> None:
   """Raises an `InputError` unless the settings of the starts fit together."""
   recipe = run.recipe
+  if run.recipe_name == "auto" and run.method != "imae":
+    raise InputError(
+        f"expected the method imae for the recipe auto, got {run.method}; give the recipe tuned."
+    )
   if recipe.restarts > 1 and recipe.restart_epochs < 1:
     raise InputError(
         f"expected restart_epochs of 1 or more for {recipe.restarts} restarts, got"

@@ -32,6 +32,7 @@ from imae_tf.reporting import run_page
 from imae_tf.search import hypermodel
 from imae_tf.training import distribution
 from imae_tf.training import runs
+from imae_tf.training import starts as start_checks
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (32, 8, 8, 1), np.uint8)
@@ -211,6 +212,9 @@ VALUES = [
     ("one label per image", lambda w, v: report(w, labels=v), [0], [0] * 32),
     ("what metrics.evaluate returns", lambda w, v: report(w, metrics=v), {},
      lambda w: w.metrics()),
+    ("the method imae for the recipe auto",
+     lambda w, v: start_checks.check(runs.Run("", v, "auto", recipes.PAPER, 3, 3, 0, 0, True)),
+     "vae", "imae"),
     ("restart_epochs of 1", starts(), {"restart_epochs": 0}, {"restart_epochs": 25}),
     ("restart_score among", starts(restart_epochs=1), {"restart_score": "luck"},
      {"restart_score": "agreement"}),
