@@ -187,7 +187,7 @@ NOT_FOLLOWED = {
         "images that can be read in", "each image in a subfolder", "labels of the images' files",
         "a label of every image", "--labels as folders or a CSV", "a first line with the columns",
         "of 1 or 3 channels to resize", "test and held-out images of the run",
-        "images that differ", "images for <num_categories> categories",
+        "images that differ",
     ],
     "a search of several trials, in search/test_driver": [
         "expected finite weights",

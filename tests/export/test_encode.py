@@ -38,9 +38,17 @@ import contextlib, io, json, sys
 for name in ("keras", "tf_keras", "tensorflow_probability", "imae_tf.models"):
   sys.modules[name] = None
 from absl import flags
-from imae_tf.export import encode
+from imae_tf.export import codes, encode
+call = codes.Encoder.__call__
 results = []
 for arguments in json.loads(sys.argv[1]):
+  left = [None] * arguments.pop("batches", 1_000)  # those after which it is interrupted
+  def stopping(self, images):
+    if not left:
+      raise KeyboardInterrupt
+    left.pop()
+    return call(self, images)
+  codes.Encoder.__call__ = stopping
   for name in ("output", "sort_into"):
     flags.FLAGS[name].unparse()
   sys.argv = ["imae-encode", *(f"--{k}={v}" for k, v in arguments.items() if v != "")]
@@ -131,6 +139,11 @@ def runs(model, base, tmp_path_factory):
       "no version": command("digits", "version.npz", saved_model=folder),
       "no folder": command("digits", "sorted.csv", sort_into="sorted"),
       "full folder": command(folder / "files", "sorted.csv", sort_into=folder),
+      "stopped": command(folder / "files", "again.csv", batches=1),
+      "again": command(folder / "files", "again.csv", batches=1),
+      "stopped array": command("digits", "digits2.csv", batch_size=100, batches=3),
+      "array again": command("digits", "digits2.csv", batch_size=100, batches=1),
+      "array at once": command("digits", "digits3.csv", batch_size=100),
       "named": command(
           folder / "files", "named.csv", saved_model=folder / "named", sort_into="by_name"
       ),
@@ -215,6 +228,20 @@ class TestProgram:
     found = {p.relative_to(runs[0] / "by_name").as_posix() for p in runs[0].glob("by_name/*/*")}
     assert found == {f"{name}/{file}" for name, file in zip(names, files)}
 
+  @pytest.mark.parametrize(
+      ("stopped", "again", "count", "tables"),
+      [
+          ("stopped", "again", 4, ("again.csv", "files.csv")),
+          ("stopped array", "array again", 300, ("digits2.csv", "digits3.csv")),
+      ],
+  )
+  def test_the_same_command_goes_on(self, runs, stopped, again, count, tables):
+    assert runs[1][stopped][0] == 130
+    status, out, _ = runs[1][again]  # of which one batch was allowed
+    assert status == 0 and f"Going on after the {count} images that" in out
+    one, whole = (runs[0] / name for name in tables)
+    assert one.read_bytes() == whole.read_bytes()
+
   def test_images_without_names_have_their_index(self, runs):
     with open(runs[0] / "digits.csv", newline="") as file:
       header, *rows = csv.reader(file)
@@ -249,6 +276,7 @@ class TestProgram:
     assert written == {
         "npy.npz", "older.npz", "npz.npz", "train.npz", "files.csv", "digits.npz", "digits.csv",
         "large.npy", "half.npy", "files", "sorted", "named", "named.csv", "by_name",
+        "again.csv", "digits2.csv", "digits3.csv",
     }
 
   def test_help_does_not_wait_for_tensorflow(self, tmp_path):

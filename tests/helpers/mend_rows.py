@@ -245,7 +245,7 @@ VALUES = [
     # Exports.
     ("a keep of 1", lambda w, v: publish._publish(w.no_write, w.folder / "b", v), 0, None),
     ("reshape them into images", lambda w, v: clusterer._array(v), FLOATS.reshape(32, 64), FLOATS),
-    ("training images, one a cluster", lambda w, v: clusterer._check_count(9, v), 10, 9),
+    ("images for <num_categories> categories", lambda w, v: clusterer._check_count(9, v), 10, 9),
     ("names of categories as JSON", lambda w, v: names(w, v), "no JSON", '{"0": "cat"}'),
     ("expected categories 0 to", lambda w, v: names(w, v), '{"3": "cat"}', '{"2": "cat"}'),
     ("another name for each category", lambda w, v: names(w, v), '{"0": "a", "1": "A"}',
