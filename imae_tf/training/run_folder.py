@@ -343,7 +343,7 @@ def command(config: Mapping[str, Any]) -> str:
     given["color"] = made["color"]
   if config.get("labels"):
     given["labels"] = config["labels"]
-  given |= config["given"] if given["recipe"] == "auto" else _unusual(config)
+  given |= config.get("given", {}) if given["recipe"] == "auto" else _unusual(config)
   flags = [f"--{name}={setting.write(value)}" for name, value in sorted(given.items())]
   return shlex.join(["imae-train", *flags, "--workdir=WORKDIR"])
 
