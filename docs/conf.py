@@ -50,7 +50,8 @@ default_role = "code"  # of single backticks in docstrings
 # Of other libraries, whose own sites are not asked: the build needs no network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(tf|tensorflow\w*|tfp|tfd|keras|keras_tuner|np|numpy|npt|PIL|matplotlib)\..*"),
-    (r"py:.*", r"(starlette|grpc|httpx|google|concurrent|collections|os|pathlib|typing)\..*"),
+    (r"py:.*", r"(sklearn|starlette|grpc|httpx|google)\..*"),
+    (r"py:.*", r"(threading|concurrent|collections|os|pathlib|typing)\..*"),
     (r"py:class", r"optional|Path|Callable|Iterable|Sequence|Future"),
 ]
 

@@ -8,6 +8,7 @@ import pytest
 import searches
 
 from imae_tf._shared import formats
+from imae_tf.data import loading
 from imae_tf.errors import InputError
 from imae_tf.export import codes
 from imae_tf.export import descriptions
@@ -66,7 +67,7 @@ def test_of_a_search(tmp_path, content, message):
   path = tmp_path / "search.json"
   path.write_text(json.dumps(content))
   with pytest.raises(InputError) as error:
-    driver._start(searches.describe(), tmp_path, trials=3)
+    driver._start(searches.describe(), tmp_path, 3, loading.load("digits"))
   assert str(path) in str(error.value) and message in str(error.value)
 
 
