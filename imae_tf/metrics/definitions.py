@@ -233,6 +233,12 @@ DEFINITIONS: dict[str, Definition] = {
         " that changes it most.",
         "It contains H(y|x), and depends on the run's own radius.",
     ),
+    "consistency_loss": Definition(
+        "Consistency cross-entropy", "nats",
+        "H(p(y|x), p(y|T(x))): how far p(y|x) moves when the image is turned, scaled and shifted a"
+        " little.",
+        "It contains H(y|x), and depends on the run's own size of T.",
+    ),
     "learning_rate": Definition(
         "Learning rate", "", "Learning rate of the optimizer at the end of the epoch."
     ),

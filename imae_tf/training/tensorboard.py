@@ -25,7 +25,7 @@ Logs = dict[str, float] | None
 
 # TensorBoard makes a section from the part of a tag before the slash.
 _SECTIONS = {
-    "loss": ("loss", "reconstruction_loss", "total_correlation", "vat_loss"),
+    "loss": ("loss", "reconstruction_loss", "total_correlation", "vat_loss", "consistency_loss"),
     "information": ("mi_y", "entropy_y", "conditional_entropy_y", "mi_z", "kl_z"),
     "labels": ("accuracy", "nmi", "mi_y_label"),
     "training": ("learning_rate", "seconds"),
