@@ -176,7 +176,8 @@ NOT_FOLLOWED = {
     ],
     "weights that are damaged: train again": [
         "finite terms", "a z_scale > 0", "finite codes, got NaN or infinity in", "finite codes to",
-        "expected finite outputs of", "the warm-up request of", "from the written SavedModel",
+        "finite figures", "expected finite outputs of", "the warm-up request of",
+        "from the written SavedModel",
     ],
     "a file that changes while it is read": [
         "readable images in", "which was encoded before", "as it was when it was listed",

@@ -216,7 +216,8 @@ def _train_one(
 ) -> None:
   keras.backend.clear_session()
   try:
-    runs.train(run, folder, watched=data.arrays("train", limit=evaluation.MAX_IMAGES))
+    watched = data.arrays("train", limit=evaluation.MAX_IMAGES)
+    runs.train(run, folder, watched=watched, data=data)
   except DivergenceError as error:
     files.write_json(folder / "failed.json", {"reason": str(error)})
     program.say(f"failed: {error}")

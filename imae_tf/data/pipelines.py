@@ -313,6 +313,7 @@ class StreamedData(ImageData):
     decode: Turns an encoded image into a uint8 image [H, W, C].
     window: Training records shuffled at a time.
     parse_factors: Turns a batch of records into int64 [B, F]; None without factors.
+    stored: What is known of all records without reading them, such as their sizes.
   """
 
   records: dict[str, tf.data.Dataset] = dataclasses.field(repr=False)
@@ -323,6 +324,7 @@ class StreamedData(ImageData):
   parse_factors: Callable[..., tf.Tensor] | None = dataclasses.field(
       default=None, repr=False, kw_only=True
   )
+  stored: str = dataclasses.field(default="", repr=False, kw_only=True)
 
   @property
   def sizes(self) -> dict[str, int]:
@@ -361,7 +363,7 @@ class StreamedData(ImageData):
     uncut = self.records["train"]
     if "holdout" in self.records:
       uncut = uncut.concatenate(self.records["holdout"])
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(self.stored.encode(), digest_size=16)
     for records in (uncut, self.records["test"]):
       for record in records.take(_RECORDS_IN_CHECKSUM).as_numpy_iterator():
         for part in tf.nest.flatten(record):

@@ -76,6 +76,10 @@ def load(name: str, holdout: int, reading: Reading) -> pipelines.StreamedData:
       factor_names=tuple(key.removeprefix("label_") for key in factor_keys) or None,
       parse_factors=source.factors,
       preparation=prepared,
+      stored=repr([
+          (split, list(info.shard_lengths), info.num_bytes)
+          for split, info in sorted(builder.info.splits.items())
+      ]),
   )
   if data.are_dim():
     raise InputError(

@@ -226,6 +226,9 @@ def _start(
     )
   run_folder.check_images(old, config, f"the search in {workdir}")
   files.write_json(path, {**old, "trials": trials, "dataset": config["dataset"]})
+  if moved:  # also for who evaluates W/best
+    for place in workdir.glob("trials/*/run-*/config.json"):
+      files.write_json(place, {**files.read_json(place), "dataset": config["dataset"]})
 
 
 def _check_free(workdir: pathlib.Path) -> None:

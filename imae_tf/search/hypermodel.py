@@ -297,6 +297,9 @@ def measure(
     mi_z, total_correlation: naive estimates over up to 2,000 of the images; mi_z is summed over
       dimensions (`imae_tf.metrics.dataset_information` says when not to trust them).
     used_categories, active_units: counts.
+
+  Raises:
+    DivergenceError: a figure is not finite.
   """
   neighbors = label_free.nearest_images(x) if neighbors is None else neighbors
   codes = model.encode(x)
@@ -304,4 +307,11 @@ def measure(
   x, codes = x[: len(neighbors)], {name: part[: len(neighbors)] for name, part in codes.items()}
   found = measuring.without_labels(model, x, codes, most_compared=_MOST_CODES, seed=seed)
   found |= {name: found[name]["naive"] for name in ("mi_z", "total_correlation")}
-  return {"neighbor_mi_y": shared, **{name: found[name] for name in _FIGURES}}
+  figures = {"neighbor_mi_y": shared, **{name: found[name] for name in _FIGURES}}
+  broken = [name for name, value in figures.items() if not math.isfinite(value)]
+  if broken:
+    raise DivergenceError(
+        f"expected finite figures, got {broken[0]} = {figures[broken[0]]} after the last step;"
+        " lower the learning rate or the weights."
+    )
+  return figures

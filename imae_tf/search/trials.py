@@ -138,7 +138,7 @@ class Trainer:
     if values.get("tuner/trial_id"):  # Hyperband: the same run, given more epochs
       _copy_run(self._workdir / "trials" / values["tuner/trial_id"] / folder.name, folder)
     keras.backend.clear_session()
-    model = runs.train(run, folder, progress=False)
+    model = runs.train(run, folder, progress=False, data=self._data)
     if self._looked_at is None:
       self._looked_at = label_free.neighborhood(
           self._data, self._search.split, self._search.run.seed

@@ -97,7 +97,8 @@ def train(
   if job.is_chief:
     run_folder.check_free(workdir)  # before the images' cache is made in it
     run = dataclasses.replace(run, reading=run_data.as_trained(workdir, run.reading))
-  data = data or loading.opened(run.dataset, run.reading, holdout=run.holdout)
+  if data is None or run.reading.split == "in_order":  # a run of an earlier version
+    data = loading.opened(run.dataset, run.reading, holdout=run.holdout)
   run_data.check_differ(data)
   run = _with_recipe(run, data, workdir)
   starts.check(run)

@@ -19,6 +19,7 @@ from stored import store_tiny
 from stored import TINY_IMAGE
 
 from imae_tf.data import loading
+from imae_tf.data import pipelines
 from imae_tf.data import reading
 from imae_tf.errors import InputError
 
@@ -273,3 +274,16 @@ def test_damaged_tfds_records(tiny_tfds, tfds_root, kept, use):
   with pytest.raises(InputError) as error:
     use(tiny_tfds)
   assert_mendable(error, "readable", "'tiny'")
+
+
+def test_a_fingerprint_of_tfds_knows_what_comes_after_the_first_records(tfds_root, monkeypatch):
+  monkeypatch.setattr(pipelines, "_RECORDS_IN_CHECKSUM", 2)
+  rng = np.random.default_rng(0)
+  prints = []
+  for number, change in ((0, False), (1, False), (2, True)):
+    images = coded_images(20)
+    images[15] = rng.integers(0, 10, images[15].shape) if change else images[15]
+    features = {"image": tfds.features.Image(shape=images.shape[1:])}
+    store_tfds(tfds_root, f"late_{number}", "1.0.0", features, {"train": {"image": images}})
+    prints.append(loading.load(f"late_{number}").fingerprint())
+  assert prints[0] == prints[1] != prints[2]

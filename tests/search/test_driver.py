@@ -41,7 +41,7 @@ class Trained:
     self.folders = []
     self.before = lambda run, folder: None
 
-  def __call__(self, run, folder, progress):
+  def __call__(self, run, folder, progress, data):
     self.before(run, folder)
     self.folders.append("/".join(folder.parts[-2:]))
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from imae_tf import recipes
+from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.metrics import label_free
 from imae_tf.search import hypermodel
@@ -171,3 +172,10 @@ def test_a_data_set_is_measured_on_its_first_images(digits):
   batches = tf.data.Dataset.from_tensor_slices((x, digits[1][:100])).batch(30).repeat()
   seen = hypermodel._some_images(batches.take(4))
   np.testing.assert_array_equal(seen, x)
+
+
+def test_weights_that_are_not_finite_have_no_score(tiny_model, digits):
+  model = tiny_model()
+  model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+  with pytest.raises(DivergenceError, match="expected finite figures, got .* = nan"):
+    hypermodel.measure(model, digits[0][:50])
