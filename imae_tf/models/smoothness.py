@@ -45,10 +45,11 @@ class CategoryLayers:
   """
 
   def __init__(self, encoder: keras.Model, head: keras.layers.Layer) -> None:
-    views = [layer for layer in encoder.layers if isinstance(layer, networks.View)]
+    towers = [layer for layer in encoder.layers if layer.name == "y_tower"]
+    views = [layer for layer in encoder.layers if towers and isinstance(layer, networks.View)]
     self.view = views[0] if views else None
     self._encoder, self._head = encoder, head
-    self._tower = encoder.get_layer("y_tower") if views else None
+    self._tower = towers[0] if views else None
 
   def seen(self, x: tf.Tensor) -> tf.Tensor:
     """What y's layers see of images [B, H, W, C]: their view [B, V], or the images."""

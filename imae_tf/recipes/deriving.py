@@ -89,6 +89,13 @@ def auto(x: np.ndarray, num_categories: int, num_images: int | None = None) -> R
 
 def mixture(rows: np.ndarray, num_categories: int, seed: int = 0) -> tuple[PCA, GaussianMixture]:
   """A Gaussian mixture of the principal components of rows [N, V], the best of four by `ratio`."""
+  return _best_mixture(rows, num_categories, seed)[:2]
+
+
+def _best_mixture(
+    rows: np.ndarray, num_categories: int, seed: int = 0
+) -> tuple[PCA, GaussianMixture, np.ndarray, float]:
+  """`mixture`, with the categories [N] of the rows and their `ratio`."""
   components = min(COMPONENTS, len(rows) - 1, rows.shape[1])
   pca = PCA(components, random_state=seed).fit(rows)
   codes = pca.transform(rows)
@@ -97,8 +104,10 @@ def mixture(rows: np.ndarray, num_categories: int, seed: int = 0) -> tuple[PCA, 
       GaussianMixture(num_categories, reg_covar=1e-4, random_state=seed + i).fit(codes)
       for i in range(_FITS)
   ]
-  best = max(fits, key=lambda fit: ratio(fit.predict(codes), neighbors))
-  return pca, best
+  found = [fit.predict(codes) for fit in fits]
+  ratios = [ratio(categories, neighbors) for categories in found]
+  best = int(np.argmax(ratios))
+  return pca, fits[best], found[best], ratios[best]
 
 
 def ratio(categories: np.ndarray, neighbors: np.ndarray) -> float:
@@ -124,10 +133,8 @@ def _view_and_balance(x: np.ndarray, num_categories: int) -> tuple[str, float]:
 def _look(x: np.ndarray, view: str, num_categories: int) -> tuple[float, float]:
   rows = np.asarray(view_of(view).features(x.astype("float32")))
   rows = rows - rows.mean(axis=0)
-  pca, fit = mixture(rows, num_categories)
-  categories = fit.predict(pca.transform(rows))
-  neighbors = label_free.nearest_images(rows, count=min(10, len(rows) - 1))
-  return ratio(categories, neighbors), _entropy(categories) / math.log(num_categories)
+  _, _, categories, share = _best_mixture(rows, num_categories)
+  return share, _entropy(categories) / math.log(num_categories)
 
 
 def _excess(x: np.ndarray) -> float:

@@ -9,11 +9,9 @@ import dataclasses
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from imae_tf import recipes
 from imae_tf._shared import event_file
@@ -90,8 +88,11 @@ def chosen(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done]
   folders = _trained(session)
   if run.recipe.restart_vote:
     return _taught(session, folders)
-  categories = {i: _categories(session, folder) for i, folder in folders.items()}
-  scores = _scores(session, categories) if job.is_chief else dict.fromkeys(folders, 0.0)
+  scores = dict.fromkeys(folders, 0.0)
+  if job.is_chief:  # the others have no files
+    x, neighbors = _looked_at(session)
+    models = {i: run_folder.load_keras(fitting.saved_in(f).path) for i, f in folders.items()}
+    scores = _scores(session, _categories(models, x), neighbors)
   best = int(job.from_chief([np.int64(max(scores, key=scores.__getitem__))])[0])
   job.say(f"Start {best + 1} goes on: {_SCORES[run.recipe.restart_score](scores[best])}.")
   done = fitting.progress(job, folders[best])
@@ -211,33 +212,36 @@ def _show_start(board: pathlib.Path, name: str) -> None:
 # ---- ranking -------------------------------------------------------------------------------------
 
 
-def _images(session: fitting.Session) -> np.ndarray:
-  """Training images [N, H, W, C] on which starts are ranked, in random order."""
-  x = session.data.sample("train", dataset_information.MAX_CODES, session.run.seed)
-  return x[np.random.default_rng(session.run.seed).permutation(len(x))]
+def _looked_at(session: fitting.Session) -> tuple[np.ndarray, np.ndarray | None]:
+  """Training images [N, H, W, C] that rank the starts, and for their figure the nearest of some."""
+  recipe, data, seed = session.run.recipe, session.data, session.run.seed
+  if recipe.restart_score == "agreement":
+    return data.sample("train", dataset_information.MAX_CODES, seed), None
+  if recipe.network != "towers":
+    return label_free.neighborhood(data, "train", seed)
+  # Near in what y's layers see.
+  x = data.sample("train", dataset_information.MAX_CODES, seed)
+  x = x[np.random.default_rng(seed).permutation(len(x))]  # files are often sorted by class
+  view = recipes.building.view_of(recipe.view)
+  seen = np.concatenate([view.features(x[i : i + 512]) for i in range(0, len(x), 512)])
+  return x, label_free.nearest_images(seen, count=10)
 
 
-def _categories(session: fitting.Session, folder: pathlib.Path) -> np.ndarray | None:
-  """The categories [N] that a start gives to `_images`; None where it has no file."""
-  if not session.job.is_chief:
-    return None
-  model = run_folder.load_keras(fitting.saved_in(folder).path)
-  return model.encode(_images(session))["y"].argmax(axis=1)
+def _categories(
+    models: dict[int, "HybridAutoencoder"], x: np.ndarray
+) -> dict[int, np.ndarray]:
+  """argmax p(y|x) [N] of each model."""
+  return {i: model.encode(x)["y"].argmax(axis=1) for i, model in models.items()}
 
 
-def _scores(session: fitting.Session, categories: dict[int, Any]) -> dict[int, float]:
+def _scores(
+    session: fitting.Session, categories: dict[int, np.ndarray], neighbors: np.ndarray | None
+) -> dict[int, float]:
   """The figure that ranks each start: {index: value}, more is better."""
-  score = session.run.recipe.restart_score
-  if score == "agreement":
+  if neighbors is None:
     return dict(zip(categories, label_free.agreement(list(categories.values()))))
-  x = _images(session)
-  if session.run.recipe.network == "towers":  # near in what y's layers see
-    view = recipes.building.view_of(session.run.recipe.view)
-    x = np.concatenate([view.features(x[i : i + 512]) for i in range(0, len(x), 512)])
-    neighbors = label_free.nearest_images(x, count=10)
-  else:
-    x, neighbors = label_free.neighborhood(session.data, "train", session.run.seed)
-  of = deriving.ratio if score == "ratio" else label_free.neighbor_information
+  is_ratio = session.run.recipe.restart_score == "ratio"
+  of = deriving.ratio if is_ratio else label_free.neighbor_information
   return {i: of(found, neighbors) for i, found in categories.items()}
 
 
@@ -265,9 +269,9 @@ def _teach(
   """Makes the votes of the better half of the starts the lesson of a model."""
   recipe, job = session.run.recipe, session.job
   models = {i: _voter(session, i, folder) for i, folder in folders.items()}
-  x = _images(session)
-  categories = {i: _seen_categories(one, x) for i, one in models.items()}
-  scores = _scores(session, categories)
+  x, neighbors = _looked_at(session)
+  categories = _categories(models, x)
+  scores = _scores(session, categories, neighbors)
   limit = _LEAST_INFORMATION * np.log(session.run.num_categories)
   full = [i for i in scores if _information(categories[i]) >= limit] or list(scores)
   ranked = sorted(full, key=scores.__getitem__, reverse=True)
@@ -294,12 +298,3 @@ def _voter(session: fitting.Session, index: int, folder: pathlib.Path) -> "Hybri
   """The trained model of a start, on every worker."""
   done = fitting.progress(session.job, folder)
   return fitting.model_after(_session_of(session, index), folder, 0, done)
-
-
-def _seen_categories(model: "HybridAutoencoder", x: np.ndarray) -> np.ndarray:
-  layers = model.category_layers
-  of = tf.function(
-      lambda x: tf.argmax(layers.log_y(layers.seen(x), training=False), axis=1), autograph=False
-  )
-  parts = [of(tf.constant(x[i : i + 500])).numpy() for i in range(0, len(x), 500)]
-  return np.concatenate(parts)

@@ -17,6 +17,8 @@ from imae_tf.data import loading
 from imae_tf.errors import DivergenceError
 from imae_tf.errors import InputError
 from imae_tf.errors import Preempted
+from imae_tf.metrics import dataset_information
+from imae_tf.metrics import label_free
 from imae_tf.models import smoothness
 from imae_tf.training import callbacks
 from imae_tf.training import run_folder
@@ -74,6 +76,29 @@ def test_a_diverging_start_does_not_end_the_run(tmp_path, images, monkeypatch):
   runs.train(make_run(images, epochs=1, restarts=2, restart_epochs=1), tmp_path / "run")
   scores = files.read_json(tmp_path / "run/restarts/scores.json")
   assert scores["chosen"] == 1 and scores["scores"][0] is None
+
+
+def test_starts_are_ranked_by_neighbours_among_more_images_than_are_compared(
+    tmp_path, images, monkeypatch
+):
+  """As on MNIST, where the neighbours of 10,000 images come from 60,000."""
+  monkeypatch.setattr(dataset_information, "MAX_CODES", 50)
+  runs.train(
+      make_run(images, epochs=1, restarts=2, restart_epochs=1, lam=0.0), tmp_path / "run"
+  )
+  x, neighbors = label_free.neighborhood(loading.load(str(images)), "train", seed=5)
+  assert (len(x), len(neighbors)) == (160, 50)
+  expected = [
+      label_free.neighbor_information(
+          run_folder.load_keras(
+              run_folder.newest_checkpoint(tmp_path / f"run/restarts/start-{i}").path
+          ).encode(x)["y"].argmax(axis=1),
+          neighbors,
+      )
+      for i in range(2)
+  ]
+  scores = files.read_json(tmp_path / "run/restarts/scores.json")
+  assert scores["scores"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_start_that_the_others_agree_with_goes_on(tmp_path, images):
