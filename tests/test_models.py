@@ -482,7 +482,7 @@ def test_bad_training_calls(tiny_model, digits):
   with pytest.raises(InputError, match="batches of 2 images or more, got 1"):
     model.fit(tf.data.Dataset.from_tensor_slices(x).batch(1))
   for one_image in (x[:1], tf.data.Dataset.from_tensor_slices(x[:1]).batch(4)):
-    with pytest.raises(InputError, match="of 2 images or more, got 1"):
+    with pytest.raises(InputError, match="expected 2 images or more, got 1"):
       model.fit(x, batch_size=4, validation_data=one_image, verbose=0)
   with pytest.raises(InputError, match="expected no weights of samples"):
     model.fit(x, batch_size=4, sample_weight=np.ones(8))
