@@ -139,7 +139,7 @@ def _misfits(run: shown.Shown) -> dict[str, html.Picture]:
   found = run.misfits
   badly, undecided = (run.x[some[:_GRID_COLUMNS]] for some in found[:2])
   rows: list[np.ndarray] = []
-  names: list[plots.Label] = []
+  names: list[str | tuple[str, str]] = []
   if len(badly):
     rows += [badly, run.model.reconstruct(badly)]
     names += [("redrawn badly", html.count(len(found.redrawn_badly), "image")), "model"]
