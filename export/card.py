@@ -6,6 +6,7 @@ measure something, the card says that it is missing.
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ _FIGURES = (
     ("used_categories", 0, ": with 1% of an even share of the images, or more"),
     ("active_units", 0, ": dimensions of z that move with the image"),
 )
+_MARKUP, _ESCAPED = re.compile(r"([\\`*_<>|\[\]&#])"), r"\\\1"
 _LABELLED = ("accuracy", "nmi", "ari")
 
 
@@ -94,6 +96,10 @@ def _meaning(description: Mapping[str, Any], typical_of: int | None) -> str:
       f"- Input: `x` [N, {', '.join(map(str, description['image_shape']))}], float32 in"
       f" [{_range(description)}]; bytes are divided by 255.",
   ]
+  if "category_names" in description:
+    given = enumerate(description["category_names"])
+    named = [f"{k} {_MARKUP.sub(_ESCAPED, name)}" for k, name in given if name != str(k)]
+    lines.append(f"- Names that people gave to categories: {', '.join(named)}.")
   if "images" in description:
     done = description["images"]
     size = "x".join(map(str, done["size"]))

@@ -3,8 +3,10 @@
 It trains as `imae-train` does, in a temporary folder, and takes arrays, files or a folder.
 """
 
+import contextlib
 import os
 import pathlib
+import random
 import tempfile
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -129,7 +131,7 @@ class ImageClusterer(
         preparation=self.preparation_,
     )
     job = None if self.verbose else _Quiet()
-    with tempfile.TemporaryDirectory(prefix="imae-") as folder:
+    with tempfile.TemporaryDirectory(prefix="imae-") as folder, _random_numbers_kept():
       self.model_ = runs.train(
           run, folder, job, progress=self.verbose, data=data, board=self.verbose
       )
@@ -180,6 +182,7 @@ class ImageClusterer(
     tags = super().__sklearn_tags__()
     tags.input_tags.two_d_array = False
     tags.input_tags.three_d_array = True
+    tags.transformer_tags.preserves_dtype = []  # z is float32
     tags.non_deterministic = True  # without a random_state
     return tags
 
@@ -276,6 +279,17 @@ class ImageClusterer(
         held = []
     if held:
       yield np.stack(held)
+
+
+@contextlib.contextmanager
+def _random_numbers_kept() -> Iterator[None]:
+  """Training seeds Python's and NumPy's generators, which are the caller's."""
+  python, numpy = random.getstate(), np.random.get_state()
+  try:
+    yield
+  finally:
+    random.setstate(python)
+    np.random.set_state(numpy)
 
 
 def _folder(X: Any) -> image_folder.Folder | None:

@@ -67,6 +67,7 @@ def _described(path: pathlib.Path, number: int) -> dict[str, Any]:
       **{key: description[key] for key in (
           "method", "dataset", "num_categories", "latent_dim", "image_shape"
       )},
+      "category_names": description.get("category_names"),
       "mi_z_per_dimension": per_dimension.get("naive"),
       "typical": _typical(path / typical.IMAGES) if shape[-1] in _MODES else None,
   }

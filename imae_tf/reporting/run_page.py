@@ -3,6 +3,7 @@
 `training.evaluation` calls `write`.
 """
 
+import json
 import math
 import pathlib
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imae_tf._shared import files
+from imae_tf._shared import category_names as names_lib
+from imae_tf._shared import files as files_lib
 from imae_tf.errors import InputError
 from imae_tf.metrics import definitions
+from imae_tf.metrics import examples
 from imae_tf.reporting import html
 from imae_tf.reporting import plots
 from imae_tf.reporting import run_pictures
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
 
 FIGURES = run_pictures.NAMES
+_LISTED = 20  # images of a kind or a group
 _RUN_KEYS = ("method", "dataset", "split", "seed")
 _REQUIRED = (
     "reconstruction", "reconstruction_floor", "mi_y", "mi_z", "total_correlation",
@@ -42,6 +46,7 @@ def write(
     labels: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
     category_names: Sequence[str] | None = None,
+    files: Sequence[str] | None = None,
 ) -> None:
   """Writes the report and its figures, each file atomically, the page last.
 
@@ -55,6 +60,7 @@ def write(
     labels: [N] integers or None.
     class_names: texts, one per label value 0, 1, ..., or None.
     category_names: what people call the categories, or None.
+    files: [N] names of the images' files, or None.
 
   Raises:
     InputError: no images, images or labels that do not fit, or metrics that lack a figure.
@@ -62,13 +68,13 @@ def write(
   """
   path = pathlib.Path(path)
   _check(x, labels, metrics)
-  run = shown.Shown(model, metrics, x, labels, class_names, category_names)
+  run = shown.Shown(model, metrics, x, labels, class_names, category_names, files)
   pictures = run_pictures.of_run(run, history)
   page = _page(run, history, pictures)
   for name, picture in pictures.items():
-    with files.replacing(path.parent / "figures" / f"{name}.png") as temporary:
+    with files_lib.replacing(path.parent / "figures" / f"{name}.png") as temporary:
       temporary.write_bytes(picture.png)
-  with files.replacing(path) as temporary:
+  with files_lib.replacing(path) as temporary:
     temporary.write_text(page, encoding="utf-8")
   for name in FIGURES:  # an earlier report may have had more figures
     if name not in pictures:
@@ -106,8 +112,56 @@ def _page(
       definitions=list(_definitions(run)),
       dimensions=_dimensions(run.metrics),
       settings=_settings(run),
+      categories=_categories(run),
+      misfits=_misfits(run),
+      duplicates=_duplicates(run),
+      rules=examples,
+      names_file=names_lib.FILES[0],
+      names_template=_names_template(run),
       names={"leave_one_out": "leave-one-out", **plots.NAMES},
   )
+
+
+def _categories(run: shown.Shown) -> list[list[Any]]:
+  """The rows of the table of categories."""
+  rows = []
+  for category in run.order:
+    members = run.members(category)
+    name, number = run.category_name(category)
+    row = [name if number in ("", "unmatched") else f"{name} ({number})", f"{len(members):,}"]
+    row.append(f"{len(members) / len(run.x):.1%}")
+    if len(members):
+      row.append(f"{run.confidence[members].mean():.2f}")
+      row += [run.image_name(i) for i in (members[0], run.central(category)[0], members[-1])]
+    rows.append([*row, *["–"] * (7 - len(row))])
+  return rows
+
+
+def _misfits(run: shown.Shown) -> list[list[str]]:
+  """The rows of the table of images that fit nowhere, the first ones of each kind."""
+  rows = []
+  for why, some in (("redrawn badly", run.misfits[0]), ("undecided", run.misfits[1])):
+    for i in some[:_LISTED].tolist():
+      name = run.category_name(int(run.categories[i]))[0]
+      confidence = f"{run.confidence[i]:.2f}"
+      rows.append([run.image_name(i), why, name, confidence, html.number(float(run.excess[i]), 1)])
+  return rows
+
+
+def _duplicates(run: shown.Shown) -> list[list[str]]:
+  """The rows of the table of near-duplicates."""
+  rows = []
+  for number, group in enumerate(run.duplicates[: run_pictures.GROUPS], start=1):
+    listed = ", ".join(run.image_name(i) for i in group[:_LISTED].tolist())
+    rows.append([f"group {number}", listed + (", …" if len(group) > _LISTED else "")])
+  return rows
+
+
+def _names_template(run: shown.Shown) -> str:
+  """A names.json to change, which calls each category what it is called now."""
+  numbers = [str(k) for k in range(run.num_categories)]
+  given = dict(zip(numbers, run.category_names or numbers))
+  return json.dumps(given, indent=2, ensure_ascii=False)
 
 
 def _best_baseline(metrics: Mapping[str, Any]) -> tuple[float, str] | None:

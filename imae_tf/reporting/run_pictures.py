@@ -23,9 +23,11 @@ ROLES = {
     "least": "the least informative dimension",
 }
 NAMES = (
-    "reconstructions", "generated", "typical", *(f"traversal_{role}" for role in ROLES),
+    "reconstructions", "generated", "typical", "central", "least_certain", "misfits", "duplicates",
+    *(f"traversal_{role}" for role in ROLES),
     "information", "confusion", "accuracy", "training",
 )
+GROUPS = 10  # of near-duplicates that are shown
 _GRID_COLUMNS = 10
 _NARROW_COLUMNS = 5  # on phones
 _RECONSTRUCTED = 20
@@ -46,6 +48,10 @@ def of_run(run: shown.Shown, history: History) -> dict[str, html.Picture]:
       "reconstructions": _reconstructions(run),
       "generated": _generated(run),
       "typical": _typical(run),
+      "central": _central(run),
+      "least_certain": _least_certain(run),
+      **_misfits(run),
+      **_duplicates(run),
       **_traversals(run),
       "information": _information(run),
   }
@@ -97,6 +103,74 @@ def _typical(run: shown.Shown) -> html.Picture:
       f" fall into it.{unused}",
       narrow=plots.typical([row[:_NARROW_COLUMNS] for row in rows], names),
   )
+
+
+def _central(run: shown.Shown) -> html.Picture:
+  return _members(
+      run, "Typical", [run.central(category) for category in run.order],
+      "Real images whose z is nearest to the mean z of their category, the nearest first.",
+  )
+
+
+def _least_certain(run: shown.Shown) -> html.Picture:
+  return _members(
+      run, "Least certain", [run.members(category)[::-1] for category in run.order],
+      "Real images with the lowest p(y|x) of their own category, the lowest first: where categories"
+      " are mixed, it shows here.",
+  )
+
+
+def _members(
+    run: shown.Shown, title: str, members: Sequence[np.ndarray], caption: str
+) -> html.Picture:
+  rows = [run.x[some[:_GRID_COLUMNS]] for some in members]
+  names = [run.category_name(category) for category in run.order]
+  draw = functools.partial(plots.image_grid, title=title, row_labels=names, empty="no image")
+  return html.picture(
+      draw(rows),
+      f"{title} images of each of the {run.num_categories} categories.",
+      caption,
+      narrow=draw([row[:_NARROW_COLUMNS] for row in rows]),
+  )
+
+
+def _misfits(run: shown.Shown) -> dict[str, html.Picture]:
+  """{} if every image fits somewhere."""
+  found = run.misfits
+  badly, undecided = (run.x[some[:_GRID_COLUMNS]] for some in found[:2])
+  rows: list[np.ndarray] = []
+  names: list[str | tuple[str, str]] = []
+  if len(badly):
+    rows += [badly, run.model.reconstruct(badly)]
+    names += [("redrawn badly", html.count(len(found.redrawn_badly), "image")), "model"]
+  if len(undecided):
+    rows.append(undecided)
+    names.append(("undecided", html.count(len(found.undecided), "image")))
+  if not rows:
+    return {}
+  draw = functools.partial(plots.image_grid, title="Fit nowhere", row_labels=names)
+  return {"misfits": html.picture(
+      draw(rows),
+      "The images that the model redraws worst, and those of which it is least certain.",
+      "The worst first; below each one that is redrawn badly, what the model made of it.",
+      narrow=draw([row[:_NARROW_COLUMNS] for row in rows]),
+  )}
+
+
+def _duplicates(run: shown.Shown) -> dict[str, html.Picture]:
+  """{} if there are none."""
+  groups = run.duplicates[:GROUPS]
+  if not groups:
+    return {}
+  names = [(f"group {i}", html.count(len(some), "image")) for i, some in enumerate(groups, 1)]
+  rows = [run.x[some[:_GRID_COLUMNS]] for some in groups]
+  draw = functools.partial(plots.image_grid, title="Near-duplicates", row_labels=names)
+  return {"duplicates": html.picture(
+      draw(rows),
+      f"{html.count(len(groups), 'group')} of images that are nearly the same.",
+      "Each row is a group, the largest first; the table below names the files.",
+      narrow=draw([row[:_NARROW_COLUMNS] for row in rows]),
+  )}
 
 
 def _traversals(run: shown.Shown) -> dict[str, html.Picture]:

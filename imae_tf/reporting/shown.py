@@ -3,6 +3,7 @@
 The page of a run and the pictures of a comparison each make a `Shown`.
 """
 
+import functools
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imae_tf.metrics import clustering
+from imae_tf.metrics import examples
 from imae_tf.reporting import plots
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Shown:
     labels: [N] integers or None.
     class_names: texts, one per label value 0, 1, ..., or None.
     category_names: what people call the categories, a number where they gave no name; or None.
+    files: [N] names of the images' files, or None.
 
   Attributes:
     codes: {"y": [N, K2], "z": [N, K1], "z_scale": [N, K1]}.
@@ -46,9 +49,11 @@ class Shown:
       labels: np.ndarray | None = None,
       class_names: Sequence[str] | None = None,
       category_names: Sequence[str] | None = None,
+      files: Sequence[str] | None = None,
   ):
     self.model, self.metrics, self.x = model, metrics, np.asarray(x)
     self.class_names, self.category_names = class_names, category_names
+    self.files = files
     self.codes = model.encode(self.x)
     self.num_categories = model.num_categories
     self.categories = self.codes["y"].argmax(axis=1)
@@ -94,6 +99,34 @@ class Shown:
     """Indices of a category's images, those with the most certain category first."""
     members = np.flatnonzero(self.categories == category)
     return members[np.argsort(-self.codes["y"][members, category], kind="stable")]
+
+  def image_name(self, index: int) -> str:
+    """The name of an image's file, or its number."""
+    return f"image {index}" if self.files is None else self.files[index]
+
+  @functools.cached_property
+  def confidence(self) -> np.ndarray:
+    """[N], the largest p(y|x) of each image."""
+    return self.codes["y"].max(axis=1)
+
+  @functools.cached_property
+  def excess(self) -> np.ndarray:
+    """[N], `examples.excess_loss`."""
+    return examples.excess_loss(self.model, self.x)
+
+  @functools.cached_property
+  def misfits(self) -> examples.Misfits:
+    """The images that fit nowhere."""
+    return examples.misfits(self.excess, self.confidence)
+
+  @functools.cached_property
+  def duplicates(self) -> list[np.ndarray]:
+    """Groups of near-duplicates."""
+    return examples.near_duplicates(self.x, self.codes["y"], self.codes["z"])
+
+  def central(self, category: int) -> np.ndarray:
+    """Indices of a category's images, the most typical ones first."""
+    return examples.typical(self.codes["y"], self.codes["z"], category)
 
   def right(self) -> np.ndarray | None:
     """[N] bool: the category is the one matched to the label; None without labels."""

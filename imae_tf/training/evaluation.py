@@ -95,6 +95,7 @@ def evaluate(
           labels=y,
           class_names=data.class_names,
           category_names=names,
+          files=None if data.source is None else data.source.names[split],
       )
   return metrics
 

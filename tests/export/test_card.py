@@ -107,6 +107,12 @@ def test_meaning_use_data_limits_and_versions_are_there():
   assert "typical_images.npz" not in card.text(DESCRIPTION)
 
 
+def test_names_of_categories_are_plain_text():
+  named = card.text({**DESCRIPTION, "category_names": ["cats", "1", "[dogs] & *", "3", "4"]})
+  assert r"- Names that people gave to categories: 0 cats, 2 \[dogs\] \& \*." in named
+  assert "Names that people gave" not in card.text(DESCRIPTION)
+
+
 def test_an_alignment_is_reported_with_its_agreement():
   found = {"n": 360, "before": 0.1, "aligned": 0.9, "best": 0.925}
   record = {"version": 3, "decided_on": "train", "correlation_per_dimension": [0.4, 0.9],

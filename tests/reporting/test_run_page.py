@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import re
 
 import html_page
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from imae_tf import methods
 from imae_tf import networks
+from imae_tf._shared import category_names
 from imae_tf.errors import InputError
 from imae_tf.metrics import measuring
 from imae_tf.metrics.definitions import DEFINITIONS
@@ -40,7 +43,10 @@ def _model(k1=3, k2=4, shape=(8, 8, 1), likelihood="bernoulli"):
 
 
 def _images(n=40, shape=(8, 8, 1)):
-  return np.random.default_rng(0).random((n, *shape)).astype("float32")
+  """Random ones, of which the last is a copy of the first."""
+  x = np.random.default_rng(0).random((n, *shape)).astype("float32")
+  x[n - 1 :] = x[:1]
+  return x
 
 
 def _metrics(k1=3, labelled=True, **changes):
@@ -82,12 +88,15 @@ def quick(monkeypatch):
   monkeypatch.setattr(Figure, "savefig", lambda self, file, **kwargs: file.write(b"painted"))
 
 
-def _write(folder, model, *, metrics=None, history=HISTORY, x=None, labels=None, names=None):
+def _write(
+    folder, model, *, metrics=None, history=HISTORY, x=None, labels=None, names=None, **about
+):
   x = _images() if x is None else x
   metrics = metrics or _metrics(model.latent_dim, labels is not None)
   path = folder / "report.html"
   run_page.write(
-      path, model=model, history=history, metrics=metrics, x=x, labels=labels, class_names=names
+      path, model=model, history=history, metrics=metrics, x=x, labels=labels, class_names=names,
+      **about,
   )
   return html_page.Page(path.read_text(encoding="utf-8"))
 
@@ -220,6 +229,54 @@ def test_typical_images_are_the_most_certain_of_their_category(tmp_path, model, 
     np.testing.assert_array_equal(row, x[best])
     assert name[0] == f"category {category}"
     assert name[1].split()[0] == str(len(members))
+
+
+def test_each_category_has_its_images(tmp_path, model, quick):
+  x = _images()
+  files = [f"folder/{i}.png" for i in range(len(x))]
+  page = _write(tmp_path, model, x=x, files=files)
+  codes = model.encode(x)
+  of, confidence = codes["y"].argmax(axis=1), codes["y"].max(axis=1)
+  rows = {row[0]: row[1:] for row in page.rows if row[0].startswith("category ")}
+  for category in range(4):
+    members = np.flatnonzero(of == category)
+    row = rows[f"category {category}"]
+    assert row[:2] == [str(len(members)), f"{len(members) / 40:.1%}"]
+    if not len(members):
+      assert row[2:] == ["–"] * 4
+      continue
+    z = codes["z"][members]
+    named = [confidence[members].argmax(), np.square(z - z.mean(0)).sum(1).argmin(),
+             confidence[members].argmin()]
+    assert row[2] == f"{confidence[members].mean():.2f}"
+    assert row[3:] == [files[members[place]] for place in named]
+
+
+def test_images_that_fit_nowhere_and_duplicates_are_named(tmp_path, model, quick):
+  x = _images()
+  page = _write(tmp_path, model, x=x)
+  confidence = model.encode(x)["y"].max(axis=1)
+  undecided = [row for row in page.rows if row[1:2] == ["undecided"]]
+  lowest = [i for i in np.argsort(confidence, kind="stable") if confidence[i] < 0.5][:20]
+  assert [row[0] for row in undecided] == [f"image {i}" for i in lowest]
+  assert f"{np.sum(confidence < 0.5)} undecided, of 40" in " ".join(page.text.split())
+  assert ["group 1", "image 0, image 39"] in page.rows
+  assert "There is 1 group of 2 images." in " ".join(page.text.split())
+  page = _write(tmp_path, model, x=x[:-1])
+  assert "There are none among these images." in page.text
+  assert "duplicates" not in _figures(tmp_path)
+
+
+def test_names_to_fill_in(tmp_path, model, quick):
+  page = _write(tmp_path, model)
+  assert json.loads(re.search(r"{[^}]*}", page.text)[0]) == {str(k): str(k) for k in range(4)}
+  given = ["0", "<cats>", "2", "dogs"]
+  page = _write(tmp_path, model, category_names=given)
+  text = re.search(r"{[^}]*}", page.text)[0]
+  assert json.loads(text) == dict(zip("0123", given))
+  assert any(row[0] == "<cats> (category 1)" for row in page.rows)
+  (tmp_path / "names.json").write_text(text.replace("<cats>", "cats"))
+  assert category_names.of_run(tmp_path, 4) == ["0", "cats", "2", "dogs"]
 
 
 def test_rows_are_named_after_the_matched_class(tmp_path, model, monkeypatch, quick):

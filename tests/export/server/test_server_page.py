@@ -46,6 +46,7 @@ class TestModel:
     assert described == {
         "name": "imae", "version": 1, "method": "imae", "dataset": name, "num_categories": K2,
         "latent_dim": K1, "image_shape": list(SHAPES[name]), "mi_z_per_dimension": NATS,
+        "category_names": None,
     }
     assert len(typical) == K2
 

@@ -331,7 +331,8 @@ class TestErrors:
       page.open(url)
       image = seen(page)
       other = exports.make_model(seed=3)
-      savedmodel.write(other, tmp_path / "2")
+      names = ["0", "<b>cats</b>", *"234"]
+      savedmodel.write(other, tmp_path / "2", category_names=names)
       server.refresh()
       page.click("#category-2 input")
       page.wait("document.getElementById('note').textContent")
@@ -339,6 +340,8 @@ class TestErrors:
       assert page.text("note") == "The model was replaced: this is version 2."
       assert "version 2" in page.text("about")
       page.assert_codes(other, image)
+      assert page.text("category-1").startswith("1: <b>cats</b>")
+      assert not page.text("category-2").startswith("2:")
       np.testing.assert_allclose(page.pixels("seen"), as_shown(image), atol=1)
       large = page.pixels("draw").reshape(8, 40, 8, 40, 3)[:, 20, :, 20]
       np.testing.assert_allclose(large, as_shown(image), atol=1)
