@@ -153,7 +153,6 @@ class HybridAutoencoder(codes.CodeModel):
                         aggregation="only_first_replica") if ease_smoothing else None
     )
     self.lesson: smoothness.Lesson | None = None
-    self._categories_alone = False
     unused = {"vat_loss": not lam, "consistency_loss": not consistency}
     names = [name for name in _LOGGED if not unused.get(name)]
     self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
@@ -193,10 +192,6 @@ class HybridAutoencoder(codes.CodeModel):
     """
     raise NotImplementedError
 
-  def train_categories_alone(self) -> None:
-    """Lets `fit` train y's layers and nothing else, of an encoder with a view: a start is cheap."""
-    self._categories_alone = True
-
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One optimizer step on images, or (images, label); returns the logs of the epoch so far."""
     x = self._batch_of(data)
@@ -211,22 +206,19 @@ class HybridAutoencoder(codes.CodeModel):
       loss = tf.reduce_sum(tf.where(usable, terms["loss"], 0.0)) / _count(batch)
       scaled_loss = self.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled_loss, self.trainable_variables)
-    if self._categories_alone:  # the other layers stay as they are
-      gradients = [
-          tf.zeros_like(variable) if gradient is None else gradient
-          for gradient, variable in zip(gradients, self.trainable_variables)
-      ]
     if self.marginals != "batch":  # no image is left to average over: NaN, times 0
       gradients = [tf.where(usable, gradient, 0.0) for gradient in gradients]
-    if self.log_smoothing is not None:
-      share = batch.mean(terms["conditional_entropy_y"]) / math.log(self.num_categories)
-      self.log_smoothing.assign(
-          smoothness.eased(self.log_smoothing.value, self.optimizer.iterations, share)
-      )
+    self.ease(batch.mean(terms["conditional_entropy_y"]), self.optimizer.iterations)
     self.optimizer.apply(gradients, self.trainable_variables)
     for variable, before in state:  # one image has no variance to normalise by
       variable.assign(tf.where(usable, variable.value, before))
     return self._log(terms, batch)
+
+  def ease(self, conditional_entropy_y: tf.Tensor, step: tf.Tensor) -> None:
+    """Weakens the smoothness terms after a step with a batch of this H(y|x), if it should."""
+    if self.log_smoothing is not None:
+      share = conditional_entropy_y / math.log(self.num_categories)
+      self.log_smoothing.assign(smoothness.eased(self.log_smoothing.value, step, share))
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     """The same terms without a step, from p(y|x) and the mean of z; returns the logs so far."""
@@ -293,14 +285,14 @@ class HybridAutoencoder(codes.CodeModel):
   ) -> Terms:
     seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
     seed_codes, seed_vat = tf.unstack(tf.random.split(seed, 2))
-    if self._categories_alone:
-      log_y = self.category_layers.log_y(self.category_layers.seen(x), training)
-      terms = objective.category_terms(log_y, batch.gather(log_y))
-    else:
-      log_y, terms = self._code_terms(x, batch, seed_codes, training)
+    log_y, terms = self._code_terms(x, batch, seed_codes, training)
     # Before the VAT passes, in which the layers would add to it again.
     terms["regularization"] = sum(self.losses) * tf.ones_like(terms["entropy_y"])
-    return terms | self._smoothness_terms(x, batch, log_y, seed_vat, step, training)
+    seen = self.category_layers.seen(x)
+    return terms | smoothness.terms(
+        self, seen, batch, log_y, seed_vat, step, training=training,
+        transformed=lambda seed: smoothness.transformed(self, x, batch, seed),
+    )
 
   def _code_terms(
       self, x: tf.Tensor, batch: GlobalBatch, seed: tf.Tensor, training: bool
@@ -329,32 +321,6 @@ class HybridAutoencoder(codes.CodeModel):
     logits = self._logits(code_y, code_z, training)
     terms["reconstruction_loss"] = self._reconstruction(x, logits)
     return log_y, terms
-
-  def _smoothness_terms(
-      self,
-      x: tf.Tensor,
-      batch: GlobalBatch,
-      log_y: tf.Tensor,
-      seed: tf.Tensor,
-      step: int | tf.Tensor,
-      training: bool,
-  ) -> Terms:
-    terms = {}
-    seen = self.category_layers.seen(x)
-    if self.lam:
-      terms["vat_loss"] = smoothness.vat_loss(self, seen, batch, log_y, seed, training)
-    if self.consistency:
-      seed = tf.random.fold_in(seed, 1)
-      terms["consistency_loss"] = smoothness.consistency_loss(
-          self, x, batch, log_y, seed, training
-      )
-    if self.log_smoothing is not None:
-      terms["smoothing"] = tf.exp(self.log_smoothing.value)
-    if self.lesson and training:
-      targets = tf.stop_gradient(self.lesson.targets(seen))
-      terms["teaching_loss"] = -tf.reduce_sum(targets * log_y, axis=1)
-      terms["taught"] = tf.cast(step < self.lesson.steps, tf.float32)
-    return terms
 
   def _gathered(self, parameters: Terms, batch: GlobalBatch) -> Terms:
     names = ("mean", "log_scale", "logits")

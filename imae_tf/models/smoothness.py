@@ -51,6 +51,17 @@ class CategoryLayers:
     self._encoder, self._head = encoder, head
     self._tower = towers[0] if views else None
 
+  @property
+  def trainable_variables(self) -> list[keras.Variable]:
+    """The weights that only y has; of an encoder with a view."""
+    assert self._tower is not None
+    return [*self._tower.trainable_variables, *self._head.y_dense.trainable_variables]
+
+  def small(self, x: tf.Tensor) -> tf.Tensor:
+    """Images [B, h, w, C] of which y's layers see the same: perhaps smaller ones."""
+    x = tf.cast(x, tf.float32)
+    return x if self.view is None else self.view.small(x)
+
   def seen(self, x: tf.Tensor) -> tf.Tensor:
     """What y's layers see of images [B, H, W, C]: their view [B, V], or the images."""
     return x if self.view is None else self.view(x)
@@ -64,7 +75,52 @@ class CategoryLayers:
     return tf.nn.log_softmax(logits)
 
 
-def vat_loss(
+def terms(
+    model: Any,
+    seen: tf.Tensor,
+    batch: GlobalBatch,
+    log_y: tf.Tensor,
+    seed: tf.Tensor,
+    step: int | tf.Tensor,
+    *,
+    training: bool,
+    transformed: Callable[[tf.Tensor], tf.Tensor],
+) -> dict[str, tf.Tensor]:
+  """The terms of a batch that a `HybridAutoencoder` has beside the entropies: {name: [B]}, in nats.
+
+  Args:
+    model: its weights and settings.
+    seen: [B, ...], what y's layers see of the images.
+    batch: of all replicas.
+    log_y: [B, K2], log p(y|x).
+    seed: [2], of the noise.
+    step: number of optimizer steps before.
+    training: whether batch normalisation uses the batch.
+    transformed: function, a seed [2] -> [B, ...], what y's layers see of the images under T.
+  """
+  terms = {}
+  if model.lam:
+    terms["vat_loss"] = _vat_loss(model, seen, batch, log_y, seed, training)
+  if model.consistency:
+    other = transformed(tf.random.fold_in(seed, 1))
+    terms["consistency_loss"] = vat.cross_entropy(log_y, _without_updates(model, other, training))
+  if model.log_smoothing is not None:
+    terms["smoothing"] = tf.exp(model.log_smoothing.value)
+  if model.lesson and training:
+    targets = tf.stop_gradient(model.lesson.targets(seen))
+    terms["teaching_loss"] = -tf.reduce_sum(targets * log_y, axis=1)
+    terms["taught"] = tf.cast(step < model.lesson.steps, tf.float32)
+  return terms
+
+
+def transformed(model: Any, x: tf.Tensor, batch: GlobalBatch, seed: tf.Tensor) -> tf.Tensor:
+  """What y's layers see of images [B, H, W, C] under the model's transform T."""
+  draws = batch.own(model.transform.draws(batch.size, seed))
+  layers = model.category_layers
+  return layers.seen(model.transform.transformed(layers.small(x), draws))
+
+
+def _vat_loss(
     model: Any, seen: tf.Tensor, batch: GlobalBatch, log_y: tf.Tensor, seed: tf.Tensor,
     training: bool,
 ) -> tf.Tensor:
@@ -86,18 +142,6 @@ def vat_loss(
       xi=xi,
       detach=model.vat_detach,
   )
-
-
-def consistency_loss(
-    model: Any, x: tf.Tensor, batch: GlobalBatch, log_y: tf.Tensor, seed: tf.Tensor,
-    training: bool,
-) -> tf.Tensor:
-  """H(p(y|x), p(y|T(x))) of images [B, H, W, C] under the model's transform T; [B], in nats."""
-  draws = batch.own(model.transform.draws(batch.size, seed))
-  layers = model.category_layers
-  small = tf.cast(x, tf.float32) if layers.view is None else layers.view.small(x)
-  seen = layers.seen(model.transform.transformed(small, draws))
-  return vat.cross_entropy(log_y, _without_updates(model, seen, training))
 
 
 def eased(log_smoothing: tf.Tensor, step: tf.Tensor, share: tf.Tensor) -> tf.Tensor:

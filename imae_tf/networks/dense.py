@@ -10,6 +10,8 @@ from imae_tf.networks.shapes import BATCH_NORM
 from imae_tf.networks.shapes import check_image_shape
 from imae_tf.networks.views import View
 
+_MOST_PIXELS = 4_096  # times channels, of z's layers and of the decoder in `two_towers`
+
 
 def mlp(
     image_shape: Sequence[int],
@@ -55,6 +57,10 @@ def two_towers(
   The reconstruction cannot spoil layers that it does not train, so the weights of y's terms need
   no relation to the number of pixels. VAT and the consistency term perturb the view.
 
+  The arithmetic of dense layers grows with the pixels, of which large images have more than a few
+  factors can tell apart: z's layers see an image halved (means of 2x2 pixels) until it has at most
+  4,096 numbers, and the decoder draws as many and enlarges them.
+
   Args:
     image_shape: (H, W, C).
     view: layer, images [B, H, W, C] -> [B, V], such as `EdgeEnergies`.
@@ -73,9 +79,13 @@ def two_towers(
   seen = view(inputs)
   v = keras.Input(seen.shape[1:], name="seen")
   tower = keras.Model(v, _tower(v, y_units, weight_scale), name="y_tower")
-  z = _tower(keras.layers.Flatten()(inputs), encoder_units, weight_scale)
+  x = inputs
+  while math.prod(x.shape[1:]) > _MOST_PIXELS and max(x.shape[1:3]) > 1:
+    x = keras.layers.AveragePooling2D(2, padding="same", data_format="channels_last")(x)
+  z = _tower(keras.layers.Flatten()(x), encoder_units, weight_scale)
   encoder = keras.Model(inputs, {"y": tower(seen), "z": z}, name="encoder")
-  return encoder, _decoder(image_shape, num_categories + latent_dim, decoder_units)
+  decoder = _decoder(x.shape[1:], num_categories + latent_dim, decoder_units)
+  return encoder, _enlarged(decoder, image_shape)
 
 
 def _tower(
@@ -96,6 +106,21 @@ def _decoder(image_shape: Sequence[int], code_size: int, widths: Sequence[int]) 
     x = keras.layers.Dense(units, activation="relu")(x)
   x = keras.layers.Dense(math.prod(image_shape))(x)
   return keras.Model(code, keras.layers.Reshape(image_shape)(x), name="decoder")
+
+
+def _enlarged(decoder: keras.Model, image_shape: Sequence[int]) -> keras.Model:
+  """A decoder whose images are doubled until they are as large as `image_shape`, and cut to it."""
+  if decoder.output_shape[1:] == tuple(image_shape):
+    return decoder
+  height, width, _ = image_shape
+  x = decoder.output
+  while x.shape[1] < height or x.shape[2] < width:
+    x = keras.layers.UpSampling2D(
+        2, interpolation="bilinear", data_format="channels_last"
+    )(x)
+  cut = ((0, x.shape[1] - height), (0, x.shape[2] - width))
+  x = keras.layers.Cropping2D(cut, data_format="channels_last")(x)
+  return keras.Model(decoder.input, x, name="decoder")
 
 
 def _initializer(weight_scale: float | None) -> Callable[[], keras.initializers.Initializer]:

@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 _BATCH = 512
-# Images larger than this are halved until they are not: the edges that tell objects apart are
-# coarse, and the arithmetic of a view grows with the pixels.
-_LARGEST_SIDE = 48
+# Larger images are halved until they are not: what tells objects apart is coarse, and the
+# arithmetic of a view, and of layers on pixels, grows with the pixels.
+_LARGEST_SIDE = 48  # of which edges are taken
+_LARGEST_PIXELS = 32  # a side of the view `Pixels`
 _EPS = 0.05  # of the mean energy: keeps empty images empty
 
 
@@ -27,6 +28,8 @@ class View(keras.layers.Layer):
   gradient.
   """
 
+  largest_side = _LARGEST_SIDE
+
   def __init__(self, **kwargs: Any) -> None:
     kwargs["dtype"] = "float32"
     super().__init__(trainable=False, **{k: v for k, v in kwargs.items() if k != "trainable"})
@@ -36,7 +39,10 @@ class View(keras.layers.Layer):
     raise NotImplementedError
 
   def small(self, x: tf.Tensor) -> tf.Tensor:
-    """Images with the same features [B, h, w, C], perhaps smaller ones, which take less time."""
+    """Images [B, h, w, C] with the same features, halved until no side is above `largest_side`."""
+    x = keras.ops.cast(x, "float32")
+    while max(x.shape[1:3]) > self.largest_side:
+      x = _blurred(x)[:, ::2, ::2]
     return x
 
   def num_features(self, image_shape: Sequence[int]) -> int:
@@ -67,13 +73,19 @@ class View(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("imae_tf")
 class Pixels(View):
-  """The pixels as they are: [B, H W C]."""
+  """The pixels, of images halved until no side is above 32: [B, h w C]."""
+
+  largest_side = _LARGEST_PIXELS
 
   def features(self, x: tf.Tensor) -> tf.Tensor:
+    x = self.small(x)
     return keras.ops.reshape(x, [-1, math.prod(x.shape[1:])])
 
   def num_features(self, image_shape: Sequence[int]) -> int:
-    return math.prod(image_shape)
+    height, width, channels = image_shape
+    while max(height, width) > self.largest_side:
+      height, width = -(-height // 2), -(-width // 2)
+    return height * width * channels
 
 
 @keras.saving.register_keras_serializable("imae_tf")
@@ -103,13 +115,6 @@ class EdgeEnergies(View):
 
   def num_features(self, image_shape: Sequence[int]) -> int:
     return self.grid**2 * self.directions
-
-  def small(self, x: tf.Tensor) -> tf.Tensor:
-    """Images whose sides are halved until none is above 48 pixels: all that edges are made of."""
-    x = keras.ops.cast(x, "float32")
-    while max(x.shape[1:3]) > _LARGEST_SIDE:
-      x = _blurred(x)[:, ::2, ::2]
-    return x
 
   def features(self, x: tf.Tensor) -> tf.Tensor:
     x = _blurred(self.small(x))

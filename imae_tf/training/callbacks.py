@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Logs = dict[str, float] | None
 
+_LARGE_MODEL = 2_000_000  # weights: its checkpoint takes tenths of a second or more
+_LEAST_STEPS = 50  # between two checkpoints of it
 _GO_ON = "all is saved, and the same command goes on from here."
 
 
@@ -129,7 +131,9 @@ class RunKeeper(keras.callbacks.Callback):
     job: `distribution.Job`; its chief writes.
     first_step: number of steps of the first epoch that were done before.
     log_sums: the part of the logs that comes from these steps, {name: [sum, weight]}.
-    last_epoch_alone: whether to write only after the last epoch, and when asked to stop.
+    last_epoch_alone: whether to write only after the last epoch, and when asked to stop. Of a
+      large model a checkpoint takes as long as some steps: where epochs are short, several pass
+      between two.
     stop_asked: function without arguments that says whether to stop; called after each step.
 
   Raises:
@@ -157,6 +161,7 @@ class RunKeeper(keras.callbacks.Callback):
   def on_train_begin(self, logs: Logs = None) -> None:
     self._rows = run_folder.read_history(self._folder) if self._job.is_chief else []
     self._stopping = False
+    self._steps_unsaved = 0
 
   def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
     self._epoch = epoch
@@ -181,13 +186,21 @@ class RunKeeper(keras.callbacks.Callback):
     self._rows.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}})
     self._first_step, self._log_sums = 0, None
     is_last = epoch + 1 == self.params["epochs"]
-    if self._job.is_chief and (is_last or self._stopping or not self._last_epoch_alone):
-      # The row is written first: after a kill in between, the epoch and its row are made again.
-      run_folder.write_history(self._folder, self._rows)
-      run_folder.save_checkpoint(self.model, self._folder, epoch + 1)
+    self._steps_unsaved += self.params["steps"]
+    large = self.model.count_params() > _LARGE_MODEL
+    in_turn = self._steps_unsaved >= _LEAST_STEPS or not large
+    if self._stopping or is_last or (in_turn and not self._last_epoch_alone):
+      self._steps_unsaved = 0
+      self._save(epoch)
     if self._stopping and not is_last:
       self._wait_for_chief()
       raise Preempted(f"stopped by SIGTERM after epoch {epoch + 1}; {_GO_ON}")
+
+  def _save(self, epoch: int) -> None:
+    if self._job.is_chief:
+      # The row is written first: after a kill in between, the epoch and its row are made again.
+      run_folder.write_history(self._folder, self._rows)
+      run_folder.save_checkpoint(self.model, self._folder, epoch + 1)
 
   def _wait_for_chief(self) -> None:
     """Waits until the chief has saved: launchers kill a job when its first worker exits."""

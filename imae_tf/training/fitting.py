@@ -1,4 +1,4 @@
-"""Fits a model, new or from its newest checkpoint, so that a kill loses no finished epoch.
+"""Fits a model, new or from its newest checkpoint, so that a kill loses an epoch or 50 steps at most.
 
 `training.runs` calls these functions for the run itself and for its short starts.
 """
@@ -51,7 +51,6 @@ class Session:
     progress: whether progress is shown.
     watched: (x, labels) of `callbacks.Watch`, or None.
     starts_at_once: number of starts that train side by side.
-    categories_alone: whether nothing but y's layers is trained.
     abandoned: set when another start of the run was interrupted.
   """
 
@@ -63,7 +62,6 @@ class Session:
   progress: bool
   watched: pipelines.Arrays | None
   starts_at_once: int = 1
-  categories_alone: bool = False
   abandoned: threading.Event = dataclasses.field(default_factory=threading.Event)
 
   def stops(self) -> bool:
@@ -112,9 +110,7 @@ def model_after(
   """The model of a folder's newest checkpoint, or a new one, in the job's strategy."""
   job = session.job
   with job.strategy.scope():
-    model = _new_model(session.run, session.data, seed)
-    if session.categories_alone:
-      model.train_categories_alone()
+    model = new_model(session.run, session.data, seed)
     model.optimizer.build(model.trainable_variables)
   if done.epochs or done.steps:
     saved = _saved_state(saved_in(folder).path, model) if job.is_chief else _state(model)
@@ -122,7 +118,8 @@ def model_after(
   return model
 
 
-def _new_model(run: "runs.Run", data: pipelines.ImageData, seed: int) -> "HybridAutoencoder":
+def new_model(run: "runs.Run", data: pipelines.ImageData, seed: int) -> "HybridAutoencoder":
+  """An untrained model of a run; a view is adapted to the images."""
   keras.utils.set_random_seed(seed)
   model = recipes.build(
       run.recipe,
@@ -191,7 +188,7 @@ def in_float32(
   if run.recipe.precision == "float32":
     return model
   recipe = dataclasses.replace(run.recipe, precision="float32")
-  full = _new_model(dataclasses.replace(run, recipe=recipe), data, model.seed)
+  full = new_model(dataclasses.replace(run, recipe=recipe), data, model.seed)
   full.optimizer.build(full.trainable_variables)
   _restore(full, _state(model))
   return full

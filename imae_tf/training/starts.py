@@ -4,7 +4,6 @@ The best start goes on as the run; or the better half vote, and a new model lear
 `runs.train` calls `chosen`.
 """
 
-import concurrent.futures
 import dataclasses
 import pathlib
 import shutil
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imae_tf import recipes
 from imae_tf._shared import event_file
 from imae_tf._shared import files
 from imae_tf.errors import DivergenceError
@@ -22,6 +20,7 @@ from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
 from imae_tf.models import smoothness
 from imae_tf.recipes import deriving
+from imae_tf.training import category_starts
 from imae_tf.training import fitting
 from imae_tf.training import run_folder
 from imae_tf.training import teachers
@@ -71,7 +70,7 @@ def check(run: "runs.Run") -> None:
         " with, got none; give --restart_vote."
     )
   for index in range(recipe.restarts):
-    _recipe_of(run, index)
+    category_starts.recipe_of(run, index)
 
 
 def epochs(run: "runs.Run") -> int:
@@ -85,9 +84,9 @@ def chosen(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done]
   Its checkpoint is the run's, unless votes teach a new model, which has made no step.
   """
   run, workdir, job = session.run, session.workdir, session.job
-  folders = _trained(session)
   if run.recipe.restart_vote:
-    return _taught(session, folders)
+    return _taught(session)
+  folders = _trained(session)
   scores = dict.fromkeys(folders, 0.0)
   if job.is_chief:  # the others have no files
     x, neighbors = _looked_at(session)
@@ -108,97 +107,45 @@ def chosen(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done]
 def teach_again(session: fitting.Session, model: "HybridAutoencoder") -> None:
   """Gives the votes of the run's starts to a model that goes on after an interruption."""
   if session.run.recipe.restarts > 1 and session.run.recipe.restart_vote:
-    _teach(session, model, _trained(session))
+    _teach(session, model)
 
 
 # ---- training ------------------------------------------------------------------------------------
 
 
 def _trained(session: fitting.Session) -> dict[int, pathlib.Path]:
-  """Trains the starts, several at once if there is one process: {index: folder}, none diverged."""
+  """Trains whole models as starts, one after the other: {index: folder}, none diverged."""
   run, job = session.run, session.job
-  folders = [session.workdir / "restarts" / f"start-{i}" for i in range(run.recipe.restarts)]
-  at_once = session.starts_at_once if run.recipe.restart_categories else 1
-  left = [i for i, f in enumerate(folders) if fitting.progress(job, f).epochs < epochs(run)]
-  prepared = [(i, *_prepared(session, i, folders[i])) for i in left]
-  if len(left) > 1 and at_once > 1:
-    job.say(f"{len(left)} starts of {epochs(run)} epochs, {at_once} at once:")
-  failed: dict[int, DivergenceError] = {}
-  with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-    jobs = {
-        i: pool.submit(_train_start, of_start, i, folders[i], model, done)
-        for i, of_start, model, done in prepared
-    }
-    for i, future in jobs.items():
-      try:
-        future.result()
-      except DivergenceError as error:
-        failed[i] = error
-        job.say(f"Start {i + 1} diverged: {error}")
-      except BaseException:  # Ctrl-C, or SIGTERM: the others save what they have, and end
-        session.abandoned.set()
-        for waiting in jobs.values():
-          waiting.cancel()
-        raise
-  if len(failed) == len(folders):
+  folders, failed = {}, {}
+  for i in range(run.recipe.restarts):
+    folder = session.workdir / "restarts" / f"start-{i}"
+    try:
+      _train_start(session, i, folder)
+      folders[i] = folder
+    except DivergenceError as error:
+      failed[i] = error
+      job.say(f"Start {i + 1} diverged: {error}")
+  if not folders:
     raise next(iter(failed.values()))
-  return {i: folder for i, folder in enumerate(folders) if i not in failed}
-
-
-def _recipe_of(run: "runs.Run", index: int) -> recipes.Recipe:
-  """The recipe with a start's own settings."""
-  recipe = run.recipe
-  changes = recipe.restart_changes.split("/")
-  for change in filter(None, changes[index % len(changes)].split(",")):
-    recipe = recipes.with_change(recipe, run.method, change)
-  return recipe
+  return folders
 
 
 def _session_of(session: fitting.Session, index: int) -> fitting.Session:
   """The session of a start."""
-  recipe = _recipe_of(session.run, index)
-  if recipe.restart_categories:  # what is not trained is not made, either
-    recipe = dataclasses.replace(recipe, encoder_units=(1,), decoder_units=(1,))
-  run = dataclasses.replace(session.run, recipe=recipe)
-  return dataclasses.replace(session, run=run, categories_alone=recipe.restart_categories)
+  recipe = category_starts.recipe_of(session.run, index)
+  return dataclasses.replace(session, run=dataclasses.replace(session.run, recipe=recipe))
 
 
-def _prepared(
-    session: fitting.Session, index: int, folder: pathlib.Path
-) -> tuple[fitting.Session, "HybridAutoencoder", fitting.Done]:
-  """The session, the model and the progress of a start, made before others train beside it."""
-  of_start = _session_of(session, index)
-  recipe = of_start.run.recipe
-  done = fitting.progress(session.job, folder)
-  model = fitting.model_after(of_start, folder, _seed(session.run.seed, index), done)
-  if index >= recipe.restarts - recipe.restart_mixtures:
-    x = session.data.sample("train", deriving.SAMPLE, session.run.seed)
-    targets = teachers.mixture(model, x, model.seed)
-    model.lesson = smoothness.Lesson(targets, _MIXTURE_STEPS)
-  return of_start, model, done
-
-
-def _train_start(
-    session: fitting.Session,
-    index: int,
-    folder: pathlib.Path,
-    model: "HybridAutoencoder",
-    done: fitting.Done,
-) -> None:
+def _train_start(session: fitting.Session, index: int, folder: pathlib.Path) -> None:
   """Trains a start to its last epoch."""
-  recipe = session.run.recipe
-  if session.starts_at_once == 1 or not recipe.restart_categories:
-    session.job.say(f"Start {index + 1} of {recipe.restarts}, {epochs(session.run)} epochs:")
+  done, last = fitting.progress(session.job, folder), epochs(session.run)
+  if done.epochs >= last:
+    return
+  of_start, seed = _session_of(session, index), category_starts.seed_of(session.run, index)
+  model = fitting.model_after(of_start, folder, seed, done)
+  session.job.say(f"Start {index + 1} of {session.run.recipe.restarts}, {last} epochs:")
   board = session.workdir / "tensorboard" / folder.name
-  fitting.fit(
-      session, model, _seed(session.run.seed, index), done, epochs(session.run), folder,
-      None if recipe.restart_categories else board, last_epoch_alone=True,
-  )
-
-
-def _seed(seed: int, index: int) -> int:
-  """The seed of a start; start 0 has the run's own, like a run without several starts."""
-  return seed + 1000 * index
+  fitting.fit(of_start, model, seed, done, last, folder, board, last_epoch_alone=True)
 
 
 def _show_start(board: pathlib.Path, name: str) -> None:
@@ -214,17 +161,10 @@ def _show_start(board: pathlib.Path, name: str) -> None:
 
 def _looked_at(session: fitting.Session) -> tuple[np.ndarray, np.ndarray | None]:
   """Training images [N, H, W, C] that rank the starts, and for their figure the nearest of some."""
-  recipe, data, seed = session.run.recipe, session.data, session.run.seed
-  if recipe.restart_score == "agreement":
+  data, seed = session.data, session.run.seed
+  if session.run.recipe.restart_score == "agreement":
     return data.sample("train", dataset_information.MAX_CODES, seed), None
-  if recipe.network != "towers":
-    return label_free.neighborhood(data, "train", seed)
-  # Near in what y's layers see.
-  x = data.sample("train", dataset_information.MAX_CODES, seed)
-  x = x[np.random.default_rng(seed).permutation(len(x))]  # files are often sorted by class
-  view = recipes.building.view_of(recipe.view)
-  seen = np.concatenate([view.features(x[i : i + 512]) for i in range(0, len(x), 512)])
-  return x, label_free.nearest_images(seen, count=10)
+  return label_free.neighborhood(data, "train", seed)
 
 
 def _categories(
@@ -255,22 +195,28 @@ def _keep_scores(session: fitting.Session, scores: dict[int, float], best: int) 
 # ---- votes ---------------------------------------------------------------------------------------
 
 
-def _taught(
-    session: fitting.Session, folders: dict[int, pathlib.Path]
-) -> tuple["HybridAutoencoder", fitting.Done]:
+def _taught(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done]:
   model = fitting.model_after(session, session.workdir, session.run.seed, fitting.Done(0, 0))
-  _teach(session, model, folders)
+  _teach(session, model)
   return model, fitting.Done(0, 0)
 
 
-def _teach(
-    session: fitting.Session, model: "HybridAutoencoder", folders: dict[int, pathlib.Path]
-) -> None:
+def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
   """Makes the votes of the better half of the starts the lesson of a model."""
   recipe, job = session.run.recipe, session.job
-  models = {i: _voter(session, i, folder) for i, folder in folders.items()}
-  x, neighbors = _looked_at(session)
-  categories = _categories(models, x)
+  if recipe.restart_categories:
+    views, models = category_starts.trained(session, model)
+    seen = views.seen[: dataset_information.MAX_CODES]
+    categories = {
+        i: m.category_layers.log_y(seen, training=False).numpy().argmax(axis=1)
+        for i, m in models.items()
+    }
+    agreement = recipe.restart_score == "agreement"
+    neighbors = None if agreement else label_free.nearest_images(seen.numpy(), count=min(10, len(seen) - 1))
+  else:
+    models = {i: _voter(session, i, folder) for i, folder in _trained(session).items()}
+    x, neighbors = _looked_at(session)
+    categories = _categories(models, x)
   scores = _scores(session, categories, neighbors)
   limit = _LEAST_INFORMATION * np.log(session.run.num_categories)
   full = [i for i in scores if _information(categories[i]) >= limit] or list(scores)

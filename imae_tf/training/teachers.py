@@ -69,16 +69,15 @@ def _order(reference: np.ndarray, categories: np.ndarray, num_categories: int) -
   return linear_sum_assignment(overlap, maximize=True)[1]
 
 
-def mixture(model: "HybridAutoencoder", x: np.ndarray, seed: int) -> Targets:
+def mixture(rows: np.ndarray, num_categories: int, seed: int) -> Targets:
   """A function, seen [B, V] -> [B, K2]: one-hot, the most likely component of a mixture.
 
   Args:
-    model: model whose view is adapted already.
-    x: [N, H, W, C] images that the mixture is fitted to.
+    rows: [N, V], what y's layers see of the images that the mixture is fitted to.
+    num_categories: K2.
     seed: of the mixture's beginnings.
   """
-  seen = np.asarray(tf.reshape(model.category_layers.seen(tf.constant(x)), [len(x), -1]))
-  pca, fit = deriving.mixture(seen, model.num_categories, seed)
+  pca, fit = deriving.mixture(rows, num_categories, seed)
   centre, axes = (tf.constant(part, tf.float32) for part in (pca.mean_, pca.components_.T))
   factors = tf.constant(fit.precisions_cholesky_, tf.float32)  # [K2, D, D]
   means = tf.constant(np.einsum("kd,kde->ke", fit.means_, fit.precisions_cholesky_), tf.float32)
