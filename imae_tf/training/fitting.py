@@ -1,4 +1,4 @@
-"""Fits a model, new or from its newest checkpoint, so that a kill loses an epoch or 50 steps at most.
+"""Fits a model, new or from its newest checkpoint: a kill loses an epoch, or 50 steps, at most.
 
 `training.runs` calls these functions for the run itself and for its short starts.
 """
