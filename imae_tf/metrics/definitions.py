@@ -77,6 +77,18 @@ DEFINITIONS: dict[str, Definition] = {
         " components, fitted on the raw training pixels and applied to the same images.",
         "Each is one draw: the mixture changes by several hundredths between seeds.",
     ),
+    "simple_methods": Definition(
+        "Simple methods", "",
+        "Accuracy, NMI, ARI and what near images share, for the model's categories and for those of"
+        " the baselines, on the same images.",
+    ),
+    "near_mi_y": Definition(
+        "Near images share", "nats",
+        "Information that the category of an image has about those of its nearest images, which"
+        " are nearest in what the layers of y see: pixels, or edges.",
+        "High for even categories that follow regions of alike images. Compare it on the same"
+        " images and with the same K₂ alone; of very unequal classes it favours even splits.",
+    ),
     "nmi": Definition(
         "NMI", "",
         "Normalised mutual information of category and class, 0 to 1.",

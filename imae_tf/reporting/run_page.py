@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FIGURES = run_pictures.NAMES
 _LISTED = 20  # images of a kind or a group
+_METHOD_KEYS = ("accuracy", "nmi", "ari", "near_mi_y")
 _RUN_KEYS = ("method", "dataset", "split", "seed")
 _REQUIRED = (
     "reconstruction", "reconstruction_floor", "mi_y", "mi_z", "total_correlation",
@@ -109,6 +110,7 @@ def _page(
       traversals=[p for name, p in pictures.items() if name.startswith("traversal_")],
       cap=math.log(run.num_categories),
       best_baseline=_best_baseline(run.metrics),
+      methods=_methods(run),
       definitions=list(_definitions(run)),
       dimensions=_dimensions(run.metrics),
       settings=_settings(run),
@@ -116,6 +118,7 @@ def _page(
       misfits=_misfits(run),
       duplicates=_duplicates(run),
       rules=examples,
+      method_keys=_METHOD_KEYS,
       names_file=names_lib.FILES[0],
       names_template=_names_template(run),
       names={"leave_one_out": "leave-one-out", **plots.NAMES},
@@ -171,10 +174,19 @@ def _best_baseline(metrics: Mapping[str, Any]) -> tuple[float, str] | None:
   return max(values, key=lambda found: found[0], default=None)
 
 
+def _methods(run: shown.Shown) -> list[list[str]]:
+  """The rows of the table of the model and the simple methods."""
+  return [
+      [run.method if name == "model" else plots.NAMES.get(name, name)]
+      + ["–" if found[key] is None else html.number(found[key]) for key in _METHOD_KEYS]
+      for name, found in (run.metrics.get("simple_methods") or {}).items()
+  ]
+
+
 def _definitions(run: shown.Shown) -> Iterator[tuple[str, definitions.Definition, str]]:
   """Yields (key, definition, when not to trust it here) for each figure that was measured."""
   for key, definition in definitions.DEFINITIONS.items():
-    if key in run.metrics:
+    if key in run.metrics and key != "simple_methods":  # a table of its own
       caution = definition.caution
       ln_n = math.log(len(run.x))
       if key == "mi_joint" and ln_n:
@@ -191,7 +203,7 @@ def _dimensions(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 def _settings(run: shown.Shown) -> list[tuple[str, Any]]:
   """The table of settings: the run, figures without a definition, the model's configuration."""
-  known = {*definitions.DEFINITIONS, *_RUN_KEYS}
+  known = {*definitions.DEFINITIONS, *_RUN_KEYS, "remarks"}
   settings = {key: run.metrics[key] for key in _RUN_KEYS if key in run.metrics}
   settings |= {key: value for key, value in run.metrics.items() if key not in known}
   hidden = ("encoder", "decoder", "name", "trainable", "dtype", "logits_initializer")

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +22,12 @@ from imae_tf.errors import InUseError
 from imae_tf.metrics import clustering
 from imae_tf.metrics import disentanglement
 from imae_tf.metrics import measuring
+from imae_tf.metrics import simple_methods
 from imae_tf.training import run_data
 from imae_tf.training import run_folder
+
+if TYPE_CHECKING:
+  from imae_tf.models import HybridAutoencoder
 
 # The limit is there because the time for pairwise figures grows as n^2.
 MAX_IMAGES = 10_000
@@ -65,10 +70,13 @@ def evaluate(
         f"There will be no report.html, which needs {without}; to have it, run pip install"
         " 'imae_tf[report]' and this command again."
     )
-  if baselines is None and y is not None:
-    baselines = _baselines(data, x, y, config)
   measured = measuring.evaluate(model, x, y, seed=config["seed"])
   codes = model.encode(x)
+  compared = None
+  if baselines is None:
+    compared = _simple_methods(model, codes, data, x, y, config)
+    if y is not None:
+      baselines = {name: found["accuracy"] for name, found in compared.items() if name != "model"}
   most_informative = int(np.argmax(measured["mi_z_per_dimension"]["naive"]))
   overlap = measuring.category_overlap(model, codes["y"], codes["z"], most_informative)
   metrics = {
@@ -79,8 +87,10 @@ def evaluate(
       "category_overlap": overlap,
       **_disentanglement(data, split, codes, config["seed"]),
       "baselines": baselines,
+      **({"simple_methods": compared} if compared else {}),
       **_about(data),
   }
+  metrics["remarks"] = simple_methods.remarks(metrics, model.num_categories)
   with _still_the_same(workdir, config):
     files.write_json(workdir / "metrics.json", metrics)
     if not without:
@@ -136,9 +146,19 @@ def _disentanglement(
   return disentanglement.scores(codes["y"], codes["z"], factors, names, seed=seed)
 
 
-def _baselines(
-    data: pipelines.ImageData, x: np.ndarray, labels: np.ndarray, config: dict[str, Any]
-) -> dict[str, float]:
-  seed = config["seed"]
-  train = data.sample("train", clustering.MAX_BASELINE_IMAGES, seed)
-  return clustering.baselines(train, x, labels, config["num_categories"], seed=seed)
+def _simple_methods(
+    model: "HybridAutoencoder",
+    codes: dict[str, np.ndarray],
+    data: pipelines.ImageData,
+    x: np.ndarray,
+    labels: np.ndarray | None,
+    config: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+  """`simple_methods.compared` of the model and the baselines; {} where images are too few."""
+  train = data.sample("train", clustering.MAX_BASELINE_IMAGES, config["seed"])
+  if len(train) < config["num_categories"] or len(x) < 3:
+    return {}
+  found = clustering.baseline_categories(train, x, config["num_categories"], seed=config["seed"])
+  layers = model.category_layers
+  seen = np.concatenate([layers.seen(x[i : i + 500]) for i in range(0, len(x), 500)])
+  return simple_methods.compared({"model": codes["y"].argmax(axis=1), **found}, seen, labels)

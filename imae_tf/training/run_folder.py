@@ -324,6 +324,7 @@ def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
       f"reconstruction  {metrics['reconstruction']:.1f} nats per image"
       f" (floor {metrics['reconstruction_floor']:.1f})",
   ]
+  lines += metrics.get("remarks", [])  # older files have none
   if not extras.missing("report"):
     lines.append(f"report          {pathlib.Path(workdir) / 'report.html'}")
   return "\n".join(lines)

@@ -212,7 +212,7 @@ def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
         for i, m in models.items()
     }
     agreement = recipe.restart_score == "agreement"
-    neighbors = None if agreement else label_free.nearest_images(seen.numpy(), count=min(10, len(seen) - 1))
+    neighbors = None if agreement else label_free.nearest_images(seen.numpy(), count=10)
   else:
     models = {i: _voter(session, i, folder) for i, folder in _trained(session).items()}
     x, neighbors = _looked_at(session)

@@ -1,6 +1,7 @@
 """Short starts of a run: their choice without labels, their votes, and what an end leaves."""
 
 import dataclasses
+import threading
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn import metrics as sk_metrics
 from sklearn.mixture import GaussianMixture
 from small_runs import make_run
 
+from imae_tf import networks
 from imae_tf import recipes
 from imae_tf._shared import files
 from imae_tf.data import loading
@@ -21,6 +23,9 @@ from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
 from imae_tf.models import smoothness
 from imae_tf.training import callbacks
+from imae_tf.training import category_starts
+from imae_tf.training import distribution
+from imae_tf.training import fitting
 from imae_tf.training import run_folder
 from imae_tf.training import runs
 from imae_tf.training import starts
@@ -144,8 +149,7 @@ def voted(tmp_path_factory, images):
 
 def test_starts_change_settings_in_turn_and_train_y_alone(voted):
   models = [
-      run_folder.load_keras(run_folder.newest_checkpoint(voted / f"restarts/start-{i}").path)
-      for i in range(3)
+      run_folder.load_keras(voted / f"restarts/start-{i}/model.keras") for i in range(3)
   ]
   assert [model.lam for model in models] == [1.0, 5.0, 1.0]
   assert [model.transform_size for model in models] == [0.5, 1.0, 0.5]
@@ -186,22 +190,18 @@ def test_a_model_learns_its_lesson(tiny_model, digits):
   assert np.mean(found[1::2] == labels[1::2]) > 0.7
 
 
-@pytest.mark.parametrize("killed_at", ["start", "model"])
-def test_a_voting_run_that_was_stopped_ends_like_an_unbroken_one(
-    tmp_path, images, voted, killed_at, monkeypatch
+def test_a_voting_run_that_was_stopped_in_its_starts_ends_like_an_unbroken_one(
+    tmp_path, images, voted, monkeypatch
 ):
   run = make_run(images, **VOTING)
-  fit = starts.fitting.fit
-
-  def stop(session, model, seed, done, epochs, folder, board, **rest):
-    if (board is None) == (killed_at == "start") and folder.name in ("start-1", "run"):
-      raise Preempted("stopped by SIGTERM")
-    fit(session, model, seed, done, epochs, folder, board, **rest)
-
-  monkeypatch.setattr(starts.fitting, "fit", stop)
-  with pytest.raises(Preempted):
-    runs.train(run, tmp_path / "run")
-  monkeypatch.undo()
+  ticks = []
+  with monkeypatch.context() as patch:
+    patch.setattr(category_starts._Clock, "tick", lambda clock, step: ticks.append(step))
+    patch.setattr(fitting.Session, "stops", lambda session: len(ticks) > 12)
+    with pytest.raises(Preempted, match="the same command goes on"):
+      runs.train(run, tmp_path / "run")
+  done = list((tmp_path / "run/restarts").glob("*/model.keras"))
+  assert 0 < len(done) < 3
   assert_same_weights(runs.train(run, tmp_path / "run"), run_folder.load_model(voted)[0])
 
 
@@ -271,10 +271,86 @@ def test_a_mixture_teaches_what_scikit_learn_predicts(tiny_model, digits):
   x = digits[0][:300]
   model = tiny_model(view="edges", num_categories=5)
   model.category_layers.view.adapt(x)
-  targets = teachers.mixture(model, x, seed=3)
   seen = model.category_layers.seen(x)
+  targets = teachers.mixture(np.asarray(seen), 5, seed=3)
   pca, fit = recipes.deriving.mixture(np.asarray(seen), 5, seed=3)
   assert isinstance(fit, GaussianMixture)
   np.testing.assert_array_equal(
       targets(seen).numpy().argmax(axis=1), fit.predict(pca.transform(np.asarray(seen)))
+  )
+
+
+# ---- starts of categories alone ----------------------------------------------------------------
+
+
+def test_views_are_those_of_each_image_and_of_its_transforms(tiny_model, digits):
+  x = digits[0][:300]  # more than a batch
+  layers = tiny_model(view="edges").category_layers
+  layers.view.adapt(x)
+  views = category_starts.Views(x, layers, seed=4)
+  np.testing.assert_allclose(views.seen, layers.seen(x), atol=1e-5)
+  found = views.transformed(0.5, 2)
+  assert found.shape == [2, 300, layers.seen(x[:1]).shape[1]]
+  transform = networks.RandomTransform(0.5)
+  for m in range(2):
+    expected = layers.seen(transform(x[250:], tf.constant([4 + 250, m])))
+    np.testing.assert_allclose(found[m, 250:], expected, atol=5e-3)  # they are kept in float16
+  assert not np.allclose(found[0], found[1], atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "count, features, sizes, draws, expected",
+    [
+        (1_000, 512, 2, 250_000, 80),  # as many as pay
+        (1_000, 512, 2, 5_000, 5),  # as many as are drawn
+        (1_000, 100_000, 2, 250_000, 1),  # as many as fit into memory
+        (20_000, 512, 2, 250_000, 4),
+        (200_000, 512, 2, 250_000, 1),  # one at least
+    ],
+)
+def test_how_often_images_are_transformed(count, features, sizes, draws, expected):
+  views = category_starts.Views.__new__(category_starts.Views)
+  views.seen = np.broadcast_to(np.float32(0), (count, features))
+  assert views.transforms(sizes, draws) == expected
+
+
+def test_a_start_separates_clusters_and_a_collapsed_one_is_left_out(tmp_path, capsys):
+  """Bars at four places are told apart; where smoothness is all that counts, nothing is."""
+  rng = np.random.default_rng(0)
+  x = np.zeros([400, 8, 8, 1], "float32")
+  place = np.arange(400) % 4
+  for i, at in enumerate(place):
+    x[i, :, 2 * at] = 1.0
+  x = np.clip(x + 0.1 * rng.random(x.shape), 0.0, 1.0)
+  np.savez(tmp_path / "bars.npz", x=x)
+  settings = dict(VOTING, restarts=2, restart_epochs=40, ease_smoothing=False, epochs=40,
+                  optimizer="adam", learning_rate=2e-3, logits_stddev=3e-4, entropy_weight=4.0,
+                  vat_radius="neighbor", restart_changes="lam=1/lam=3000")
+  run = make_run(tmp_path / "bars.npz", batch_size=80, **settings)
+  run = dataclasses.replace(run, num_categories=4)
+  data = loading.load(str(tmp_path / "bars.npz"))
+  session = fitting.Session(
+      run, data, tmp_path / "run", distribution.Job(), lambda: False, False, None
+  )
+  model = fitting.new_model(run, data, run.seed)
+  views, models = category_starts.trained(session, model)
+  assert list(models) == [0]
+  assert "Start 2 is left out: its categories have collapsed" in capsys.readouterr().out
+  order = category_starts.images(session)
+  places = order[:, 0, ::2, 0].argmax(axis=1)
+  found = models[0].category_layers.log_y(views.seen, training=False).numpy().argmax(axis=1)
+  assert sk_metrics.normalized_mutual_info_score(places, found) > 0.95
+
+
+def test_the_time_is_told_once(tmp_path, capsys, monkeypatch):
+  seconds = iter([10.0, 12.0])
+  monkeypatch.setattr(category_starts.time, "monotonic", lambda: next(seconds))
+  clock = category_starts._Clock.__new__(category_starts._Clock)
+  vars(clock).update(_say=print, _rounds=4, _steps=1000, _last_steps=500, _ratio=2.0,
+                     _lock=threading.Lock(), _begun=0.0)
+  for step in (*range(60), *range(60)):
+    clock.tick(step)
+  # 20 steps took 2 s: 4 x 1,000 x 0.1 s, and 500 x 0.2 s.
+  assert capsys.readouterr().out == (
+      "about 7 minutes for the starts, and 2 minutes for the model that learns from them.\n"
   )
