@@ -33,19 +33,38 @@ def _json(model):
 
 
 @golden
-def test_every_row_is_trained_exported_and_loaded(tiny_model, digits, config, tmp_path):
-  """One training for four behaviours: most of a fit this small is the tracing of its step."""
-  model = _compiled(tiny_model(**config))
-  assert_fit_lowers_the_loss_and_logs_the_terms(model, digits[0][:512], config)
-  assert_codes_are_deterministic_and_agree_everywhere(model, digits[0][:40])
-  assert_a_saved_model_gives_the_same_codes(model, digits[0][:9], tmp_path / "1")
+def test_every_row_is_trained_and_loaded(tiny_model, digits, config, tmp_path):
+  """Step by step, for the tracing of a step takes ten times as long as a fit this small."""
+  model = _compiled(tiny_model(**config), run_eagerly=True)
+  assert_fit_lowers_the_loss_and_logs_the_terms(model, digits[0][:128], 2, config)
   assert_save_and_load_keep_codes_config_and_optimizer(model, digits[0], tmp_path / "m.keras")
 
 
-def assert_fit_lowers_the_loss_and_logs_the_terms(model, x, config):
-  before = model.evaluate(x, batch_size=128, verbose=0)
-  history = model.fit(x, epochs=5, batch_size=128, validation_data=(x[:128],), verbose=0).history
-  after = model.evaluate(x, batch_size=128, verbose=0)
+@pytest.mark.parametrize(
+    "config",
+    [
+        # Two rows have every kind of layer and of gradient; the others differ in sums of terms.
+        pytest.param(config, marks=() if name in ("paper", "towers") else pytest.mark.slow)
+        for name, config in configurations.GOLDEN.items()
+    ],
+    ids=configurations.GOLDEN,
+)
+def test_rows_are_traced_and_exported(tiny_model, digits, config, tmp_path):
+  """One training for three behaviours: most of a fit this small is the tracing of its step."""
+  model = _compiled(tiny_model(**config))
+  assert_fit_lowers_the_loss_and_logs_the_terms(model, digits[0][:512], 5, config)
+  assert_codes_are_deterministic_and_agree_everywhere(model, digits[0][:40])
+  assert_a_saved_model_gives_the_same_codes(model, digits[0][:9], tmp_path / "1")
+
+
+def assert_fit_lowers_the_loss_and_logs_the_terms(model, x, epochs, config):
+  few = x[: len(x) // 4]
+  size = len(few)  # four batches
+  before = model.evaluate(few, batch_size=size, verbose=0)
+  history = model.fit(
+      x, epochs=epochs, batch_size=size, validation_data=(few,), verbose=0
+  ).history
+  after = model.evaluate(few, batch_size=size, verbose=0)
   expected = LOGGED - ({"vat_loss"} if config.get("lam") == 0 else set())
   expected |= {"consistency_loss"} if config.get("consistency") else set()
   assert before.keys() == after.keys() == expected
