@@ -165,14 +165,18 @@ def trained():
 
 @pytest.mark.parametrize(
     ("config", "num_replicas"),
-    [(config, n) for config, (_, _, counts, _) in GOLDEN.items() for n in counts if n > 1],
+    [
+        # The other row has what this one has, and replicas without an image.
+        pytest.param("last batch of 10", 2, marks=pytest.mark.slow),
+        ("last batch of 1", 2),
+    ],
 )
 def test_replicas_train_and_evaluate_as_one(trained, config, num_replicas):
   results = trained(config)
   assert_same_training(results[num_replicas], results[1])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # two trainings a row
 @pytest.mark.parametrize("config", SLOW)
 def test_more_replicas_and_every_row_train_as_one(trained, config):
   results = trained(config)
@@ -181,6 +185,7 @@ def test_more_replicas_and_every_row_train_as_one(trained, config):
   assert_same_training(results[max(results)], results[1], atol)
 
 
+@pytest.mark.slow  # test_two_workers_train_the_run_of_one has two processes, too
 def test_two_processes_train_and_evaluate_as_one(trained):
   config = "last batch of 10"
   workers = programs.call(train_worker, [(c, config) for c in tf_configs(2)], at_once=2)
@@ -360,8 +365,8 @@ def test_two_workers_train_the_run_of_one(tmp_path):
   assert_same_run(tmp_path / "two", tmp_path / "one", atol=1e-4, slots_atol=2e-3, epochs=2)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow  # a rare event: two workers, killed and started again
+@pytest.mark.parametrize("lost", [0, 1])
 def test_a_job_that_loses_a_worker_ends_and_goes_on_like_an_unbroken_one(
     tmp_path, unbroken, lost
 ):
@@ -381,7 +386,7 @@ def test_a_job_that_loses_a_worker_ends_and_goes_on_like_an_unbroken_one(
   assert_same_run(run, unbroken, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a rare event: two workers, stopped and started again
 def test_sigterm_to_one_worker_stops_all_and_only_the_chief_writes(tmp_path, unbroken):
   """The other worker has a folder of its own, which does not come into being."""
   run = tmp_path / "run"
