@@ -19,6 +19,8 @@ from imae_tf.training import callbacks
 from imae_tf.training import run_folder
 from imae_tf.training import runs
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 class Killed(Exception):
   pass

@@ -1,6 +1,7 @@
 """Short starts of a run: their choice without labels, their votes, and what an end leaves."""
 
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -20,11 +21,12 @@ from imae_tf.errors import Preempted
 from imae_tf.metrics import dataset_information
 from imae_tf.metrics import label_free
 from imae_tf.models import smoothness
-from imae_tf.training import callbacks
 from imae_tf.training import run_folder
 from imae_tf.training import runs
 from imae_tf.training import starts
 from imae_tf.training import teachers
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 VOTING = dict(
     network="towers", view="signed_edges", y_units=(16,), consistency=5.0, ease_smoothing=True,
@@ -53,8 +55,7 @@ def test_labels_are_not_read(tmp_path, digits):
   np.savez(tmp_path / "labelled.npz", x=x, y=labels[::-1])
   plain, labelled = (
       runs.train(
-          # lam = 0 leaves out VAT, most of the time that a fit takes to start.
-          make_run(tmp_path / f"{name}.npz", epochs=1, restarts=2, restart_epochs=1, lam=0.0),
+          make_run(tmp_path / f"{name}.npz", epochs=1, restarts=2, restart_epochs=1),
           tmp_path / name,
       )
       for name in ("plain", "labelled")
@@ -83,9 +84,7 @@ def test_starts_are_ranked_by_neighbours_among_more_images_than_are_compared(
 ):
   """As on MNIST, where the neighbours of 10,000 images come from 60,000."""
   monkeypatch.setattr(dataset_information, "MAX_CODES", 50)
-  runs.train(
-      make_run(images, epochs=1, restarts=2, restart_epochs=1, lam=0.0), tmp_path / "run"
-  )
+  runs.train(make_run(images, epochs=1, restarts=2, restart_epochs=1), tmp_path / "run")
   x, neighbors = label_free.neighborhood(loading.load(str(images)), "train", seed=5)
   assert (len(x), len(neighbors)) == (160, 50)
   expected = [
@@ -102,9 +101,7 @@ def test_starts_are_ranked_by_neighbours_among_more_images_than_are_compared(
 
 
 def test_the_start_that_the_others_agree_with_goes_on(tmp_path, images):
-  run = make_run(
-      images, epochs=1, restarts=3, restart_epochs=1, restart_score="agreement", lam=0.0
-  )
+  run = make_run(images, epochs=1, restarts=3, restart_epochs=1, restart_score="agreement")
   runs.train(run, tmp_path / "run")
   x, _ = loading.load(str(images)).arrays("train")
   categories = []
@@ -186,6 +183,7 @@ def test_a_model_learns_its_lesson(tiny_model, digits):
   assert np.mean(found[1::2] == labels[1::2]) > 0.7
 
 
+@pytest.mark.slow  # six trainings; the next test has one, from where the last start has ended
 @pytest.mark.parametrize("killed_at", ["start", "model"])
 def test_a_voting_run_that_was_stopped_ends_like_an_unbroken_one(
     tmp_path, images, voted, killed_at, monkeypatch
@@ -205,21 +203,13 @@ def test_a_voting_run_that_was_stopped_ends_like_an_unbroken_one(
   assert_same_weights(runs.train(run, tmp_path / "run"), run_folder.load_model(voted)[0])
 
 
-def test_a_run_goes_on_with_its_lesson(tmp_path, images, voted, monkeypatch):
-  run = make_run(images, **VOTING)
-  monkeypatch.setattr(callbacks.Progress, "on_epoch_end", _raise_once([Preempted("now")]))
-  with pytest.raises(Preempted):
-    runs.train(run, tmp_path / "run")
-  monkeypatch.undo()
-  assert_same_weights(runs.train(run, tmp_path / "run"), run_folder.load_model(voted)[0])
-
-
-def _raise_once(errors):
-  def on_epoch_end(progress, epoch, logs=None):
-    if errors:
-      raise errors.pop()
-
-  return on_epoch_end
+def test_a_run_goes_on_with_its_lesson(tmp_path, images, voted):
+  """From the folder of a run that was killed in its second epoch."""
+  folder = shutil.copytree(voted, tmp_path / "run")
+  (folder / "model.keras").unlink()
+  run_folder.checkpoints(folder)[2].unlink()
+  model = runs.train(make_run(images, **VOTING), folder)
+  assert_same_weights(model, run_folder.load_model(voted)[0])
 
 
 @pytest.mark.parametrize(
