@@ -35,7 +35,7 @@ def _json(model):
 @golden
 def test_every_row_is_trained_and_loaded(tiny_model, digits, config, tmp_path):
   """Step by step, for the tracing of a step takes ten times as long as a fit this small."""
-  model = _compiled(tiny_model(**config), run_eagerly=True)
+  model = _compiled(tiny_model(**config), 0.01, run_eagerly=True)
   assert_fit_lowers_the_loss_and_logs_the_terms(model, digits[0][:256], 2, config)
   assert_save_and_load_keep_codes_config_and_optimizer(model, digits[0], tmp_path / "m.keras")
 

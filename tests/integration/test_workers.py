@@ -59,7 +59,10 @@ FLAGS = {
     "learning_rate": 3e-5,
 }
 # The fused Adam, and short starts, of which the chief's choice goes on everywhere.
-STARTS = {"optimizer": "adam", "restarts": 2, "restart_epochs": 1, "epochs": 2}
+STARTS = {
+    "optimizer": "adam", "restarts": 2, "restart_epochs": 1, "epochs": 2,
+    "encoder_units": "64", "decoder_units": "64",
+}
 PROGRESS = r"(epoch \d of \d: Reconstruction loss [^\n]*\n)*"
 
 
@@ -360,8 +363,9 @@ def test_two_workers_train_the_run_of_one(tmp_path):
   assert result.status == 0, result.stderr
   for output in (chief.stdout, result.stdout):
     assert len(re.findall(r"Start \d of 2, 1 epochs|Start \d goes on", output)) == 3
-  # Where a gradient is as small as its rounding, Adam's whole steps of 3e-5 differ: one weight
-  # of 500,000 by 1.6e-5 after these 22, and the momenta of one of 1,000 units by 3.5e-4.
+  # Where a gradient is as small as its rounding, Adam's whole steps of 3e-5 differ: with the
+  # paper's layers, one weight of 500,000 by 1.6e-5 after these 22, and the momenta of one of
+  # 1,000 units by 3.5e-4.
   assert_same_run(tmp_path / "two", tmp_path / "one", atol=1e-4, slots_atol=2e-3, epochs=2)
 
 

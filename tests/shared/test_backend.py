@@ -51,7 +51,7 @@ def test_programs_choose_for_themselves(tmp_path):
   code = """
 import sys
 sys.argv = ["imae-train", "--dataset=digits", "--workdir=w", "--epochs=1", "--restarts=1",
-            "--encoder_units=8", "--decoder_units=8"]
+            "--encoder_units=8", "--decoder_units=8", "--lam=0"]
 from imae_tf.trainers import train
 train.cli()
 """

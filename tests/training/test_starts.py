@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 VOTING = dict(
     network="towers", view="signed_edges", y_units=(16,), consistency=5.0, ease_smoothing=True,
     vat_xi="neighbor", restarts=3, restart_epochs=2, restart_categories=True, restart_vote=True,
-    restart_changes="lam=1,transform_size=0.5/lam=5", epochs=2,
+    restart_changes="beta=1,transform_size=0.5/beta=5", epochs=2,
 )
 
 
@@ -144,7 +144,7 @@ def test_starts_change_settings_in_turn_and_train_y_alone(voted):
       run_folder.load_keras(run_folder.newest_checkpoint(voted / f"restarts/start-{i}").path)
       for i in range(3)
   ]
-  assert [model.lam for model in models] == [1.0, 5.0, 1.0]
+  assert [model.beta for model in models] == [1.0, 5.0, 1.0]
   assert [model.transform_size for model in models] == [0.5, 1.0, 0.5]
   for model in models:
     fresh = recipes.build(
@@ -171,12 +171,15 @@ def test_a_model_learns_its_lesson(tiny_model, digits):
   seen = model.category_layers.seen(x).numpy()
   known = {row.tobytes(): label for row, label in zip(seen[::2], labels[::2])}
 
+  def of_known(rows):
+    found = [known.get(row.tobytes()) for row in rows]
+    return np.array([np.zeros(10) if k is None else np.eye(10)[k] for k in found], "float32")
+
   def targets(rows):
-    found = [known.get(row.numpy().tobytes()) for row in rows]
-    return tf.constant([np.zeros(10) if k is None else np.eye(10)[k] for k in found], tf.float32)
+    return tf.ensure_shape(tf.numpy_function(of_known, [rows], tf.float32), (None, 10))
 
   model.lesson = smoothness.Lesson(targets, steps=1000)
-  model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+  model.compile(keras.optimizers.Adam(0.01))
   model.fit(x, batch_size=100, epochs=12, verbose=0)
   found = model.encode(x)["y"].argmax(axis=1)
   assert np.mean(found[::2] == labels[::2]) > 0.95
