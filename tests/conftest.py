@@ -20,14 +20,14 @@ _CORE = ("data", "metrics", "networks", "recipes")
 _CORE_FILES = tuple(
     f"test_{name}.py"
     for name in (
-        "errors", "estimators", "examples", "models", "objective", "posterior",
-        "vat",
+        "docstrings", "errors", "estimators", "models", "objective", "posterior", "vat",
     )
 )
 _LONG = (  # half of the core's time
     "test_blocks_and_their_gradients_equal_the_whole",
-    "test_every_row_is_trained_exported_and_loaded",
+    "test_every_row_is_trained_and_loaded",
     "test_real_mnist",
+    "test_rows_are_traced_and_exported",
     "test_shares_make_up_the_batches_from_any_step",
     "test_xla_gives_the_same_terms",
 )

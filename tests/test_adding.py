@@ -86,8 +86,17 @@ def example(title):
   return changes
 
 
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+  """What the programs print in a copy of the package with both examples: (setting, measure)."""
+  setting, measure = example("Adding a setting"), example("Adding a measure")
+  assert list(setting) == ["imae_tf/recipes/settings.py", "imae_tf/recipes/building.py"]
+  assert list(measure) == ["imae_tf/metrics/definitions.py", "imae_tf/metrics/measuring.py"]
+  return run(tmp_path_factory.mktemp("added"), {**setting, **measure}, SETTING + MEASURE)
+
+
 def run(folder, changes, code):
-  """What `code` prints as JSON when it sees a copy of the package with the changes made."""
+  """What `code` prints as JSON, a line each, in a copy of the package with the changes made."""
   package = folder / "imae_tf"
   ignored = shutil.ignore_patterns("__pycache__")
   shutil.copytree(ROOT / "imae_tf", package, ignore=ignored)
@@ -105,15 +114,11 @@ def run(folder, changes, code):
       [sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=folder, env=env
   )
   assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout.splitlines()[-1])
+  return [json.loads(line) for line in done.stdout.splitlines()[-2:]]
 
 
-def test_a_setting_is_a_field_and_its_use(tmp_path):
-  changes = example("Adding a setting")
-  assert list(changes) == [
-      "imae_tf/recipes/settings.py", "imae_tf/recipes/building.py"
-  ]
-  found = run(tmp_path, changes, SETTING)
+def test_a_setting_is_a_field_and_its_use(found):
+  found, _ = found
   assert found["help"].endswith("none leaves it. Default: the recipe's.")
   assert "expected a number above 0, or 'none', got '-1'" in found["refused"]
   assert (found["model"], found["changed"]) == (0.25, 0.5)
@@ -122,10 +127,8 @@ def test_a_setting_is_a_field_and_its_use(tmp_path):
   assert "| `clipnorm` | `none` | a number above 0, or 'none' | 0.1 to 10 |" in found["site"]
 
 
-def test_a_measure_is_its_definition_and_its_use(tmp_path):
-  changes = example("Adding a measure")
-  assert list(changes) == ["imae_tf/metrics/definitions.py", "imae_tf/metrics/measuring.py"]
-  found = run(tmp_path, changes, MEASURE)
+def test_a_measure_is_its_definition_and_its_use(found):
+  _, found = found
   assert found["value"] == pytest.approx(0.8)
   assert found["label"] == "Confidence"
   assert "**Confidence** `confidence`\n: Mean over images" in found["site"]

@@ -280,6 +280,7 @@ def test_every_module_has_its_place():
 # ---- the site ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a minute; CI's job `docs` builds the site on each push
 def test_the_site_builds_without_a_warning(tmp_path):
   for name in ("sphinx", "myst_parser", "furo"):
     pytest.importorskip(name, reason="the extra `docs` is not installed")

@@ -8,11 +8,10 @@ format gets a number of its own, an error that says what to do, and golden files
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import exports
 import numpy as np
+import programs
 import pytest
 
 from imae_tf._shared import files
@@ -120,10 +119,9 @@ def test_a_run_of_another_seed_is_refused(golden):
 
 def test_imae_encode_reads_the_saved_model(golden, stored):
   np.save(golden / "x.npy", stored["x"])
-  script = pathlib.Path(sys.executable).with_name("imae-encode")
-  flags = ["--saved_model=saved_model", "--input=x.npy", "--output=out.npz"]
-  done = subprocess.run([script, *flags], cwd=golden, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
+  flags = {"saved_model": "saved_model", "input": "x.npy", "output": "out.npz"}
+  done = programs.run("encode", golden, cwd=golden, **flags)
+  assert done.status == 0, done.stderr
   assert "Wrote the codes of 10 images" in done.stdout
   with np.load(golden / "out.npz") as found:
     assert_codes(dict(found), stored)

@@ -4,6 +4,7 @@ The server's own loader is the session loader, and a server does not compare the
 requests with the signature: `_SERVE` does both, in a process that has TensorFlow alone.
 """
 
+import contextlib
 import io
 import json
 import pathlib
@@ -13,10 +14,10 @@ import shutil
 import subprocess
 import sys
 
-import exports
 import keras
 import numpy as np
 import PIL.Image
+import programs
 import pytest
 import tensorflow as tf
 from exports import encoded
@@ -242,20 +243,13 @@ def graph(path):
   return meta_graph(path)
 
 
-# Exports a model that XLA has compiled.
-_COMPILED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import exports
-import keras
-from imae_tf.export import savedmodel
-
-model = exports.make_model()
-model.compile(keras.optimizers.Adam(), jit_compile=True)
-model.fit(exports.images(64), batch_size=32, verbose=0)
-assert model.jit_compile
-savedmodel.write(model, sys.argv[2])
-"""
+def _export_compiled(path):
+  """Exports a model that XLA has compiled."""
+  model = make_model()
+  model.compile(keras.optimizers.Adam(), jit_compile=True)
+  assert model.jit_compile
+  model.evaluate(images(32), batch_size=32, verbose=0)
+  savedmodel.write(model, path)
 
 
 def all_nodes(graph):
@@ -287,11 +281,8 @@ class TestContents:
       assert "Random" not in node.op and "PyFunc" not in node.op
 
   def test_no_attribute_asks_for_xla(self, tmp_path):
-    # In a process of its own: the tests' determinism keeps Keras from compiling. And elsewhere:
-    # in a checkout it would find the package without its other rooms.
-    helpers = pathlib.Path(exports.__file__).parent
-    command = [sys.executable, "-c", _COMPILED, helpers, tmp_path / "model"]
-    subprocess.run(command, check=True, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    # In a process of its own: the tests' determinism keeps Keras from compiling.
+    programs.call(_export_compiled, [(tmp_path / "model",)], at_once=1)
     graph = meta_graph(tmp_path / "model")
     attributes = {name for node in all_nodes(graph) for name in node.attr}
     attributes |= {name for f in graph.graph_def.library.function for name in f.attr}
@@ -372,26 +363,25 @@ class TestContents:
     assert loaded.signatures["reconstruct"](x=tf.constant(images(7)))["x"].dtype == tf.float32
 
 
-# Runs imae-export once per command line and prints [exit status, stdout, stderr] of each.
-_EXPORTS = """
-import contextlib, io, json, sys
-from absl import flags
-from imae_tf.export import export
-assert not {"tensorflow", "keras"} & set(sys.modules)
-sys.modules["tensorflow_serving"] = None  # the extra is not needed
-results = []
-for arguments in json.loads(sys.argv[1]):
-  for name in flags.FLAGS:
-    flags.FLAGS[name].unparse()  # what the last command line gave
-  sys.argv = ["imae-export", *arguments]
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    try:
-      export.cli()
-    except SystemExit as status:
-      results.append([status.code, out.getvalue(), err.getvalue()])
-print(json.dumps(results))
-"""
+def _exports(commands):
+  """Runs imae-export once per command line; [exit status, stdout, stderr] of each."""
+  from absl import flags
+
+  from imae_tf.export import export
+
+  sys.modules["tensorflow_serving"] = None  # the extra is not needed
+  results = []
+  for arguments in commands:
+    for name in flags.FLAGS:
+      flags.FLAGS[name].unparse()  # what the last command line gave
+    sys.argv = ["imae-export", *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+      try:
+        export.cli()
+      except SystemExit as status:
+        results.append([status.code, out.getvalue(), err.getvalue()])
+  return results
 
 
 @pytest.fixture(scope="module")
@@ -427,20 +417,8 @@ def results(model, tmp_path_factory):
       [own, "--rollback=1"],
       [f"--workdir={run}", own, "--align_to=1"],
   ]
-  commands = ([good], [good, *bad, *later])
-  processes = [
-      subprocess.Popen(
-          [sys.executable, "-c", _EXPORTS, json.dumps(command)],
-          stdout=subprocess.PIPE,
-          stderr=subprocess.PIPE,
-          cwd=folder,
-          text=True,
-      )
-      for command in commands
-  ]
-  outputs = [process.communicate() for process in processes]
-  assert [process.returncode for process in processes] == [0, 0], outputs
-  return folder, [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+  commands = [([good],), ([good, *bad, *later],)]
+  return folder, programs.call(_exports, commands, at_once=2)
 
 
 class TestProgram:

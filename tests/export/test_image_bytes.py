@@ -16,23 +16,37 @@ from imae_tf.data import loading
 from imae_tf.export import savedmodel
 
 
-def served(model, path, contents):
-  """The codes of files, by the SavedModel of a model."""
-  savedmodel.write(model, path / "model")
-  loaded = tf.saved_model.load(str(path / "model"))
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+  """A function: (a model for images of a shape, its SavedModel as loaded), made once."""
+  made = {}
+
+  def get(*image_shape):
+    if image_shape not in made:
+      model = exports.make_model(image_shape=image_shape)
+      path = tmp_path_factory.mktemp("saved") / "model"
+      savedmodel.write(model, path)
+      made[image_shape] = model, tf.saved_model.load(str(path))
+    return made[image_shape]
+
+  return get
+
+
+def served(loaded, contents):
+  """The codes of files, by a SavedModel."""
   codes = loaded.signatures["encode_image_bytes"](image_bytes=tf.constant(list(contents)))
   return {name: value.numpy() for name, value in codes.items()}
 
 
-def test_colour_images(tmp_path):
-  model = exports.make_model(image_shape=(8, 8, 3))
+def test_colour_images(saved):
+  model, loaded = saved(8, 8, 3)
   pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-  codes = served(model, tmp_path, map(exports.encoded, pixels))
+  codes = served(loaded, map(exports.encoded, pixels))
   exports.assert_same_arrays(codes, model.encode(pixels.astype("float32") / 255))
 
 
 @pytest.mark.parametrize("mode,channels", [("RGBA", 3), ("LA", 1), ("PA", 3)])
-def test_transparency_is_laid_on_white_as_in_a_folder(tmp_path, mode, channels):
+def test_transparency_is_laid_on_white_as_in_a_folder(saved, tmp_path, mode, channels):
   rng = np.random.default_rng(0)
   (tmp_path / "images").mkdir()
   for i in range(3):
@@ -46,28 +60,27 @@ def test_transparency_is_laid_on_white_as_in_a_folder(tmp_path, mode, channels):
   paths = sorted((tmp_path / "images").iterdir())
   _, batches = loading.input_batches(str(tmp_path / "images"), "train", 3)
   expected = next(iter(batches))
-  model = exports.make_model(image_shape=(8, 8, channels))
-  codes = served(model, tmp_path / "model", map(pathlib.Path.read_bytes, paths))
+  model, loaded = saved(8, 8, channels)
+  codes = served(loaded, map(pathlib.Path.read_bytes, paths))
   one_level = {name: model.encode(np.clip(expected + 1 / 255, 0, 1))[name] for name in codes}
   for name, value in model.encode(expected).items():
     bound = np.abs(one_level[name] - value).max() + 1e-5  # a rounding of 8 bits
     np.testing.assert_allclose(codes[name], value, rtol=0, atol=bound)
 
 
-def test_images_of_four_channels(tmp_path):
-  model = exports.make_model(image_shape=(8, 8, 4))
+def test_images_of_four_channels(saved):
+  model, loaded = saved(8, 8, 4)
   pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
   jpeg = exports.encoded(pixels[..., :3], "JPEG")
   opaque = np.full((8, 8, 4), 255, np.uint8)
   opaque[..., :3] = PIL.Image.open(io.BytesIO(jpeg))
-  codes = served(model, tmp_path, [exports.encoded(pixels), jpeg])
+  codes = served(loaded, [exports.encoded(pixels), jpeg])
   x = np.stack([pixels, opaque]).astype("float32") / 255
   exports.assert_same_arrays(codes, model.encode(x))
 
 
-def test_two_channels_have_no_image_files(tmp_path):
-  savedmodel.write(exports.make_model(image_shape=(4, 4, 2)), tmp_path / "model")
-  loaded = tf.saved_model.load(str(tmp_path / "model"))
+def test_two_channels_have_no_image_files(saved):
+  _, loaded = saved(4, 4, 2)
   assert set(loaded.signatures) == {"serving_default", "encode", "decode", "reconstruct"}
 
 
@@ -84,7 +97,7 @@ def tagged(pixels, kind, orientation, order):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_the_orientation_of_a_camera_is_applied_as_in_a_folder(tmp_path, kind):
+def test_the_orientation_of_a_camera_is_applied_as_in_a_folder(saved, tmp_path, kind):
   rng = np.random.default_rng(0)
   coarse = rng.integers(0, 256, (2, 4), np.uint8).repeat(8, axis=0).repeat(8, axis=1)  # [16, 32]
   (tmp_path / "images").mkdir()
@@ -100,12 +113,12 @@ def test_the_orientation_of_a_camera_is_applied_as_in_a_folder(tmp_path, kind):
   assert x.shape == (16, 16, 32, 1) and len({image.tobytes() for image in x}) == 4
   _, batches = loading.input_batches(tmp_path / "images", "all", 16)
   np.testing.assert_allclose(next(iter(batches)), x, atol=1e-6)
-  model = exports.make_model(image_shape=(16, 32, 1))
-  codes = served(model, tmp_path, contents)
+  model, loaded = saved(16, 32, 1)
+  codes = served(loaded, contents)
   exports.assert_same_arrays(codes, model.encode(x))
 
 
-def test_a_damaged_tag_turns_nothing(tmp_path):
+def test_a_damaged_tag_turns_nothing(saved):
   """Bits flipped in the EXIF block: the codes of the image as stored, or turned, never an error."""
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (8, 8), np.uint8)
@@ -120,18 +133,17 @@ def test_a_damaged_tag_turns_nothing(tmp_path):
     check = zlib.crc32(content[start - 4 : start + length])
     content[start + length : start + length + 4] = struct.pack(">I", check)
     contents.append(bytes(content))
-  model = exports.make_model()
-  codes = served(model, tmp_path, contents)
+  model, loaded = saved(8, 8, 1)
+  codes = served(loaded, contents)
   turns = [np.rot90(p, k) for p in (pixels, pixels.T) for k in range(4)]
   allowed = model.encode(np.stack(turns)[..., np.newaxis])["z"]
   distance = np.abs(codes["z"][:, np.newaxis] - allowed).max(axis=2).min(axis=1)
   assert distance.max() < 1e-4
 
 
-def test_a_rounding_above_one_is_clipped(tmp_path):
-  model = exports.make_model()
-  savedmodel.write(model, tmp_path / "model")
-  encode = tf.saved_model.load(str(tmp_path / "model")).signatures["encode"]
+def test_a_rounding_above_one_is_clipped(saved):
+  model, loaded = saved(8, 8, 1)
+  encode = loaded.signatures["encode"]
   x = np.round(exports.images(3))
   for codes in (encode(x=tf.constant(x * 1.0005)), encode(x=tf.constant(x - 0.0005))):
     exports.assert_same_arrays(

@@ -42,13 +42,16 @@ class Result:
 
 
 class Program:
-  """A program that has been started, `imae-NAME` with flags given as keywords."""
+  """A program that has been started, `imae-NAME` with flags given as keywords.
 
-  def __init__(self, name, folder, cwd=None, file_size=None, env=None, **flags):
+  It finds none of the libraries `without`.
+  """
+
+  def __init__(self, name, folder, cwd=None, file_size=None, env=None, without=(), **flags):
     self._out, self._err = (folder / f"{name}-{stream}.txt" for stream in ("out", "err"))
     arguments = [f"--{flag}={value}" for flag, value in flags.items()]
     self._process = _context.Process(
-        target=_enter, args=(name, arguments, self._out, self._err, cwd, file_size, env)
+        target=_enter, args=(name, arguments, self._out, self._err, cwd, file_size, env, without)
     )
     self._process.start()
 
@@ -115,11 +118,15 @@ def assert_same_weights(run, reference, atol=1e-6, slots_atol=None):
       np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=one.path)
 
 
-def _enter(name, arguments, out, err, cwd, file_size, env):
+def _enter(name, arguments, out, err, cwd, file_size, env, without):
   os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
   os.environ.update(env or {})
   for descriptor, path in ((1, out), (2, err)):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+  for library in without:
+    for module in [m for m in sys.modules if f"{m}.".startswith(f"{library}.")]:
+      del sys.modules[module]  # the server has imported some
+    sys.modules[library] = None
   if cwd:
     os.chdir(cwd)
   if file_size:

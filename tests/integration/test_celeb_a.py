@@ -8,7 +8,7 @@ import pytest
 from stored import store_celeb_a
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # convolutions of 64x64 pixels
 def test_celeb_a_is_trained_by_convolutions(tmp_path):
   """Images in TFDS's own format; two colours are what there is to find."""
   rng = np.random.default_rng(0)

@@ -94,7 +94,7 @@ def hidden(base):
 @pytest.mark.parametrize(
     "how,kills",
     [
-        ("rollback", 4),
+        ("rollback", 4),  # fifty take minutes
         pytest.param("rollback", 50, marks=pytest.mark.slow),
         pytest.param("workdir", 50, marks=pytest.mark.slow),
     ],
@@ -152,16 +152,17 @@ def best_agreement(theirs, ours):
   return counts[rows, columns].sum() / len(theirs)
 
 
+# Two whole trainings take minutes.
 @pytest.fixture(params=["short", pytest.param("whole", marks=pytest.mark.slow)])
 def trainings(request, finished, tmp_path):
-  """Two runs of digits that differ in the seed, evaluated: (first, second, are they whole)."""
+  """Two runs of digits that differ in the seed: (first, second, are they whole)."""
   whole = request.param == "whole"
   runs = [tmp_path / "run0" if whole else finished.workdir, tmp_path / "run1"]
   length = {} if whole else {"epochs": 2, "restarts": 1}
   for seed, run in enumerate(runs):
     if not (run / "metrics.json").exists():
-      for program, flags in (("train", {"dataset": "digits", "seed": seed, **length}),
-                             ("evaluate", {})):
+      train = ("train", {"dataset": "digits", "seed": seed, **length})
+      for program, flags in (train, *([("evaluate", {})] if whole else [])):
         # A whole training takes longer than `wait` waits.
         started = programs.Program(program, tmp_path, workdir=run, **flags)
         started._process.join(1800)

@@ -62,7 +62,10 @@ def rows(run):
 # ---- kill -9 and more epochs ---------------------------------------------------------------
 
 
-def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, unbroken, settings):
+@pytest.mark.parametrize(
+    "often", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["once", "often"]
+)  # often: four programs; training/test_runs.py has these moments within a process
+def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, unbroken, settings, often):
   run = tmp_path / "run"
 
   def train():
@@ -70,9 +73,10 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, unbroken, settings):
 
   # In the second start; at the end of an epoch, its checkpoint perhaps not yet written; in
   # the middle of the next one.
-  train().kill_when((run / "restarts/start-0/checkpoints/epoch-0002.keras").exists)
-  assert not (run / "restarts/scores.json").exists()
-  train().kill_when(lambda: len(rows(run)) == 3)
+  if often:
+    train().kill_when((run / "restarts/start-0/checkpoints/epoch-0002.keras").exists)
+    assert not (run / "restarts/scores.json").exists()
+    train().kill_when(lambda: len(rows(run)) == 3)
   train().kill_when((run / "checkpoints/epoch-0004.keras").exists, seconds_later=0.05)
   assert not (run / "model.keras").exists()
   result = train().wait()
@@ -83,6 +87,7 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, unbroken, settings):
   assert not list(run.glob("**/.tmp-*.keras")), "halves of killed writes stay behind"
 
 
+@pytest.mark.slow  # two programs; training/test_runs.py shows it of a run of one start
 def test_epochs_that_grow_equal_epochs_asked_for_at_once(tmp_path, unbroken, settings):
   run = tmp_path / "run"
   for epochs in (1, 6):  # 1 is within the short starts, which then go on as well

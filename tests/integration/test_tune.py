@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 
 import boards
 import programs
@@ -41,11 +40,6 @@ def models(workdir):
       str(path.relative_to(workdir)): path.stat().st_mtime_ns
       for path in workdir.glob("trials/*/run-0/model.keras")
   }
-
-
-def copy(search, folder):
-  """A copy of a finished search, in `folder`."""
-  return shutil.copytree(search[0], folder / "search", symlinks=True)
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +98,6 @@ def test_the_best_run_is_a_workdir_like_any_other(tmp_path, unbroken):
   assert f"got the search {workdir}; give {workdir}/best" in result.stderr
 
 
-def test_more_trials_are_added(tmp_path, unbroken):
-  workdir = copy(unbroken, tmp_path)
-  kept = models(workdir)
-  result = tune(tmp_path, workdir, trials=4).wait()
-  assert result.status == 0, result.stderr
-  found = trials(workdir)
-  assert trials(unbroken[0]).items() < found.items() and len(found) == 4
-  assert kept.items() < models(workdir).items(), "trained again"
-
-
 # ---- kill -9 -----------------------------------------------------------------------------
 
 
@@ -150,6 +134,7 @@ def test_a_failed_trial_is_counted_and_says_why(tmp_path):
     assert "expected finite terms" in (workdir / "report.html").read_text()
 
 
+@pytest.mark.slow  # three trainings; search/test_driver.py ends after failures without any
 def test_a_search_of_failures_alone_ends_with_the_reason(tmp_path):
   workdir = tmp_path / "search"
   flags = {"search": "learning_rate=1e30:1e32", "trials": 9}
@@ -165,6 +150,7 @@ def test_a_search_of_failures_alone_ends_with_the_reason(tmp_path):
 # ---- several processes -------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # three programs; search/test_driver.py shares trials within a process
 def test_a_lost_processs_trial_goes_to_another(tmp_path):
   workdir = tmp_path / "search"
   lost, *others = (

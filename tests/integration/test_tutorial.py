@@ -30,7 +30,7 @@ def script():
   return "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "".join(parts)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # it trains, serves and encodes for a minute and a half
 def test_the_blocks_run_as_written(tmp_path):
   bin_folder = pathlib.Path(sys.executable).parent
   for program in ("imae-train", "imae-serve"):

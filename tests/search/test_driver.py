@@ -91,7 +91,7 @@ def test_the_score_is_the_mean_over_seeds_and_the_best_run_is_linked(trained, tm
   assert json.loads((tmp_path / "trials.json").read_text()) == json.loads(json.dumps(found))
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # some forty searches
 def test_a_kill_at_any_write_loses_and_repeats_nothing(trained, tmp_path, monkeypatch):
   class Killed(BaseException):
     pass

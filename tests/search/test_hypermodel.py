@@ -116,7 +116,7 @@ def test_the_hypermodel_in_a_search_of_ones_own(tmp_path, digits):
   keras.utils.set_random_seed(0)
   x = digits[0][:256]
   recipe = dataclasses.replace(
-      recipes.TUNED["digits"], encoder_units=(32,), decoder_units=(32,)
+      recipes.TUNED["digits"], encoder_units=(32,), decoder_units=(32,), lam=0.0
   )
   searched = hypermodel.IMAEHyperModel((8, 8, 1), recipe, search=["beta=1:10", "latent_dim=2:8"])
   tuner = keras_tuner.RandomSearch(

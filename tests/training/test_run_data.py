@@ -26,6 +26,8 @@ from imae_tf.training import run_data
 from imae_tf.training import run_folder
 from imae_tf.training import runs
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 N = 200
 
 

@@ -19,6 +19,8 @@ from imae_tf.training import callbacks
 from imae_tf.training import run_folder
 from imae_tf.training import runs
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 class Killed(Exception):
   pass
@@ -106,10 +108,22 @@ def test_an_interrupted_run_goes_on_exactly(
     assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
 
 
+def test_epochs_that_grow_equal_epochs_asked_for_at_once(tmp_path, images, unbroken):
+  for epochs in (1, 3):
+    model = runs.train(make_run(images, epochs=epochs), tmp_path)
+  assert_same_weights(model, run_folder.load_keras(unbroken / "model.keras"))
+  for ours, theirs in zip(
+      run_folder.read_history(tmp_path), run_folder.read_history(unbroken), strict=True
+  ):
+    assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("step", "restarts"),
     [
-        (2, 1), (STEPS, 1), (STEPS + 3, 1),
+        (STEPS, 1), (STEPS + 3, 1),
+        # Two more trainings of moments like these, and four with two starts.
+        pytest.param(2, 1, marks=pytest.mark.slow),
         pytest.param(STEPS + 2, 2, marks=pytest.mark.slow),
     ],
 )
@@ -190,7 +204,9 @@ def category_information(seed, **settings):
   return entropy, entropy + np.mean(np.sum(p * np.log(p + 1e-300), axis=1))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
+)  # more seeds of the same
 def test_categories_do_not_collapse(seed):
   entropy, information = category_information(seed)
   assert entropy > 2.0  # ln 10 = 2.303

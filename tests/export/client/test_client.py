@@ -235,7 +235,9 @@ class TestConcurrency:
     plain = min(seconds(json.loads, body), seconds(json.dumps, x.tolist()))
     gc.freeze()  # to look through TensorFlow's objects takes as long
     with fake_servers.Canned(200, body) as port:
-      stalls = [asyncio.run(longest_stall(f"http://127.0.0.1:{port}", x)) for _ in range(3)]
+      stalls = []
+      while len(stalls) < 3 and min(stalls, default=plain) >= plain / 2:  # others' work stalls, too
+        stalls.append(asyncio.run(longest_stall(f"http://127.0.0.1:{port}", x)))
     gc.unfreeze()
     assert min(stalls) < plain / 2
 
