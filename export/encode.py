@@ -6,6 +6,7 @@ category, confidence, y_0, ..., z_0, ..., z_scale_0, ...), which grows as it goe
 same command goes on. --sort_into puts the files of a folder into a folder for each category.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -14,12 +15,14 @@ import pathlib
 import tokenize
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
 
+from imae_tf._shared import locks
 from imae_tf._shared import paths
 from imae_tf._shared import program
 from imae_tf.errors import first_line
@@ -95,7 +98,8 @@ def main() -> None:
   if (_SAVED_MODEL.value is None) == (endpoint is None):
     given = "neither" if endpoint is None else "both"
     raise InputError(f"expected either --saved_model or --endpoint, got {given}; give one.")
-  n, name = _encode_here() if endpoint is None else _encode_there(endpoint)
+  with _alone():
+    n, name = _encode_here() if endpoint is None else _encode_there(endpoint)
   if _OUTPUT.value is not None:
     print(f"Wrote the codes of {n} images, encoded by {name}, to {_OUTPUT.value}.")
   if _SORT_INTO.value is not None:
@@ -112,6 +116,19 @@ def _check_targets() -> None:
     if not os.path.isdir(paths.text(_INPUT.value, "--input")):
       raise _no_folder()
     sorting.check_target(_SORT_INTO.value, _INPUT.value)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+  """Keeps a second command from adding its lines to the same table."""
+  if _OUTPUT.value is None:
+    yield
+    return
+  path = pathlib.Path(paths.text(_OUTPUT.value))
+  with contextlib.ExitStack() as held:
+    with codes.writing(path):
+      held.enter_context(locks.locked_output(path))
+    yield
 
 
 def _no_folder() -> InputError:

@@ -22,6 +22,7 @@ from absl import logging
 
 from imae_tf._shared import paths
 from imae_tf._shared import program
+from imae_tf.export import descriptions
 
 if TYPE_CHECKING:
   import numpy as np
@@ -89,12 +90,15 @@ def main() -> None:
     return
   version = _publish_run(folder)
   print(f"Published {version}, checked against the model. Its signatures:")
+  files = "--input=IMAGES.npy --output=CODES.npz"
   with contextlib.suppress(OSError):  # another exporter's --keep may have removed it since
+    if "images" in descriptions.read(version):  # it takes images of any size
+      files = "--input=FOLDER --output=codes.csv"
     for name, signature in tf.saved_model.load(str(version)).signatures.items():
       inputs = _specs(signature.structured_input_signature[1])
       print(f"  {name}: {inputs} -> {_specs(signature.structured_outputs)}")
   base = shlex.quote(str(version.parent))
-  print(f"Encode: imae-encode --saved_model={base} --input=IMAGES.npy --output=CODES.npz")
+  print(f"Encode: imae-encode --saved_model={base} {files}")
   print(f"Serve:  imae-serve --base={base}, or in production")
   base = shlex.quote(str(version.parent.absolute()))
   print(f"        tensorflow_model_server --model_name=imae --model_base_path={base}"

@@ -68,10 +68,11 @@ def main() -> None:
       executions_per_trial=_EXECUTIONS_PER_TRIAL.value,
   )
   command = " ".join(["imae-tune", shlex.join(sys.argv[1:])])
-  _summarise(driver.search(described, workdir, _TRIALS.value, command), workdir)
+  found = driver.search(described, workdir, _TRIALS.value, command)
+  _summarise(found, workdir, run.recipe_name)
 
 
-def _summarise(found: dict[str, Any], workdir: pathlib.Path) -> None:
+def _summarise(found: dict[str, Any], workdir: pathlib.Path, recipe_name: str) -> None:
   states = [row["status"] for row in found["trials"]]
   best = next(row for row in found["trials"] if row["id"] == found["best"])
   weights = ", ".join(f"{name} {_short(value)}" for name, value in best["weights"].items())
@@ -80,21 +81,25 @@ def _summarise(found: dict[str, Any], workdir: pathlib.Path) -> None:
   print(f"objective       {found['objective']} {best['score']:.4f} nats, without labels")
   print(f"report          {workdir / 'report.html'}")
   print(f"next            imae-evaluate --workdir={workdir / 'best'}")
-  print(f"on all images   {_command(best['weights'])}")
+  print(f"on all images   {_command(best['weights'], recipe_name)}")
 
 
-def _command(weights: dict[str, Any]) -> str:
-  """An imae-train command with the weights that were found and the flags that were given."""
+def _command(weights: dict[str, Any], recipe_name: str) -> str:
+  """An imae-train command with the weights that were found and the flags that were given.
+
+  It names the recipe, because imae-train has another default for images without one.
+  """
   by_module = flags.FLAGS.flags_by_module_dict()
   own = [*by_module[run_flags.__name__], *by_module[data_flags.__name__]]
-  left_out = {"seed", "holdout", *weights}
+  left_out = {"seed", "holdout", "recipe", *weights}
   given = [
       f"--{flag.name}=none" if flag.value is None else flag.serialize()
       for flag in own
       if flag.present and flag.name not in left_out
   ]
   found = [f"--{name}={_short(value)}" for name, value in weights.items()]
-  return shlex.join(["imae-train", *given, *found, "--seed=0", "--workdir=runs/found"])
+  ours = [f"--recipe={recipe_name}", *found, "--seed=0", "--workdir=runs/found"]
+  return shlex.join(["imae-train", *given, *ours])
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 The operating system releases a lock when its process ends, also when it is killed. So work that is
 neither finished nor locked was left behind, and the next process goes on with it. Training,
-searches, comparisons and exports take their locks here.
+searches, comparisons and tables of codes take their locks here.
 """
 
 import contextlib
@@ -38,6 +38,34 @@ def locked(folder: str | pathlib.Path, wait_s: float = 0.0) -> Iterator[None]:
   try:
     yield
   finally:
+    lock.release()
+
+
+@contextlib.contextmanager
+def locked_output(path: str | pathlib.Path) -> Iterator[None]:
+  """Keeps other processes from writing a file while the context lasts.
+
+  Args:
+    path: the file; its folder exists. The lock is `.NAME.lock` beside it, which is removed at the
+      end: people look into such folders.
+
+  Raises:
+    InUseError: another process has the lock.
+  """
+  path = pathlib.Path(path)
+  file = path.with_name(f".{path.name}.lock")
+  lock = filelock.FileLock(file, timeout=0.0)
+  try:
+    lock.acquire()
+  except filelock.Timeout:
+    raise InUseError(
+        f"expected an --output that no other process writes, got {path}, which one does; wait for"
+        " it, or give another --output."
+    ) from None
+  try:
+    yield
+  finally:
+    file.unlink(missing_ok=True)
     lock.release()
 
 

@@ -84,6 +84,14 @@ class Planned:
     name = "-".join(filter(None, (run.method, run.recipe_name, self.variant)))
     return pathlib.Path(workdir) / "runs" / _short(run.dataset) / name / f"seed-{run.seed}"
 
+  def run_on(self, data: pipelines.ImageData) -> runs.Run:
+    """The run in batches that images can fill; those of recipes are for thousands of images."""
+    recipe = self.run.recipe
+    if self.variant.startswith("batch_size="):
+      return self.run
+    size = min(recipe.batch_size, data.size("train"))
+    return dataclasses.replace(self.run, recipe=dataclasses.replace(recipe, batch_size=size))
+
 
 def plan(
     methods: Sequence[str],
@@ -195,6 +203,7 @@ def train_all(
     try:
       with locks.locked(locks.place(workdir, name)):
         data = _load(run.dataset, run_data.as_trained(folder, run.reading))
+        run = item.run_on(data)
         if _is_finished(folder, run, data):
           program.say(f"{head}: done before")
           continue

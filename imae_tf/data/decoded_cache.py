@@ -113,6 +113,8 @@ def _make(
 ) -> None:
   partial = folder / f"{key}.partial"
   partial.mkdir(exist_ok=True)
+  for left in partial.glob(".tmp-*"):  # by a kill while a file was written
+    left.unlink()
   done = _progress(partial, shape, n)
   # Written and not mapped: on a full disk a map ends the process, without a word.
   with (partial / _IMAGES).open("r+b" if done["rows"] else "wb") as file:

@@ -206,13 +206,17 @@ def training(
   limits = {"Category": (num_categories and math.log(num_categories), "ln K$_2$")}
   limits["Reconstruction"] = (floor, "floor")
   for axes, (title, names) in zip(grid.flat, panels):
-    dress(axes, title, definitions.axis(names[0]) if len(names) == 1 else "nats")
+    label = definitions.axis(names[0]) if len(names) == 1 else "nats"
+    dress(axes, title, label.replace(" [", "\n["))  # in one line it may be longer than the axis
     _draw_curves(axes, history, epochs, names)
     limit, text = limits.get(title, (None, ""))
     if limit is not None:
       axes.axhline(limit, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), label=text)
     if axes.get_legend_handles_labels()[1]:
-      axes.legend(frameon=False, fontsize=FONT - 1.5, labelcolor=MUTED)
+      axes.legend(  # on white, where it covers a curve
+          facecolor="white", edgecolor="none", framealpha=0.85, fontsize=FONT - 1.5,
+          labelcolor=MUTED,
+      )
   for axes in grid.flat[len(panels) :]:
     axes.set_axis_off()
   for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:

@@ -149,10 +149,11 @@ def _misfits(run: shown.Shown) -> dict[str, html.Picture]:
   if not rows:
     return {}
   draw = functools.partial(plots.image_grid, title="Fit nowhere", row_labels=names)
+  below = "; below each one that is redrawn badly, what the model made of it" if len(badly) else ""
   return {"misfits": html.picture(
       draw(rows),
       "The images that the model redraws worst, and those of which it is least certain.",
-      "The worst first; below each one that is redrawn badly, what the model made of it.",
+      f"The worst first{below}.",
       narrow=draw([row[:_NARROW_COLUMNS] for row in rows]),
   )}
 

@@ -227,9 +227,9 @@ def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
   for i in sorted(set(scores) - set(full)):
     job.say(f"Start {i + 1} has collapsed: its categories say almost nothing; others go on.")
   names = ", ".join(str(i + 1) for i in voters)
+  who = f"Starts {names} vote" if len(voters) > 1 else f"Start {names} alone votes"
   job.say(
-      f"Starts {names} vote on the categories; of the first,"
-      f" {_SCORES[recipe.restart_score](scores[voters[0]])}."
+      f"{who} on the categories; of the first, {_SCORES[recipe.restart_score](scores[voters[0]])}."
   )
   if job.is_chief:
     _keep_scores(session, scores, voters[0])

@@ -3,10 +3,12 @@
 import json
 import statistics
 
+import numpy as np
 import pytest
 
 from imae_tf.comparison import page
 from imae_tf.comparison import plan
+from imae_tf.data import loading
 from imae_tf.errors import InputError
 
 SIZES = {"num_categories": 10, "latent_dim": 10}
@@ -56,6 +58,15 @@ def test_a_plan_has_each_combination_once_seed_by_seed():
 def test_epochs_are_the_recipes_unless_given():
   assert {item.run.recipe.epochs for item in _plan()} == {10}
   assert {item.run.recipe.epochs for item in _plan(epochs=3)} == {3}
+
+
+def test_a_run_on_few_images_has_batches_that_they_fill(tmp_path):
+  np.savez(tmp_path / "few.npz", x=np.zeros((20, 4, 4), np.uint8) + 255)
+  few, digits = loading.load(tmp_path / "few.npz"), loading.load("digits")
+  as_it_is, asked = _plan(methods=["imae"], seeds=[0], variants=["", "batch_size=99"])
+  assert as_it_is.run_on(few).recipe.batch_size == few.size("train") == 16
+  assert as_it_is.run_on(digits) == as_it_is.run
+  assert asked.run_on(few).recipe.batch_size == 99  # which is told to be too many
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ import contextlib, io, json, sys
 for name in ("keras", "tf_keras", "tensorflow_probability", "imae_tf.models"):
   sys.modules[name] = None
 from absl import flags
+from imae_tf._shared import locks
 from imae_tf.export import codes, encode
 call = codes.Encoder.__call__
 results = []
@@ -51,9 +52,11 @@ for arguments in json.loads(sys.argv[1]):
   codes.Encoder.__call__ = stopping
   for name in ("output", "sort_into"):
     flags.FLAGS[name].unparse()
+  twin = locks.locked_output(arguments["output"])  # the same command, still at work
+  twin = twin if arguments.pop("twin", False) else contextlib.nullcontext()
   sys.argv = ["imae-encode", *(f"--{k}={v}" for k, v in arguments.items() if v != "")]
   out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), twin:
     try:
       encode.cli()
     except SystemExit as status:
@@ -140,6 +143,7 @@ def runs(model, base, tmp_path_factory):
       "no folder": command("digits", "sorted.csv", sort_into="sorted"),
       "full folder": command(folder / "files", "sorted.csv", sort_into=folder),
       "stopped": command(folder / "files", "again.csv", batches=1),
+      "twin": command(folder / "files", "again.csv", twin=True),
       "again": command(folder / "files", "again.csv", batches=1),
       "stopped array": command("digits", "digits2.csv", batch_size=100, batches=3),
       "array again": command("digits", "digits2.csv", batch_size=100, batches=1),
@@ -262,6 +266,7 @@ class TestProgram:
           ("model", "expected a SavedModel, or a base folder of versions, at"),
           ("no version", "expected integer version folders in"),
           ("no folder", "expected a folder of images as --input for --sort_into, got digits"),
+          ("twin", "expected an --output that no other process writes, got"),
           ("full folder", "expected a new or empty folder to sort into, got "),
       ],
   )

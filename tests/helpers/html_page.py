@@ -3,7 +3,7 @@
 import html.parser
 import re
 
-_VOID = {"br", "hr", "img", "input", "link", "meta", "source"}
+_VOID = {"br", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
 class Page(html.parser.HTMLParser):

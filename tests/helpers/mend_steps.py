@@ -78,6 +78,14 @@ def wait_for_another_process(w):
   yield lambda: locks.locked(w.folder).__enter__()
 
 
+@mends("an --output that no other process writes")
+def wait_for_another_command(w):
+  codes_csv = w.folder / "codes.csv"
+  with locks.locked_output(codes_csv):
+    yield lambda: locks.locked_output(codes_csv).__enter__()
+  yield lambda: locks.locked_output(codes_csv).__enter__()
+
+
 @mends("got no such file; restore it")
 def restore_a_file(w):
   yield lambda: files.read_json(w.folder / "a.json")

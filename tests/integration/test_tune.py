@@ -67,6 +67,7 @@ def test_a_search_begins_with_the_recipe_and_ends_with_its_best_run(unbroken):
   assert f"best            {found['best']}: beta" in result.stdout
   (command,) = re.findall(r"imae-train .*", result.stdout)
   assert "--dataset=digits" in command and "--seed=0" in command and "trials" not in command
+  assert "--recipe=tuned " in command  # for other images imae-train takes another by itself
   assert f"--epochs={SMALL['epochs']} " in command and "--encoder_units=32 " in command
   for name, value in scored["weights"].items():
     assert f"--{name}={value:.4g}" in command

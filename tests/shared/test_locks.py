@@ -66,3 +66,17 @@ def test_an_error_frees_the_lock(tmp_path):
 def test_pieces_of_work_are_locked_apart(tmp_path):
   with locks.locked(tmp_path), locks.locked(locks.place(tmp_path, "07")):
     assert locks.is_free(locks.place(tmp_path, "08"))
+
+
+def test_an_output_is_written_by_one_and_its_lock_goes(tmp_path):
+  path = tmp_path / "codes.csv"
+  with locks.locked_output(path):
+    with pytest.raises(InUseError, match="got .*codes.csv, which one does; wait for it"):
+      with locks.locked_output(path):
+        pass
+    with locks.locked_output(tmp_path / "other.csv"):
+      pass
+  assert not list(tmp_path.iterdir())
+  (tmp_path / ".codes.csv.lock").touch()  # what a killed process leaves
+  with locks.locked_output(path):
+    pass

@@ -50,6 +50,32 @@ def assert_same_weights(one, other):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
+# ---- settings ---------------------------------------------------------------------------------
+
+
+def test_flags_of_starts_hold_beside_what_images_say(tmp_path, images, monkeypatch):
+  """They are checked with the settings that are derived, and not with the paper's."""
+  monkeypatch.setattr(recipes, "auto", lambda *unused: dataclasses.replace(recipes.PAPER, **VOTING))
+  configs = []
+
+  def stop(run, data):
+    configs.append(run.recipe)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(runs, "config_of", stop)
+  changes = {"restarts": 5, "restart_mixtures": 2}
+  run = dataclasses.replace(
+      make_run(images), recipe_name="auto", recipe=dataclasses.replace(recipes.PAPER, **changes),
+      changes=tuple(changes.items()),
+  )
+  with pytest.raises(KeyboardInterrupt):
+    runs.train(run, tmp_path / "run")
+  assert configs == [dataclasses.replace(recipes.PAPER, **{**VOTING, **changes})]
+  wrong = dataclasses.replace(run, changes=(("restart_epochs", 0),))
+  with pytest.raises(InputError, match="expected restart_epochs of 1 or more for 3 restarts"):
+    runs.train(wrong, tmp_path / "run")
+
+
 # ---- the best goes on -------------------------------------------------------------------------
 
 
