@@ -7,11 +7,14 @@ sets, as one rule for all of them.
 
 import dataclasses
 import math
+import warnings
 
 import numpy as np
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from imae_tf.errors import InputError
 from imae_tf.metrics import clustering
 from imae_tf.metrics import label_free
 from imae_tf.recipes.building import view_of
@@ -36,9 +39,17 @@ def auto(x: np.ndarray, num_categories: int, num_images: int | None = None) -> R
 
   Returns:
     `Recipe`.
+
+  Raises:
+    InputError: fewer images than categories.
   """
   num_images = num_images or len(x)
   x = x[:SAMPLE]
+  if len(x) < num_categories:
+    raise InputError(
+        f"expected at least {num_categories} training images, one a category, got {len(x)}; add"
+        " images or lower num_categories."
+    )
   view, balance = _view_and_balance(x, num_categories)
   even = balance >= _EVEN
   batch_size = min(250, num_images)
@@ -100,10 +111,12 @@ def _best_mixture(
   pca = PCA(components, random_state=seed).fit(rows)
   codes = pca.transform(rows)
   neighbors = label_free.nearest_images(rows, count=min(10, len(rows) - 1))
-  fits = [
-      GaussianMixture(num_categories, reg_covar=1e-4, random_state=seed + i).fit(codes)
-      for i in range(_FITS)
-  ]
+  with warnings.catch_warnings():  # of duplicates there are fewer kinds than components
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    fits = [
+        GaussianMixture(num_categories, reg_covar=1e-4, random_state=seed + i).fit(codes)
+        for i in range(_FITS)
+    ]
   found = [fit.predict(codes) for fit in fits]
   ratios = [ratio(categories, neighbors) for categories in found]
   best = int(np.argmax(ratios))
@@ -133,6 +146,8 @@ def _view_and_balance(x: np.ndarray, num_categories: int) -> tuple[str, float]:
 def _look(x: np.ndarray, view: str, num_categories: int) -> tuple[float, float]:
   rows = np.asarray(view_of(view).features(x.astype("float32")))
   rows = rows - rows.mean(axis=0)
+  if not np.abs(rows).max() > 0:  # images of one pixel have no edges
+    return -1.0, 1.0
   _, _, categories, share = _best_mixture(rows, num_categories)
   return share, _entropy(categories) / math.log(num_categories)
 

@@ -234,11 +234,14 @@ def _train_start(
       loss, information = sums / (step % _EVERY + 1)
       sums[:] = 0.0
       if not np.isfinite(loss):
-        raise DivergenceError(f"expected finite terms, got loss = {loss} at step {step + 1}.")
+        raise DivergenceError(
+            f"its loss was {loss} by step {step + 1}; lower the learning rate if others end so."
+        )
       if step + 1 >= steps / 2 and steps > _EVERY and information < _LEAST_INFORMATION * looked:
         raise DivergenceError(
             f"its categories have collapsed: after {step + 1} steps they carry"
-            f" {information:.2f} of {looked:.2f} nats."
+            f" {information:.2f} of {looked:.2f} nats; lower --lam or --consistency if others end"
+            " so."
         )
   run_folder.save_keras(model, path)
 

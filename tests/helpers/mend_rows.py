@@ -190,6 +190,7 @@ VALUES = [
      FLOATS),
     ("one a cluster, got", lambda w, v: clustering.baselines(FLOATS[:3], FLOATS, [0] * 32, v), 5,
      2),
+    ("training images, one a category", lambda w, v: recipes.auto(v, 5), FLOATS[:3], FLOATS),
     ("codes and factors of the same", lambda w, v: disentangle(z=v), TEN[1:], TEN),
     ("finite codes, got NaN or infinity; leave", lambda w, v: disentangle(**v),
      {"z": with_value(np.nan)},

@@ -71,3 +71,15 @@ def test_ratio_is_the_part_of_the_entropy_that_neighbours_share():
   entropy = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3))
   assert deriving.ratio(categories, crossed) == pytest.approx(shared / entropy)
   assert deriving.ratio(np.zeros(6, int), neighbors) == 0.0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "shape", [(30, 1, 1, 1), (30, 1, 7, 3), (9, 8, 8, 1)], ids=["a pixel", "a row", "duplicates"]
+)
+def test_degenerate_images_have_a_recipe(rng, shape):
+  x = rng.random(shape).astype("float32")
+  x[3:] = x[:3].repeat(10, axis=0)[: len(x) - 3]  # three kinds, for four categories
+  recipe = recipes.auto(x, 4)
+  assert recipe.view == ("pixels" if shape[1:3] == (1, 1) else recipe.view)
+  assert np.isfinite(recipe.beta) and recipe.beta > 0
