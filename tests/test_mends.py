@@ -161,7 +161,7 @@ NOT_FOLLOWED = {
     ],
     "another process, host or server must act": [
         "to join the workers", "another worker of this job", "the chief on this worker",
-        "TF_CONFIG for the strategy multi_worker", "saved progress just now", "SIGTERM in epoch",
+        "TF_CONFIG for the strategy multi_worker", "saved progress just now", "SIGTERM in epoch", "SIGTERM in start",
         "SIGTERM after epoch", "at least one image for each of", "under <value>, got <value>; give",
     ],
     "the state of a disk, of memory or of permissions": [
@@ -179,6 +179,7 @@ NOT_FOLLOWED = {
         "finite figures", "expected finite outputs of", "the warm-up request of",
         "from the written SavedModel",
     ],
+    "a start among others, in training/test_starts": ["its loss was", "have collapsed: after"],
     "a file that changes while it is read": [
         "readable images in", "which was encoded before", "as it was when it was listed",
         "which was listed before",
