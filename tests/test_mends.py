@@ -161,7 +161,8 @@ NOT_FOLLOWED = {
     ],
     "another process, host or server must act": [
         "to join the workers", "another worker of this job", "the chief on this worker",
-        "TF_CONFIG for the strategy multi_worker", "saved progress just now", "SIGTERM in epoch", "SIGTERM in start",
+        "TF_CONFIG for the strategy multi_worker", "saved progress just now", "SIGTERM in epoch",
+        "SIGTERM in start",
         "SIGTERM after epoch", "at least one image for each of", "under <value>, got <value>; give",
     ],
     "the state of a disk, of memory or of permissions": [
