@@ -1,6 +1,7 @@
 """Collects finished runs into one small JSON file, and writes the README's tables from them.
 
     python results/collect.py digits runs/digits-*      # writes results/digits.json
+    python results/collect.py unseen_signs --minutes=7 runs/signs-0
     python results/collect.py --search=runs/search    # writes results/search_DATASET[_METHOD].json
     python results/collect.py --comparison=runs/compare # adds to results/comparison.json
     python results/collect.py --readme       # the tables of README.md and docs/*.md
@@ -30,13 +31,21 @@ ROWS = {
     "fashion_mnist": "`fashion_mnist`, tuned",
     "mnist_paper": "`mnist`, `--recipe=paper --epochs=50`",
 }
+# Sets of images that no recipe was made for, by `--recipe=auto`.
+UNSEEN = {
+    "unseen_letters": "letters (notMNIST), 28x28 grey",
+    "unseen_coil20": "COIL-20, 128x128 grey, 20 objects",
+    "unseen_signs": "signs, photos at 64x64",
+    "unseen_cells": "cells, 934 sizes at 64x64, 86% of one class",
+    "unseen_cifar10": "CIFAR-10, 10,000 of its photos, 32x32",
+}
 COMPARED = ("mnist", "fashion_mnist")  # rows of comparison.json; the others have files
 
 DATASETS = ("mnist", "fashion_mnist", "shapes", "noise")  # of the comparison
 OTHERS = ("digits_5_categories", "digits_20_categories")
 
 
-def collect(folders):
+def collect(folders, minutes=None):
   """{"command", "versions", "settings", "runs", "mean", "std"} of runs that differ in the seed."""
   from imae_tf.training import run_folder
 
@@ -49,6 +58,7 @@ def collect(folders):
   names = [name for name in runs[0] if isinstance(runs[0][name], float)]
   values = {name: [run[name] for run in runs] for name in names}
   return {
+      **({} if minutes is None else {"minutes": minutes}),
       "command": f"{run_folder.command({**config, 'seed': 'SEED'})}"
       " && imae-evaluate --workdir=WORKDIR",
       "versions": config["versions"],
@@ -274,6 +284,31 @@ def _tuned(dataset):
   raise SystemExit(f"expected {expected} in results/comparison.json, got no such row; train it.")
 
 
+def unseen():
+  """The README's table of images that no recipe was made for, as Markdown."""
+  lines = [
+      "| images | seeds | accuracy / NMI / ARI | k-means | Ward | mixture | I(x;y) | minutes |",
+      "|---|---|---|---|---|---|---|---|",
+  ]
+  for name, title in UNSEEN.items():
+    path = HERE / f"{name}.json"
+    if not path.exists():
+      continue
+    found = _read(path)
+    methods = [
+        " / ".join(
+            f"{statistics.fmean(run['simple_methods'][method][key] for run in found['runs']):.2f}"
+            for key in ("accuracy", "nmi", "ari")
+        )
+        for method in ("model", "k_means", "ward", "gaussian_mixture")
+    ]
+    lines.append(
+        f"| {title} | {len(found['seeds'])} | **{methods[0]}** | {' | '.join(methods[1:])}"
+        f" | {found['mean']['mi_y']:.2f} | {found['minutes']:.0f} |"
+    )
+  return "\n".join(lines)
+
+
 def quickstart():
   """The closing lines of imae-quickstart: digits with seed 0."""
   from imae_tf.training import run_folder
@@ -384,7 +419,7 @@ def _mb(row):
 def made(text):
   """A page with what stands between its markers made anew from results/*.json."""
   parts = {
-      "results": table, "quickstart": quickstart, "benchmarks": benchmarks,
+      "results": table, "unseen": unseen, "quickstart": quickstart, "benchmarks": benchmarks,
       "serving": serving,
       **{f"comparison of {d}": functools.partial(compared, d, False) for d in DATASETS},
       **{f"ablations of {d}": functools.partial(compared, d, True) for d in DATASETS},
@@ -411,17 +446,18 @@ def main():
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
-  parser.add_argument("name", nargs="?", choices=sorted({*ROWS, *OTHERS} - {*COMPARED}))
+  parser.add_argument("name", nargs="?", choices=sorted({*ROWS, *OTHERS, *UNSEEN} - {*COMPARED}))
   parser.add_argument("workdirs", nargs="*", type=pathlib.Path)
   parser.add_argument("--search", type=pathlib.Path)
   parser.add_argument("--comparison", type=pathlib.Path)
+  parser.add_argument("--minutes", type=float, help="that a training took")
   parser.add_argument("--readme", action="store_true")
   arguments = parser.parse_args()
   if arguments.search:
     name, text = search(arguments.search)
     (HERE / f"{name}.json").write_text(text)
   if arguments.name:
-    result = collect(arguments.workdirs)
+    result = collect(arguments.workdirs, arguments.minutes)
     path = HERE / f"{arguments.name}.json"
     path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
   if arguments.comparison:
