@@ -26,6 +26,11 @@ _STRATEGY = flags.DEFINE_enum(
     " machines of TF_CONFIG; auto, all that there are. With none and mirrored, TF_CONFIG is not"
     " read.",
 )
+_JOBS = flags.DEFINE_integer(
+    "jobs", None, "Number of starts that train side by side, for --restart_categories, as in the"
+    " recipe auto. It changes no figure. Default: one for each core of a CPU, up to eight; one on a"
+    " GPU.", lower_bound=1,
+)
 setting_flags.define(run_flags.OF_STARTS, __name__)
 flags.adopt_module_key_flags(run_flags)
 
@@ -39,7 +44,7 @@ def main() -> None:
 
   run = run_flags.run(_WORKDIR.value, derived=True)
   job = distribution.open_job(_STRATEGY.value)
-  runs.train(run, workdir, job)
+  runs.train(run, workdir, job, jobs=_JOBS.value)
   command = shlex.join(["imae-evaluate", f"--workdir={workdir}"])
   job.say(f"Trained: {workdir}/model.keras. Next: {command}")
 

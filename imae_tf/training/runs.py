@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import zlib
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ def train(
     watched: pipelines.Arrays | None = None,
     data: pipelines.ImageData | None = None,
     board: bool = True,
+    jobs: int | None = None,
 ) -> "HybridAutoencoder":
   """Trains a run in its folder, or goes on with it; at the end the folder has `model.keras`.
 
@@ -79,6 +81,8 @@ def train(
       that are trained now; give it in one process only.
     data: the images; None for those that the run names.
     board: whether TensorBoard's files are written and progress can be shown.
+    jobs: number of starts of categories that train side by side, which changes no figure; None for
+      one for each core of a CPU, and one on a GPU.
 
   Returns:
     The trained model.
@@ -106,7 +110,7 @@ def train(
   config = config_of(run, data)
   with distribution.sigterm_noted() as stop_asked, job.losing_workers():
     session = fitting.Session(
-        run, data, workdir, job, stop_asked, progress, watched, _starts_at_once(job)
+        run, data, workdir, job, stop_asked, progress, watched, jobs or _starts_at_once(job)
     )
     if job.is_chief:
       run_folder.check(workdir, config)
@@ -163,9 +167,11 @@ def _with_recipe(run: Run, data: pipelines.ImageData, workdir: pathlib.Path) -> 
 
 
 def _starts_at_once(job: distribution.Job) -> int:
-  """Two on a CPU with two cores or more; one where starts would compete for a GPU."""
+  """One for each core of a CPU, up to eight; one where starts would compete for a GPU."""
   alone = job.num_workers == 1 and job.strategy.num_replicas_in_sync == 1
-  return 2 if alone and not tf.config.list_physical_devices("GPU") else 1
+  if not alone or tf.config.list_physical_devices("GPU"):
+    return 1
+  return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 8)
 
 
 @contextlib.contextmanager

@@ -92,8 +92,9 @@ class Board(keras.callbacks.Callback):
       self._file = event_file.EventFile(event_file.new_path(self._folder), first_step=epoch + 1)
 
   def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-    rate = float(self.model.optimizer.learning_rate)
-    values = {**(logs or {}), "learning_rate": rate}
+    rate = self.model.optimizer.learning_rate
+    rate = rate.numpy() if hasattr(rate, "numpy") else rate  # of several replicas it is no number
+    values = {**(logs or {}), "learning_rate": float(rate)}
     self._file.scalars({tag(name): float(v) for name, v in values.items()}, epoch + 1)
     if self._x is not None and self._is_due(epoch + 1):
       started = time.monotonic()

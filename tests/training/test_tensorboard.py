@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import small_runs
+import tensorflow as tf
 from sklearn import metrics as sk_metrics
 from small_runs import make_run
 from small_runs import SMALL
@@ -59,6 +60,17 @@ def assert_curves_are_the_history(workdir):
 
 
 # ---- curves ---------------------------------------------------------------------------------
+
+
+def test_a_plain_rate_is_shown_under_a_strategy(tmp_path, tiny_model, digits):
+  """There the rate is a MirroredVariable, which is no number."""
+  with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+    model = tiny_model(lam=0.0)
+    model.compile(keras.optimizers.Adam(0.25))
+  x = digits[0][:20]
+  model.fit(x, batch_size=10, verbose=0, callbacks=[tensorboard.Board(tmp_path)])
+  (point,) = curves(tmp_path)["training/Learning rate"]
+  assert point == (1, 0.25)
 
 
 def test_curves_are_the_history_under_names_that_people_read(watched):
