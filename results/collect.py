@@ -1,7 +1,7 @@
 """Collects finished runs into one small JSON file, and writes the README's tables from them.
 
     python results/collect.py digits runs/digits-*      # writes results/digits.json
-    python results/collect.py unseen_signs --minutes=7 runs/signs-0
+    python results/collect.py --minutes=7 unseen_signs runs/signs-0
     python results/collect.py --search=runs/search    # writes results/search_DATASET[_METHOD].json
     python results/collect.py --comparison=runs/compare # adds to results/comparison.json
     python results/collect.py --readme       # the tables of README.md and docs/*.md

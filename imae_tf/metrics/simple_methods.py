@@ -32,9 +32,9 @@ def compared(
     {method: {"accuracy", "nmi", "ari", "near_mi_y"}}; the first three are None without labels.
     near_mi_y is `label_free.neighbor_information`, in nats.
 
-  >>> seen = np.array([[0.0], [0.1], [0.9], [1.0]])
-  >>> found = compared({"a": np.array([0, 0, 1, 1]), "b": np.array([0, 1, 0, 1])}, seen, None)
-  >>> found["a"]["near_mi_y"] > found["b"]["near_mi_y"]
+  >>> place = np.arange(60)  # near in their numbers
+  >>> found = compared({"halves": place // 30, "parity": place % 2}, place[:, None], None)
+  >>> found["halves"]["near_mi_y"] > 0.3 > found["parity"]["near_mi_y"]
   True
   """
   neighbors = label_free.nearest_images(seen)

@@ -33,7 +33,7 @@ METRICS = {
 # Beyond the contract of METRICS.
 EXTRA_METRICS = {
     "recipe", "epochs", "codes", "kl_z", "mi_joint", "mi_z_joint", "neighbor_mi_y",
-    "used_categories", "total_correlation_floor", "category_overlap",
+    "used_categories", "total_correlation_floor", "category_overlap", "simple_methods", "remarks",
 }
 TRAIN_FLAGS = {
     "dataset", "workdir", "method", "recipe", "epochs", "batch_size", "seed", "beta", "gamma",

@@ -12,9 +12,10 @@ from imae_tf.training import distribution
 from imae_tf.training import run_folder
 
 
-def with_model(callback, step=0, **params):
-  callback.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(iterations=step)))
-  callback.set_params(params)
+def with_model(callback, step=0, weights=1, **params):
+  optimizer = types.SimpleNamespace(iterations=step)
+  callback.set_model(types.SimpleNamespace(optimizer=optimizer, count_params=lambda: weights))
+  callback.set_params({"steps": 1, **params})
   return callback
 
 
@@ -74,8 +75,8 @@ def saved(monkeypatch):
   return epochs
 
 
-def keep(workdir, first, losses):
-  keeper = with_model(callbacks.RunKeeper(workdir, distribution.Job()), epochs=9)
+def keep(workdir, first, losses, **rest):
+  keeper = with_model(callbacks.RunKeeper(workdir, distribution.Job()), epochs=9, **rest)
   keeper.on_train_begin()
   for epoch, loss in enumerate(losses, start=first):
     keeper.on_epoch_begin(epoch)
@@ -100,7 +101,7 @@ def test_all_workers_wait_until_the_chief_has_saved(tmp_path, monkeypatch, withi
   job.is_chief = is_chief
   job.any = lambda flag: done.append("asked" if flag else "waited") or flag
   keeper = callbacks.RunKeeper(tmp_path, job, stop_asked=lambda: True)
-  keeper.set_model(types.SimpleNamespace(log_sums=dict))
+  keeper.set_model(types.SimpleNamespace(log_sums=dict, count_params=lambda: 1))
   keeper.set_params({"epochs": 9, "steps": 2 if within_epoch else 1})
   keeper.on_train_begin()
   keeper.on_epoch_begin(0)
@@ -108,6 +109,22 @@ def test_all_workers_wait_until_the_chief_has_saved(tmp_path, monkeypatch, withi
     keeper.on_train_batch_end(0)
     keeper.on_epoch_end(0, {"loss": 1.0})
   assert done == ["asked", *["saved"] * is_chief, "waited"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "steps", "expected"),
+    [
+        (3_000_000, 20, [3, 6, 9]),
+        (3_000_000, 60, [*range(1, 10)]),
+        (1_000_000, 20, [*range(1, 10)]),
+    ],
+)
+def test_of_a_large_model_some_steps_pass_between_checkpoints(
+    tmp_path, saved, weights, steps, expected
+):
+  keep(tmp_path, 0, [0.5] * 9, weights=weights, steps=steps)
+  assert saved == expected
+  assert len(run_folder.read_history(tmp_path)) == 9
 
 
 def test_a_replayed_epoch_replaces_its_row(tmp_path, saved):
