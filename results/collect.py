@@ -55,12 +55,13 @@ def collect(folders, minutes=None):
   for other in configs:
     if any(other[key] != config[key] for key in config if key not in ("seed", "versions")):
       raise SystemExit("expected runs that differ in the seed alone; collect them apart.")
+  labels = f" --labels={runs[0]['labels']}" if "labels" in runs[0] else ""
   names = [name for name in runs[0] if isinstance(runs[0][name], float)]
   values = {name: [run[name] for run in runs] for name in names}
   return {
       **({} if minutes is None else {"minutes": minutes}),
       "command": f"{run_folder.command({**config, 'seed': 'SEED'})}"
-      " && imae-evaluate --workdir=WORKDIR",
+      f" && imae-evaluate --workdir=WORKDIR{labels}",
       "versions": config["versions"],
       "settings": {"epochs": config["epochs"], **config["settings"]},
       "seeds": [c["seed"] for c in configs],

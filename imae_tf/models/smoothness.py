@@ -9,13 +9,15 @@ from typing import Any
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from imae_tf import networks
 from imae_tf import vat
 from imae_tf._shared.global_batch import GlobalBatch
 
-# Of `Easing`: p(y|x) is undecided while H(y|x) is above this part of ln K2.
+_BATCH = 250
+# Of `eased`: p(y|x) is undecided while H(y|x) is above this part of ln K2.
 _UNDECIDED = 0.5
 _FIRST_STEP = 100  # before it every p(y|x) is undecided
 _RATE = 0.02  # of the logarithm, per step
@@ -65,6 +67,11 @@ class CategoryLayers:
   def seen(self, x: tf.Tensor) -> tf.Tensor:
     """What y's layers see of images [B, H, W, C]: their view [B, V], or the images."""
     return x if self.view is None else self.view(x)
+
+  def seen_of_all(self, x: np.ndarray) -> np.ndarray:
+    """`seen` of an array of images [N, H, W, C], in batches."""
+    parts = [np.asarray(self.seen(x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
+    return np.concatenate(parts)
 
   def log_y(self, seen: tf.Tensor, training: bool) -> tf.Tensor:
     """log p(y|x) [B, K2] of what `seen` gives."""

@@ -58,12 +58,10 @@ class Views:
   def __init__(self, x: np.ndarray, layers: smoothness.CategoryLayers, seed: int) -> None:
     self._layers, self._seed, self._lock = layers, seed, threading.Lock()
     self._transformed: dict[float, tf.Tensor] = {}
-    self._small = layers.small(x) if len(x) <= _BATCH else np.concatenate(
+    self._small = np.concatenate(
         [layers.small(x[i : i + _BATCH]) for i in range(0, len(x), _BATCH)]
     )
-    self.seen = tf.concat(
-        [layers.seen(self._small[i : i + _BATCH]) for i in range(0, len(x), _BATCH)], axis=0
-    )
+    self.seen = tf.constant(layers.seen_of_all(self._small))
 
   def transforms(self, num_sizes: int, draws: int) -> int:
     """M, how often each image is transformed where its views are drawn so often in all."""
@@ -132,7 +130,14 @@ def _new(session: fitting.Session, index: int) -> "HybridAutoencoder":
       recipe_of(session.run, index), encoder_units=(1,), decoder_units=(1,)
   )
   run = dataclasses.replace(session.run, recipe=recipe)
-  return fitting.new_model(run, session.data, seed_of(session.run, index))
+  model = fitting.new_model(run, session.data, seed_of(session.run, index))
+  model.optimizer.build(model.trainable_variables)  # else Keras warns when the start is loaded
+  return model
+
+
+def epochs(run: "runs.Run") -> int:
+  """Number of epochs of each start."""
+  return min(run.recipe.restart_epochs, run.recipe.epochs)
 
 
 def recipe_of(run: "runs.Run", index: int) -> recipes.Recipe:
@@ -191,9 +196,7 @@ def _train(
 
 
 def _steps(session: fitting.Session) -> int:
-  recipe = session.run.recipe
-  of_epoch = session.data.steps_per_epoch(recipe.batch_size)
-  return min(recipe.restart_epochs, recipe.epochs) * of_epoch
+  return epochs(session.run) * session.data.steps_per_epoch(session.run.recipe.batch_size)
 
 
 def _train_start(

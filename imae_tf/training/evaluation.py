@@ -159,6 +159,5 @@ def _simple_methods(
   if len(train) < config["num_categories"] or len(x) < 3:
     return {}
   found = clustering.baseline_categories(train, x, config["num_categories"], seed=config["seed"])
-  layers = model.category_layers
-  seen = np.concatenate([layers.seen(x[i : i + 500]) for i in range(0, len(x), 500)])
+  seen = model.category_layers.seen_of_all(x)
   return simple_methods.compared({"model": codes["y"].argmax(axis=1), **found}, seen, labels)

@@ -318,7 +318,8 @@ def summary(metrics: dict[str, Any], workdir: str | pathlib.Path) -> str:
         f"{name.replace('_', ' ')} {value:.3f}"
         for name, value in sorted(metrics["baselines"].items())
     )
-    lines.append(f"accuracy        {metrics['accuracy']:.3f} without labels ({baselines})")
+    beside = f" ({baselines})" if baselines else ""  # too few images for them
+    lines.append(f"accuracy        {metrics['accuracy']:.3f} without labels{beside}")
   lines += [
       f"{definitions.label('mi_y'):<16}{metrics['mi_y']:.3f} nats",
       f"reconstruction  {metrics['reconstruction']:.1f} nats per image"

@@ -28,6 +28,7 @@ from imae_tf.data.reading import Reading
 from imae_tf.errors import InputError
 from imae_tf.errors import InUseError
 from imae_tf.recipes import deriving
+from imae_tf.training import category_starts
 from imae_tf.training import distribution
 from imae_tf.training import fitting
 from imae_tf.training import run_data
@@ -136,7 +137,7 @@ def _train(
 ) -> "HybridAutoencoder":
   run, workdir, job = session.run, session.workdir, session.job
   begun = done.epochs or done.steps
-  waits = not begun if run.recipe.restart_vote else done.epochs < starts.epochs(run)
+  waits = not begun if run.recipe.restart_vote else done.epochs < category_starts.epochs(run)
   if run.recipe.restarts > 1 and waits:
     model, done = starts.chosen(session)
   elif begun:

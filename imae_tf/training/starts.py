@@ -73,11 +73,6 @@ def check(run: "runs.Run") -> None:
     category_starts.recipe_of(run, index)
 
 
-def epochs(run: "runs.Run") -> int:
-  """Number of epochs of each start."""
-  return min(run.recipe.restart_epochs, run.recipe.epochs)
-
-
 def chosen(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done]:
   """Trains the starts that are not trained yet: (the model that goes on, its progress).
 
@@ -138,7 +133,7 @@ def _session_of(session: fitting.Session, index: int) -> fitting.Session:
 
 def _train_start(session: fitting.Session, index: int, folder: pathlib.Path) -> None:
   """Trains a start to its last epoch."""
-  done, last = fitting.progress(session.job, folder), epochs(session.run)
+  done, last = fitting.progress(session.job, folder), category_starts.epochs(session.run)
   if done.epochs >= last:
     return
   of_start, seed = _session_of(session, index), category_starts.seed_of(session.run, index)
