@@ -83,7 +83,7 @@ def auto(x: np.ndarray, num_categories: int, num_images: int | None = None) -> R
       # A budget in optimizer steps, whatever the number of images.
       epochs=max(math.ceil(1_000 / epoch), 5),
       # No weight of VAT and no size of the transforms is the best for all images, and chance
-      # decides: starts of each kind are ranked without labels, and the better half votes.
+      # decides: starts of each kind vote on what they agree on.
       lam=8.0,
       transform_size=1.0,
       restarts=8,

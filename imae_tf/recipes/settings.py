@@ -206,8 +206,8 @@ class Recipe:
       " layers see.", low=0,
   )
   restart_vote: bool = setting(
-      False, "Let the better half of the starts vote on each image; a new model learns the votes"
-      " that agree, instead of the best start going on.",
+      False, "Let the starts vote on each image (of those ranked by ratio, the better half); a new"
+      " model learns the votes that agree, instead of the best start going on.",
   )
 
 

@@ -1,6 +1,6 @@
 """Short starts of a run: trains them, ranks them without labels, and goes on from them.
 
-The best start goes on as the run; or the better half vote, and a new model learns their votes.
+The best start goes on as the run; or the starts vote, and a new model learns their votes.
 `runs.train` calls `chosen`.
 """
 
@@ -197,7 +197,11 @@ def _taught(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done
 
 
 def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
-  """Makes the votes of the better half of the starts the lesson of a model."""
+  """Makes the votes of the starts the lesson of a model.
+
+  All vote on their consensus. Where classes are of unequal size, which spectral clustering would
+  even out, the better half votes on the categories of the best.
+  """
   recipe, job = session.run.recipe, session.job
   if recipe.restart_categories:
     views, models = category_starts.trained(session, model)
@@ -216,8 +220,17 @@ def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
   limit = _LEAST_INFORMATION * np.log(session.run.num_categories)
   full = [i for i in scores if _information(categories[i]) >= limit] or list(scores)
   ranked = sorted(full, key=scores.__getitem__, reverse=True)
-  voters = ranked[: max(_LEAST_VOTERS, (len(ranked) + 1) // 2)]
-  targets = teachers.votes([models[i] for i in voters], [categories[i] for i in voters])
+  if recipe.restart_score == "ratio":
+    voters = ranked[: max(_LEAST_VOTERS, (len(ranked) + 1) // 2)]
+    reference = categories[voters[0]]
+  else:
+    voters = ranked
+    reference = teachers.consensus(
+        [categories[i] for i in voters], session.run.num_categories, session.run.seed
+    )
+  targets = teachers.votes(
+      [models[i] for i in voters], [categories[i] for i in voters], reference
+  )
   model.lesson = smoothness.Lesson(targets, steps=np.iinfo(np.int32).max)
   for i in sorted(set(scores) - set(full)):
     job.say(f"Start {i + 1} has collapsed: its categories say almost nothing; others go on.")

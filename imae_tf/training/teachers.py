@@ -4,42 +4,51 @@
 layers see, so they can teach on batches of any order.
 """
 
+import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import normalize
 
 from imae_tf.recipes import deriving
 
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
 
-AGREED = 0.6  # least share of the votes of an image that teaches
+AGREED = 0.4  # least share of the votes of an image that teaches
 Targets = Callable[[tf.Tensor], tf.Tensor]
 
 
 def votes(
-    models: Sequence["HybridAutoencoder"], categories: Sequence[np.ndarray]
+    models: Sequence["HybridAutoencoder"], categories: Sequence[np.ndarray], reference: np.ndarray
 ) -> Targets:
-  """A function, seen [B, V] -> [B, K2]: one-hot where at least 60% of the models agree, else 0.
+  """A function, seen [B, V] -> [B, K2]: one-hot where the models agree, else 0.
+
+  A model that puts an image into its category a votes for each category k of the reference with
+  p(k|a), the share of the images in a that the reference has in k. So a category that is two of
+  the reference's is not a vote for the wrong one. Images of which no category has 40% of the
+  votes teach nothing.
 
   Args:
-    models: trained models with one view, the best first.
-    categories: of each model, [N] of the same images, by which its categories are matched to the
-      first model's.
+    models: trained models with one view.
+    categories: of each model, [N] of the same images.
+    reference: [N], the categories of these images in whose numbering the models vote.
   """
   layers = [model.category_layers for model in models]
   num_categories = models[0].num_categories
-  orders = matched(categories, num_categories)
+  shares = [
+      tf.constant(_shares(one, reference, num_categories), tf.float32) for one in categories
+  ]
 
   def targets(seen: tf.Tensor) -> tf.Tensor:
     counts = tf.add_n([
-        tf.one_hot(tf.gather(order, tf.argmax(one.log_y(seen, training=False), axis=1)),
-                   num_categories)
-        for one, order in zip(layers, orders)
+        tf.gather(share, tf.argmax(one.log_y(seen, training=False), axis=1))
+        for one, share in zip(layers, shares)
     ]) / len(layers)
     agreed = tf.reduce_max(counts, axis=1, keepdims=True) >= AGREED
     return tf.where(agreed, tf.one_hot(tf.argmax(counts, axis=1), num_categories), 0.0)
@@ -47,26 +56,36 @@ def votes(
   return targets
 
 
-def matched(categories: Sequence[np.ndarray], num_categories: int) -> list[np.ndarray]:
-  """For each vector of categories [N], the number [K2] that each gets in the common numbering.
+def _shares(categories: np.ndarray, reference: np.ndarray, num_categories: int) -> np.ndarray:
+  """[K2, K2], p(k|a); zeros for a category a without images."""
+  counts = np.zeros([num_categories, num_categories])
+  np.add.at(counts, (categories, reference), 1)
+  return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
-  The first vector is matched to itself, then all to the vote of all, twice more.
+
+def consensus(
+    categories: Sequence[np.ndarray], num_categories: int, seed: int = 0
+) -> np.ndarray:
+  """Categories [N] that several clusterings of the same N images agree on most.
+
+  Spectral clustering of the bipartite graph of images and the categories that they are in (Fern
+  and Brodley, "Solving cluster ensemble problems by bipartite graph partitioning", ICML 2004). It
+  needs no matching of the clusterings' numbers, and finds apart two classes that some clusterings
+  have in one category, where others tell them apart.
+
+  Args:
+    categories: of each clustering, [N] integers from 0 to K2 - 1.
+    num_categories: K2.
+    seed: of k-means.
   """
-  reference = np.asarray(categories[0])
-  rows = np.arange(len(reference))
-  for _ in range(3):
-    orders = [_order(reference, one, num_categories) for one in categories]
-    counts = np.zeros([len(rows), num_categories])
-    for order, one in zip(orders, categories):
-      counts[rows, order[one]] += 1
-    reference = counts.argmax(axis=1)
-  return orders
-
-
-def _order(reference: np.ndarray, categories: np.ndarray, num_categories: int) -> np.ndarray:
-  overlap = np.zeros([num_categories, num_categories])
-  np.add.at(overlap, (categories, reference), 1)
-  return linear_sum_assignment(overlap, maximize=True)[1]
+  edges = np.concatenate([np.eye(num_categories)[one] for one in categories], axis=1)
+  edges = edges[:, edges.any(axis=0)]
+  edges /= np.sqrt(edges.sum(axis=0)) * np.sqrt(len(categories))
+  vectors = np.linalg.eigh(edges.T @ edges)[1]  # from the least important to the first
+  rows = normalize(edges @ vectors[:, -num_categories:])
+  with warnings.catch_warnings():  # clusterings that agree on all images have few kinds of rows
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    return KMeans(min(num_categories, len(rows)), n_init=10, random_state=seed).fit_predict(rows)
 
 
 def mixture(rows: np.ndarray, num_categories: int, seed: int) -> Targets:

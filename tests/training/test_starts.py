@@ -10,6 +10,7 @@ import pytest
 import small_runs
 import tensorflow as tf
 from sklearn import metrics as sk_metrics
+from sklearn.cluster import SpectralClustering
 from sklearn.mixture import GaussianMixture
 from small_runs import make_run
 
@@ -258,16 +259,44 @@ def test_settings_of_starts_that_do_not_fit_are_refused(tmp_path, images, change
 # ---- teachers ---------------------------------------------------------------------------------
 
 
-def test_categories_are_matched_whatever_their_numbers(rng):
-  truth = rng.integers(5, size=400)
-  orders = [rng.permutation(5) for _ in range(4)]
-  noisy = [np.where(rng.random(400) < 0.2, rng.integers(5, size=400), truth) for _ in orders]
-  found = teachers.matched([order[one] for order, one in zip(orders, noisy)], 5)
-  for order, match in zip(orders, found):
-    np.testing.assert_array_equal(match[order], found[0][orders[0]])
+def test_a_consensus_finds_what_no_clustering_has(rng):
+  """Each merges two of six classes and splits another; the numbers are in any order."""
+  truth = rng.integers(6, size=600)
+  halves = rng.integers(2, size=600)
+  categories = []
+  for merged, into, split in [(0, 1, 2), (1, 3, 4), (2, 5, 0), (4, 3, 1), (5, 0, 3)]:
+    one = np.where(truth == merged, into, truth)
+    one = np.where((truth == split) & (halves == 1), merged, one)
+    categories.append(rng.permutation(6)[one])
+  noisy = [np.where(rng.random(600) < 0.05, rng.integers(6, size=600), one) for one in categories]
+  assert max(sk_metrics.adjusted_rand_score(truth, one) for one in categories) < 0.82
+  found = teachers.consensus(categories, 6)
+  assert sk_metrics.adjusted_rand_score(truth, found) == 1.0
+  assert sk_metrics.adjusted_rand_score(truth, teachers.consensus(noisy, 6)) > 0.9
 
 
-def test_votes_teach_where_most_agree(tiny_model, digits):
+def test_a_consensus_is_the_spectral_clustering_of_shared_categories(rng):
+  """Of images joined by each category that both are in, weighted by one over its size."""
+  truth = rng.integers(4, size=300)
+  categories = [
+      np.where(rng.random(300) < 0.4, rng.integers(4, size=300), truth) for _ in range(5)
+  ]
+  edges = np.concatenate([np.eye(4)[one] for one in categories], axis=1)
+  joined = (edges / edges.sum(axis=0)) @ edges.T
+  expected = SpectralClustering(4, affinity="precomputed", random_state=0).fit_predict(joined)
+  found = teachers.consensus(categories, 4)
+  assert sk_metrics.adjusted_rand_score(expected, found) > 0.95
+
+
+@pytest.mark.parametrize("num_images", [3, 40])
+def test_a_consensus_of_clusterings_that_use_few_categories(num_images):
+  """They agree that there are two."""
+  one = np.arange(num_images) % 2
+  found = teachers.consensus([one, 1 - one], 5)
+  assert sk_metrics.v_measure_score(one, found) > 0 and len(np.unique(found[one == 0])) == 1
+
+
+def test_votes_teach_where_models_agree(tiny_model, digits):
   x = digits[0][:50]
   models = [tiny_model(view="edges", num_categories=4, seed=i) for i in range(3)]
   for i, model in enumerate(models):
@@ -278,12 +307,16 @@ def test_votes_teach_where_most_agree(tiny_model, digits):
   layers = models[0].category_layers
   seen = layers.seen(x)
   categories = [m.category_layers.log_y(seen, False).numpy().argmax(axis=1) for m in models]
-  found = teachers.votes(models, categories)(seen).numpy()
-  orders = teachers.matched(categories, 4)
-  votes = np.sum([np.eye(4)[order[one]] for order, one in zip(orders, categories)], axis=0)
-  expected = np.where(votes.max(axis=1, keepdims=True) >= 2, np.eye(4)[votes.argmax(axis=1)], 0)
-  np.testing.assert_array_equal(found, expected)
-  assert 0 < (votes.max(axis=1) < 2).sum() < 50  # both kinds occur
+  reference = np.random.default_rng(0).permutation(4)[categories[0]]
+  found = teachers.votes(models, categories, reference)(seen).numpy()
+  votes = np.zeros([50, 4])
+  for one in categories:
+    for i, a in enumerate(one):
+      votes[i] += [np.mean(reference[one == a] == k) / 3 for k in range(4)]
+  is_taught = votes.max(axis=1) >= 0.4
+  np.testing.assert_array_equal(found[~is_taught], 0)
+  np.testing.assert_array_equal(found[is_taught], np.eye(4)[votes[is_taught].argmax(axis=1)])
+  assert is_taught.any()
 
 
 def test_a_mixture_teaches_what_scikit_learn_predicts(tiny_model, digits):
