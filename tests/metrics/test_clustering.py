@@ -148,6 +148,17 @@ def test_baselines_on_real_digits_repeat_with_their_seed(digits):
   assert 0.70 < first["gaussian_mixture"] < 0.95
 
 
+def test_baselines_see_large_images_by_components_that_keep_their_distances(digits):
+  """Each pixel as 25: distances are five times as long, so Ward's tree is the same."""
+  x = digits[0][:700]
+  large = x.repeat(5, axis=1).repeat(5, axis=2)
+  of_small, of_large = (
+      clustering.baseline_categories(images[:500], images[500:], 10) for images in (x, large)
+  )
+  for name, least in (("ward", 1.0), ("k_means", 0.6), ("gaussian_mixture", 0.6)):
+    assert clustering.scores(of_small[name], of_large[name])["ari"] >= least, name
+
+
 def test_baselines_use_no_more_images_than_they_say(rng, monkeypatch):
   monkeypatch.setattr(clustering, "MAX_BASELINE_IMAGES", 60)
   monkeypatch.setattr(clustering, "MAX_WARD_IMAGES", 30)
