@@ -74,8 +74,8 @@ DEFINITIONS: dict[str, Definition] = {
     "baselines": Definition(
         "Baseline accuracy", "",
         "The same accuracy for k-means, Ward's tree and a Gaussian mixture on principal"
-        " components, fitted on the raw training pixels and applied to the same images. Images of more"
-        " than 1,000 numbers are given to them by 100 principal components.",
+        " components, fitted on the raw training pixels and applied to the same images. Images of"
+        " more than 1,000 numbers are given to them by 100 principal components.",
         "Each is one draw: the mixture changes by several hundredths between seeds.",
     ),
     "simple_methods": Definition(
