@@ -27,6 +27,7 @@ CORE = [
     "tensorflow>=2.18,<2.22",
     # tfp.distributions needs tf_keras, which only the [tf] extra brings.
     "tensorflow-probability[tf]>=0.25,<0.26",
+    "threadpoolctl>=3.5,<4",  # scikit-learn brings it, too
     "tqdm>=4.66,<5",
 ]
 
