@@ -17,7 +17,7 @@ _BATCH = 512
 # Larger images are halved until they are not: what tells objects apart is coarse, and the
 # arithmetic of a view, and of layers on pixels, grows with the pixels.
 _LARGEST_SIDE = 48  # of which edges are taken
-_LARGEST_PIXELS = 32  # a side of the view `Pixels`
+_LARGEST_PIXELS = 16  # a side of the view `Pixels`
 _EPS = 0.05  # of the mean energy: keeps empty images empty
 
 
@@ -73,7 +73,7 @@ class View(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("imae_tf")
 class Pixels(View):
-  """The pixels, of images halved until no side is above 32: [B, h w C]."""
+  """The pixels, of images halved until no side is above 16: [B, h w C]."""
 
   largest_side = _LARGEST_PIXELS
 
