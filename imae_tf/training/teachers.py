@@ -43,12 +43,12 @@ def votes(
   num_categories = models[0].num_categories
   shares = [_shares(one, reference, num_categories) for one in categories]
   least = tf.constant(_least(shares, categories), tf.float32)
-  shares = [tf.constant(share, tf.float32) for share in shares]
+  tables = [tf.constant(share, tf.float32) for share in shares]
 
   def targets(seen: tf.Tensor) -> tf.Tensor:
     counts = tf.add_n([
-        tf.gather(share, tf.argmax(one.log_y(seen, training=False), axis=1))
-        for one, share in zip(layers, shares)
+        tf.gather(table, tf.argmax(one.log_y(seen, training=False), axis=1))
+        for one, table in zip(layers, tables)
     ]) / len(layers)
     found = tf.argmax(counts, axis=1)
     agreed = tf.reduce_max(counts, axis=1) >= tf.gather(least, found) - 1e-6
