@@ -199,8 +199,8 @@ def _taught(session: fitting.Session) -> tuple["HybridAutoencoder", fitting.Done
 def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
   """Makes the votes of the starts the lesson of a model.
 
-  All vote on their consensus. Where classes are of unequal size, which spectral clustering would
-  even out, the better half votes on the categories of the best.
+  All vote on their consensus, the better half twice. Where classes are of unequal size, which
+  spectral clustering would even out, the better half votes on the categories of the best.
   """
   recipe, job = session.run.recipe, session.job
   if recipe.restart_categories:
@@ -220,11 +220,11 @@ def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
   limit = _LEAST_INFORMATION * np.log(session.run.num_categories)
   full = [i for i in scores if _information(categories[i]) >= limit] or list(scores)
   ranked = sorted(full, key=scores.__getitem__, reverse=True)
+  better = ranked[: max(_LEAST_VOTERS, (len(ranked) + 1) // 2)]
   if recipe.restart_score == "ratio":
-    voters = ranked[: max(_LEAST_VOTERS, (len(ranked) + 1) // 2)]
-    reference = categories[voters[0]]
+    voters, reference = better, categories[better[0]]
   else:
-    voters = ranked
+    voters = ranked + better
     reference = teachers.consensus(
         [categories[i] for i in voters], session.run.num_categories, session.run.seed
     )
@@ -234,8 +234,8 @@ def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
   model.lesson = smoothness.Lesson(targets, steps=np.iinfo(np.int32).max)
   for i in sorted(set(scores) - set(full)):
     job.say(f"Start {i + 1} has collapsed: its categories say almost nothing; others go on.")
-  names = ", ".join(str(i + 1) for i in voters)
-  who = f"Starts {names} vote" if len(voters) > 1 else f"Start {names} alone votes"
+  names = ", ".join(str(i + 1) for i in dict.fromkeys(voters))
+  who = f"Starts {names} vote" if len(set(voters)) > 1 else f"Start {names} alone votes"
   job.say(
       f"{who} on the categories; of the first, {_SCORES[recipe.restart_score](scores[voters[0]])}."
   )
