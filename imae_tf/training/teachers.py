@@ -20,7 +20,7 @@ from imae_tf.recipes import deriving
 if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
 
-AGREED = 0.6  # share of the votes of an image that always teaches
+AGREED = 0.4  # least share of the votes of an image that teaches
 Targets = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -31,8 +31,8 @@ def votes(
 
   A model that puts an image into its category a votes for each category k of the reference with
   p(k|a), the share of the images in a that the reference has in k. So a category that is two of
-  the reference's is not a vote for the wrong one. Images teach of which a category has 60% of the
-  votes, and the half of each category on which the models agree most, lest it is forgotten.
+  the reference's is not a vote for the wrong one. Images of which no category has 40% of the
+  votes teach nothing.
 
   Args:
     models: trained models with one view.
@@ -41,18 +41,17 @@ def votes(
   """
   layers = [model.category_layers for model in models]
   num_categories = models[0].num_categories
-  shares = [_shares(one, reference, num_categories) for one in categories]
-  least = tf.constant(_least(shares, categories), tf.float32)
-  tables = [tf.constant(share, tf.float32) for share in shares]
+  tables = [
+      tf.constant(_shares(one, reference, num_categories), tf.float32) for one in categories
+  ]
 
   def targets(seen: tf.Tensor) -> tf.Tensor:
     counts = tf.add_n([
         tf.gather(table, tf.argmax(one.log_y(seen, training=False), axis=1))
         for one, table in zip(layers, tables)
     ]) / len(layers)
-    found = tf.argmax(counts, axis=1)
-    agreed = tf.reduce_max(counts, axis=1) >= tf.gather(least, found) - 1e-6
-    return tf.where(agreed[:, None], tf.one_hot(found, num_categories), 0.0)
+    agreed = tf.reduce_max(counts, axis=1, keepdims=True) >= AGREED
+    return tf.where(agreed, tf.one_hot(tf.argmax(counts, axis=1), num_categories), 0.0)
 
   return targets
 
@@ -62,16 +61,6 @@ def _shares(categories: np.ndarray, reference: np.ndarray, num_categories: int) 
   counts = np.zeros([num_categories, num_categories])
   np.add.at(counts, (categories, reference), 1)
   return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-
-
-def _least(shares: Sequence[np.ndarray], categories: Sequence[np.ndarray]) -> np.ndarray:
-  """[K2], the share of the votes from which an image of a category teaches."""
-  counts = np.mean([share[one] for share, one in zip(shares, categories)], axis=0)
-  found, votes = counts.argmax(axis=1), counts.max(axis=1)
-  return np.array([
-      min(AGREED, np.median(votes[found == k])) if (found == k).any() else AGREED
-      for k in range(counts.shape[1])
-  ])
 
 
 def consensus(
