@@ -38,6 +38,9 @@ UNSEEN = {
     "unseen_signs": "signs, photos at 64x64",
     "unseen_cells": "cells, 934 sizes at 64x64, 86% of one class",
     "unseen_cifar10": "CIFAR-10, 10,000 of its photos, 32x32",
+    "unseen_colored": "digits in random colors, 28x28 RGB",
+    "unseen_mnist": "MNIST, as if unknown (`--recipe=auto`)",
+    "unseen_fashion_mnist": "Fashion-MNIST, as if unknown",
 }
 COMPARED = ("mnist", "fashion_mnist")  # rows of comparison.json; the others have files
 
