@@ -222,20 +222,20 @@ def _teach(session: fitting.Session, model: "HybridAutoencoder") -> None:
   ranked = sorted(full, key=scores.__getitem__, reverse=True)
   better = ranked[: max(_LEAST_VOTERS, (len(ranked) + 1) // 2)]
   if recipe.restart_score == "ratio":
-    voters, reference = better, categories[better[0]]
+    voters, weights, reference = better, [1] * len(better), categories[better[0]]
   else:
-    voters = ranked + better
+    voters, weights = ranked, [2 if i in better else 1 for i in ranked]
     reference = teachers.consensus(
-        [categories[i] for i in voters], session.run.num_categories, session.run.seed
+        [categories[i] for i in ranked + better], session.run.num_categories, session.run.seed
     )
   targets = teachers.votes(
-      [models[i] for i in voters], [categories[i] for i in voters], reference
+      [models[i] for i in voters], [categories[i] for i in voters], reference, weights
   )
   model.lesson = smoothness.Lesson(targets, steps=np.iinfo(np.int32).max)
   for i in sorted(set(scores) - set(full)):
     job.say(f"Start {i + 1} has collapsed: its categories say almost nothing; others go on.")
-  names = ", ".join(str(i + 1) for i in dict.fromkeys(voters))
-  who = f"Starts {names} vote" if len(set(voters)) > 1 else f"Start {names} alone votes"
+  names = ", ".join(str(i + 1) for i in voters)
+  who = f"Starts {names} vote" if len(voters) > 1 else f"Start {names} alone votes"
   job.say(
       f"{who} on the categories; of the first, {_SCORES[recipe.restart_score](scores[voters[0]])}."
   )

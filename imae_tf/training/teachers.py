@@ -25,7 +25,10 @@ Targets = Callable[[tf.Tensor], tf.Tensor]
 
 
 def votes(
-    models: Sequence["HybridAutoencoder"], categories: Sequence[np.ndarray], reference: np.ndarray
+    models: Sequence["HybridAutoencoder"],
+    categories: Sequence[np.ndarray],
+    reference: np.ndarray,
+    weights: Sequence[int],
 ) -> Targets:
   """A function, seen [B, V] -> [B, K2]: one-hot where the models agree, else 0.
 
@@ -38,18 +41,20 @@ def votes(
     models: trained models with one view.
     categories: of each model, [N] of the same images.
     reference: [N], the categories of these images in whose numbering the models vote.
+    weights: number of votes of each model.
   """
   layers = [model.category_layers for model in models]
   num_categories = models[0].num_categories
   tables = [
-      tf.constant(_shares(one, reference, num_categories), tf.float32) for one in categories
+      tf.constant(weight / sum(weights) * _shares(one, reference, num_categories), tf.float32)
+      for one, weight in zip(categories, weights)
   ]
 
   def targets(seen: tf.Tensor) -> tf.Tensor:
     counts = tf.add_n([
         tf.gather(table, tf.argmax(one.log_y(seen, training=False), axis=1))
         for one, table in zip(layers, tables)
-    ]) / len(layers)
+    ])
     agreed = tf.reduce_max(counts, axis=1, keepdims=True) >= AGREED
     return tf.where(agreed, tf.one_hot(tf.argmax(counts, axis=1), num_categories), 0.0)
 
