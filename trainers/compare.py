@@ -44,6 +44,10 @@ _EPOCHS = flags.DEFINE_integer(
     "epochs", None, "Number of passes over the training images in every run. Default: the"
     " recipe's.", 1
 )
+_JOBS = flags.DEFINE_integer(
+    "jobs", None, "Number of processes that share the runs. Default: one for each core of a CPU, up"
+    " to four; one on a GPU.", 1
+)
 _NUM_CATEGORIES = setting_flags.define_size("num_categories", __name__)
 _LATENT_DIM = setting_flags.define_size("latent_dim", __name__)
 flags.adopt_module_key_flags(data_flags)
@@ -53,6 +57,7 @@ def main() -> None:
   workdir = paths.folder(_WORKDIR.value, "a --workdir")
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
+  from imae_tf._shared import side_by_side
   from imae_tf.comparison import page
   from imae_tf.comparison import plan
 
@@ -62,7 +67,8 @@ def main() -> None:
       variants=["", *_VARIANTS.value], reading=data_flags.reading(_WORKDIR.value),
   )
   elsewhere = plan.train_all(
-      planned, workdir, done=lambda: page.write_tables(workdir)
+      planned, workdir, done=lambda: page.write_tables(workdir),
+      shared=side_by_side.sharing(__spec__.name, _JOBS.value, len(planned), workdir),
   )
   page.write(workdir)
   if elsewhere:

@@ -49,6 +49,10 @@ _EXECUTIONS_PER_TRIAL = flags.DEFINE_integer(
     "executions_per_trial", 1, "Number of runs in a trial, with consecutive seeds; the figure of"
     " the trial is the mean of its runs.", 1
 )
+_JOBS = flags.DEFINE_integer(
+    "jobs", None, "Number of processes that share the trials. Default: one for each core of a CPU,"
+    " up to four; one on a GPU.", 1
+)
 flags.adopt_module_key_flags(run_flags)
 
 
@@ -56,9 +60,11 @@ def main() -> None:
   workdir = paths.folder(_WORKDIR.value, "a --workdir")
   # Imported here: --help and a wrong flag should not wait for TensorFlow.
   program.import_tensorflow()
+  from imae_tf._shared import side_by_side
   from imae_tf.search import driver
   from imae_tf.search import hypermodel
 
+  shared = side_by_side.sharing(__spec__.name, _JOBS.value, _TRIALS.value, workdir)
   run = run_flags.run(_WORKDIR.value)
   run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, restarts=1))
   described = driver.Search(
@@ -68,7 +74,7 @@ def main() -> None:
       executions_per_trial=_EXECUTIONS_PER_TRIAL.value,
   )
   command = " ".join(["imae-tune", shlex.join(sys.argv[1:])])
-  found = driver.search(described, workdir, _TRIALS.value, command)
+  found = driver.search(described, workdir, _TRIALS.value, command, shared)
   _summarise(found, workdir, run.recipe_name)
 
 

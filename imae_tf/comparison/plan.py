@@ -6,12 +6,14 @@ Each run has a folder of its own:
     runs/mnist/imae-tuned-lam=0/seed-0/  the same with one setting changed
     baselines/mnist-10-0.json            accuracy of the classical methods, once for each seed
     locks/                               locks of the processes that share the work
+    processes/2.log                      what the second of them prints
 
 `imae-compare` calls `plan` and `train_all`, and `comparison.page` reads `rows` and `groups`. Runs
 that are finished are skipped, and runs that were killed go on. Several processes with the same
 folder take different runs, each under a lock of its own.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -28,6 +30,7 @@ from imae_tf._shared import files
 from imae_tf._shared import locks
 from imae_tf._shared import paths
 from imae_tf._shared import program
+from imae_tf._shared.side_by_side import Shared
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.data.reading import Reading
@@ -56,7 +59,9 @@ PUBLISHED_NAMES = ("reconstruction", "mi_y", "mi_z", "total_correlation")
 Groups = dict[tuple[str, str, str], list[pathlib.Path]]
 
 _AS_USUAL = Reading()
-_OURS = ("runs", "locks", "cache", "baselines", "figures", "comparison.*")  # names in the folder
+_OURS = (  # names in the folder
+    "runs", "locks", "processes", "cache", "baselines", "figures", "comparison.*",
+)
 # The entries of metrics.json that say which run it is; the others are figures.
 _NAMES = ("method", "recipe", "dataset", "split", "seed", "n", "epochs")
 
@@ -173,6 +178,7 @@ def train_all(
     planned: Sequence[Planned],
     workdir: str | pathlib.Path,
     done: Callable[[], Any] = lambda: None,
+    shared: Shared = contextlib.nullcontext,
 ) -> int:
   """Trains and evaluates all runs of a plan that are not finished yet.
 
@@ -185,6 +191,8 @@ def train_all(
     planned: list of `Planned`.
     workdir: folder of the comparison.
     done: function that is called after each run.
+    shared: makes a context in which other processes take some of the runs, and at whose end they
+      have ended; `side_by_side.sharing` for one.
 
   Returns:
     The number of runs that were left to other processes, which are at work on them.
@@ -195,7 +203,18 @@ def train_all(
   """
   workdir = paths.folder(workdir, "a workdir")
   files.check_free(workdir, "a comparison's", ours=_OURS)
-  elsewhere = 0
+  with shared():
+    left = _train(planned, workdir, done)
+  if left and shared is not contextlib.nullcontext:  # one of the processes may have ended early
+    left = _train(left, workdir, done)
+  return len(left)
+
+
+def _train(
+    planned: Sequence[Planned], workdir: pathlib.Path, done: Callable[[], Any]
+) -> list[Planned]:
+  """Trains and evaluates: the runs that other processes are at work on."""
+  elsewhere = []
   for index, item in enumerate(planned):
     run, folder = item.run, item.folder(workdir)
     head = f"[{index + 1} of {len(planned)}] {item}"
@@ -211,7 +230,7 @@ def train_all(
         _train_one(run, data, folder, workdir)
     except InUseError:
       program.say(f"{head}: another process is at work on it")
-      elsewhere += 1
+      elsewhere.append(item)
       continue
     done()
   return elsewhere

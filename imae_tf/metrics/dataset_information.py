@@ -70,8 +70,7 @@ def information(
   if len(z) > MAX_CODES:  # in random order, because files are often sorted by class
     order = rng.permutation(len(z))
     code = tuple(part[order] for part in code)
-  naive = _estimates(*code, leave_one_out=False)
-  left_out = _estimates(*code, leave_one_out=True)
+  left_out, naive = _estimates(*code)
   pairs = {key: {"naive": naive[key], "leave_one_out": left_out[key]} for key in _PAIRED}
   return {**information_y(y), "kl_z": naive["kl_z"], **pairs}
 
@@ -130,20 +129,39 @@ def _log(y: np.ndarray) -> np.ndarray:
 
 
 def _estimates(
+    z: np.ndarray, z_mean: np.ndarray, log_scale: np.ndarray, log_y: np.ndarray
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """The terms of `objective` averaged over the codes: (leave-one-out, naive)."""
+  codes = slice(MAX_CODES)
+  others = _log_marginals(z[codes], z_mean, log_scale, log_y, leave_one_out=True)
+  num_images = len(z)
+  code = [part[codes] for part in (z, z_mean, log_scale, log_y)]
+  log_z_given_x = estimators.log_normal(*code[:3]).numpy()
+  all_images = _with_own(others, log_z_given_x, code[3], num_images)
+  return _means(*code, log_z_given_x, others), _means(*code, log_z_given_x, all_images)
+
+
+def _with_own(
+    others: estimators.LogMarginals, log_z_given_x: np.ndarray, log_y: np.ndarray, num_images: int
+) -> estimators.LogMarginals:
+  """The mixtures of all images, from those without the code's own, whose density is added."""
+  log_joint = log_z_given_x.sum(axis=1, keepdims=True) + log_y
+  own = (log_z_given_x, log_y, log_joint)
+  found = (
+      np.logaddexp(others_part.numpy() + np.log(num_images - 1), own_part) - np.log(num_images)
+      for others_part, own_part in zip(others, own)
+  )
+  return estimators.LogMarginals(*(part.astype("float32") for part in found))
+
+
+def _means(
     z: np.ndarray,
     z_mean: np.ndarray,
     log_scale: np.ndarray,
     log_y: np.ndarray,
-    *,
-    leave_one_out: bool,
+    log_z_given_x: np.ndarray,
+    marginals: estimators.LogMarginals,
 ) -> dict[str, Any]:
-  """The terms of `objective` averaged over the codes, with marginals over all images."""
-  codes = slice(MAX_CODES)
-  marginals = _log_marginals(
-      z[codes], z_mean, log_scale, log_y, leave_one_out=leave_one_out
-  )
-  z, z_mean, log_scale, log_y = z[codes], z_mean[codes], log_scale[codes], log_y[codes]
-  log_z_given_x = estimators.log_normal(z, z_mean, log_scale)
   mi_z = objective.mutual_information_z(log_z_given_x, marginals.z)
   terms = objective.information_terms(z, z_mean, log_scale, log_y, marginals)
   terms["mi_z_joint"] = objective.mutual_information_of_all_z(log_z_given_x, marginals)

@@ -8,6 +8,7 @@
     trials/07/run-0/ ...         workdirs of imae-train, with figures.json from `measure`
     keras_tuner/                 keras-tuner's own state
     locks/                       locks of the processes that share the work
+    processes/2.log              what the second of them prints
 
 Several processes with the same command and folder share a search. A process that wants a trial
 locks the folder for a moment, asks keras-tuner, writes its state and locks the trial. Then it
@@ -32,6 +33,7 @@ from imae_tf._shared import formats
 from imae_tf._shared import locks
 from imae_tf._shared import paths
 from imae_tf._shared import program
+from imae_tf._shared.side_by_side import Shared
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.errors import InputError
@@ -56,7 +58,11 @@ _OF_KERAS_TUNER = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_OR
 
 
 def search(
-    search: Search, workdir: str | pathlib.Path, trials: int, command: str
+    search: Search,
+    workdir: str | pathlib.Path,
+    trials: int,
+    command: str,
+    shared: Shared = contextlib.nullcontext,
 ) -> dict[str, Any]:
   """Searches until there are `trials` trials; goes on with the search if the folder has one.
 
@@ -68,6 +74,8 @@ def search(
     workdir: folder of the search.
     trials: number of trials in all, failed ones included; it may grow for an existing search.
     command: command of the program, for the report.
+    shared: makes a context in which other processes take some of the trials, and at whose end they
+      have ended; `side_by_side.sharing` for one.
 
   Returns:
     The content of trials.json.
@@ -87,16 +95,17 @@ def search(
     _start(search, workdir, trials, data)
     oracle = _oracle(search, workdir, trials)
     ended_before = len(oracle.end_order)
-  while True:
-    with contextlib.ExitStack() as held:
-      trial = _next(oracle, workdir, held, ended_before)
-      if trial is None:
-        break
-      figures = trainer.train(trial.trial_id, trial.hyperparameters.values)
-      with _alone(workdir):
-        oracle.reload()
-        oracle.end(trial.trial_id, figures)
-        _write(oracle, search, data, workdir, command)
+  with shared():
+    while True:
+      with contextlib.ExitStack() as held:
+        trial = _next(oracle, workdir, held, ended_before)
+        if trial is None:
+          break
+        figures = trainer.train(trial.trial_id, trial.hyperparameters.values)
+        with _alone(workdir):
+          oracle.reload()
+          oracle.end(trial.trial_id, figures)
+          _write(oracle, search, data, workdir, command)
   with _alone(workdir):
     oracle.reload()
     found = _write(oracle, search, data, workdir, command)

@@ -3,12 +3,12 @@
 `imae-evaluate` and `imae-compare` call `evaluate`.
 """
 
+import concurrent.futures
 import contextlib
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from imae_tf.metrics import measuring
 from imae_tf.metrics import simple_methods
 from imae_tf.training import run_data
 from imae_tf.training import run_folder
-
-if TYPE_CHECKING:
-  from imae_tf.models import HybridAutoencoder
 
 # The limit is there because the time for pairwise figures grows as n^2.
 MAX_IMAGES = 10_000
@@ -70,13 +67,16 @@ def evaluate(
         f"There will be no report.html, which needs {without}; to have it, run pip install"
         " 'imae_tf[report]' and this command again."
     )
-  measured = measuring.evaluate(model, x, y, seed=config["seed"])
-  codes = model.encode(x)
-  compared = None
-  if baselines is None:
-    compared = _simple_methods(model, codes, data, x, y, config)
-    if y is not None:
-      baselines = {name: found["accuracy"] for name, found in compared.items() if name != "model"}
+  with concurrent.futures.ThreadPoolExecutor(1) as beside:  # each leaves cores idle
+    simple = None if baselines is not None else _simple_methods(data, x, config, beside)
+    measured = measuring.evaluate(model, x, y, seed=config["seed"])
+    codes = model.encode(x)
+  compared = {}
+  if simple:
+    found = {"model": codes["y"].argmax(axis=1), **simple.result()}
+    compared = simple_methods.compared(found, model.category_layers.seen_of_all(x), y)
+  if baselines is None and y is not None:
+    baselines = {name: of["accuracy"] for name, of in compared.items() if name != "model"}
   most_informative = int(np.argmax(measured["mi_z_per_dimension"]["naive"]))
   overlap = measuring.category_overlap(model, codes["y"], codes["z"], most_informative)
   metrics = {
@@ -147,17 +147,15 @@ def _disentanglement(
 
 
 def _simple_methods(
-    model: "HybridAutoencoder",
-    codes: dict[str, np.ndarray],
     data: pipelines.ImageData,
     x: np.ndarray,
-    labels: np.ndarray | None,
     config: dict[str, Any],
-) -> dict[str, dict[str, Any]]:
-  """`simple_methods.compared` of the model and the baselines; {} where images are too few."""
+    beside: concurrent.futures.Executor,
+) -> "concurrent.futures.Future[dict[str, np.ndarray]] | None":
+  """`clustering.baseline_categories` of the images x; None if images are too few."""
   train = data.sample("train", clustering.MAX_BASELINE_IMAGES, config["seed"])
   if len(train) < config["num_categories"] or len(x) < 3:
-    return {}
-  found = clustering.baseline_categories(train, x, config["num_categories"], seed=config["seed"])
-  seen = model.category_layers.seen_of_all(x)
-  return simple_methods.compared({"model": codes["y"].argmax(axis=1), **found}, seen, labels)
+    return None
+  return beside.submit(
+      clustering.baseline_categories, train, x, config["num_categories"], seed=config["seed"]
+  )

@@ -44,11 +44,14 @@ class Result:
 class Program:
   """A program that has been started, `imae-NAME` with flags given as keywords.
 
-  It finds none of the libraries `without`.
+  It finds none of the libraries `without`. Those that could share their work among processes do
+  not, unless `jobs` is given.
   """
 
   def __init__(self, name, folder, cwd=None, file_size=None, env=None, without=(), **flags):
     self._out, self._err = (folder / f"{name}-{stream}.txt" for stream in ("out", "err"))
+    if name in ("compare", "tune"):
+      flags.setdefault("jobs", 1)
     arguments = [f"--{flag}={value}" for flag, value in flags.items()]
     self._process = _context.Process(
         target=_enter, args=(name, arguments, self._out, self._err, cwd, file_size, env, without)

@@ -1,9 +1,13 @@
 """imae-compare as a whole: killed in the middle, resumed, refused."""
 
 import json
+import re
+import time
 
 import programs
 import pytest
+
+from imae_tf._shared import locks
 
 FLAGS = {
     "methods": "imae,vae", "datasets": "digits", "recipes": "paper", "seeds": "1", "epochs": 2,
@@ -41,6 +45,34 @@ def test_killed_in_the_middle_it_ends_in_the_same_tables(compared, tmp_path):
   assert "[1 of 2] digits, imae, paper, seed 1: done before" in result.stderr
   assert "Going on after epoch 1 of 2" in result.stderr + result.stdout
   assert _tables(workdir) == _tables(compared)
+
+
+def test_two_processes_share_the_runs(compared, tmp_path):
+  workdir = tmp_path / "all"
+  result = programs.run("compare", tmp_path, workdir=workdir, **FLAGS, jobs=2)
+  assert result.status == 0, result.stderr
+  assert "2 processes share the work" in result.stderr
+  said = result.stderr + (workdir / "processes" / "2.log").read_text()
+  trained = re.findall(r"^\[\d of 2\] digits, (\w+), paper, seed 1$", said, re.MULTILINE)
+  assert sorted(trained) == ["imae", "vae"]  # each by one of them
+  for row, alone in zip(_tables(workdir), _tables(compared), strict=True):
+    for name in ("reconstruction", "mi_y"):  # the number of threads decides the order of sums
+      values = [r["metrics"][name]["values"] for r in (row, alone)]
+      assert values[0] == pytest.approx(values[1], rel=0.02)
+
+
+@pytest.mark.slow  # two trainings
+def test_the_other_process_ends_with_the_one_that_started_it(tmp_path):
+  workdir = tmp_path / "all"
+  second = workdir / "processes" / "2.log"
+  flags = {**FLAGS, "epochs": 500, "jobs": 2}
+  program = programs.Program("compare", tmp_path, workdir=workdir, **flags)
+  program.kill_when(lambda: second.exists() and "epoch" in second.read_text())
+  deadline = time.monotonic() + 60
+  while not all(locks.is_free(folder) for folder in (workdir / "locks").iterdir()):
+    assert time.monotonic() < deadline, "it outlives it"
+    time.sleep(0.1)
+  assert "the same command" in second.read_text()  # it has saved
 
 
 def test_tables_and_pages_show_each_run(compared):
