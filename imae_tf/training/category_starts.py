@@ -33,7 +33,7 @@ if TYPE_CHECKING:
   from imae_tf.models import HybridAutoencoder
   from imae_tf.training import runs
 
-_MAX_IMAGES = 20_000  # whose views are in memory
+_MAX_IMAGES = 60_000  # whose views are in memory
 _MAX_BYTES = 2**29  # of these images, and of the views of their transforms
 _MAX_TRANSFORMS = 80_000  # of one size: more take longer to make than they are worth
 _BATCH = 250
@@ -47,7 +47,7 @@ class Views:
   """What y's layers see of training images, and of random transforms of them.
 
   Args:
-    x: [N, H, W, C] training images in [0, 1], at most 20,000.
+    x: [N, H, W, C] training images in [0, 1], at most 60,000.
     layers: `CategoryLayers`, whose view is adapted.
     seed: of the transforms.
 

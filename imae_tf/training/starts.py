@@ -58,7 +58,7 @@ def check(run: "runs.Run") -> None:
         " give one of them."
     )
   towers = recipe.network == "towers"
-  for name in ("restart_categories", "restart_vote", "restart_mixtures"):
+  for name in ("restart_categories", "restart_mixtures"):
     if getattr(recipe, name) and not towers:
       raise InputError(
           f"expected --network=towers for {name}, got {recipe.network}; give it, or leave {name}"

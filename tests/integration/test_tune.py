@@ -117,6 +117,18 @@ def test_a_killed_search_loses_and_repeats_no_trial(tmp_path, unbroken):
   assert sorted(oracle["end_order"]) == ["0", "1", "2"]
 
 
+@pytest.mark.slow  # two programs; integration/test_comparison.py starts two processes, too
+def test_two_processes_of_one_command_share_the_trials(tmp_path, unbroken):
+  workdir = tmp_path / "search"
+  result = tune(tmp_path, workdir, trials=3, jobs=2).wait()
+  assert result.status == 0, result.stderr
+  assert "2 processes share the work" in result.stderr
+  found, alone = trials(workdir), trials(unbroken[0])
+  assert {i: row[:2] for i, row in found.items()} == {i: row[:2] for i, row in alone.items()}
+  for i, (_, _, score) in found.items():  # the number of threads decides the order of sums
+    assert score == pytest.approx(alone[i][2], rel=0.02)
+
+
 # ---- trials that fail ----------------------------------------------------------------------
 
 

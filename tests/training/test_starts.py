@@ -194,6 +194,25 @@ def test_the_best_by_its_score_leads_the_vote(voted):
   assert scores["chosen"] == int(np.argmax(scores["scores"]))
 
 
+def test_whole_models_vote_too(tmp_path, images, digits, monkeypatch):
+  """Of a network without towers; the lesson is a function of the images themselves."""
+  voters = []
+
+  def bright(models, categories, reference, weights):
+    voters.extend(models)
+    return lambda x: tf.one_hot(tf.where(tf.reduce_mean(x, [1, 2, 3]) > 0.3, 3, 7), 10)
+
+  monkeypatch.setattr(teachers, "votes", bright)
+  model = runs.train(
+      make_run(images, restarts=3, restart_epochs=2, restart_vote=True, epochs=90), tmp_path / "run"
+  )
+  first = [voter.get_weights()[0] for voter in voters]
+  assert len(first) == 3 and not any(np.array_equal(first[0], other) for other in first[1:])
+  x = digits[0][:160]
+  taught = model.encode(x)["y"].argmax(axis=1) == np.where(x.mean(axis=(1, 2, 3)) > 0.3, 3, 7)
+  assert taught.mean() > 0.9
+
+
 def test_a_model_learns_its_lesson(tiny_model, digits):
   """Votes for the digit, of every second image alone, teach the others too."""
   x, labels = digits[0][:500], digits[1][:500]
