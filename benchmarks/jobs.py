@@ -56,7 +56,7 @@ def seconds(program: str, given: list[str]) -> float:
   dataset = "--datasets=digits" if program == "compare" else "--dataset=digits"
   with tempfile.TemporaryDirectory() as folder:
     start = time.perf_counter()
-    command = [sys.executable, "-c", code, f"--workdir={folder}/all", dataset, *given]
+    command = [sys.executable, "-P", "-c", code, f"--workdir={folder}/all", dataset, *given]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     elapsed = time.perf_counter() - start
   if ended.returncode:

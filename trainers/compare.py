@@ -45,8 +45,8 @@ _EPOCHS = flags.DEFINE_integer(
     " recipe's.", 1
 )
 _JOBS = flags.DEFINE_integer(
-    "jobs", None, "Number of processes that share the runs. Default: one for each core of a CPU, up"
-    " to four; one on a GPU.", 1
+    "jobs", None, "Number of processes that share the runs. It changes the rounding, and with it"
+    " the figures a little. Default: one for each core of a CPU, up to four; one on a GPU.", 1
 )
 _NUM_CATEGORIES = setting_flags.define_size("num_categories", __name__)
 _LATENT_DIM = setting_flags.define_size("latent_dim", __name__)
@@ -68,8 +68,12 @@ def main() -> None:
   )
   elsewhere = plan.train_all(
       planned, workdir, done=lambda: page.write_tables(workdir),
-      shared=side_by_side.sharing(__spec__.name, _JOBS.value, len(planned), workdir),
+      shared=side_by_side.sharing(
+          "imae_tf.trainers.compare", _JOBS.value, len(planned), workdir
+      ),
   )
+  if side_by_side.is_started():
+    return
   page.write(workdir)
   if elsewhere:
     print(f"{elsewhere} runs are left to other processes, which write the tables again.")

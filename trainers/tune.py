@@ -50,8 +50,8 @@ _EXECUTIONS_PER_TRIAL = flags.DEFINE_integer(
     " the trial is the mean of its runs.", 1
 )
 _JOBS = flags.DEFINE_integer(
-    "jobs", None, "Number of processes that share the trials. Default: one for each core of a CPU,"
-    " up to four; one on a GPU.", 1
+    "jobs", None, "Number of processes that share the trials. It changes the rounding, and with it"
+    " the figures a little. Default: one for each core of a CPU, up to four; one on a GPU.", 1
 )
 flags.adopt_module_key_flags(run_flags)
 
@@ -64,7 +64,9 @@ def main() -> None:
   from imae_tf.search import driver
   from imae_tf.search import hypermodel
 
-  shared = side_by_side.sharing(__spec__.name, _JOBS.value, _TRIALS.value, workdir)
+  shared = side_by_side.sharing(
+      "imae_tf.trainers.tune", _JOBS.value, _TRIALS.value, workdir
+  )
   run = run_flags.run(_WORKDIR.value)
   run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, restarts=1))
   described = driver.Search(

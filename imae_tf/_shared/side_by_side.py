@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 
@@ -39,7 +40,7 @@ def sharing(module: str, asked: int | None, most: int, workdir: pathlib.Path) ->
     most: number of pieces that the work has.
     workdir: folder of the work.
   """
-  if _COUNT in os.environ:
+  if is_started():
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _share_cores(int(os.environ[_COUNT]))
     return contextlib.nullcontext
@@ -48,6 +49,16 @@ def sharing(module: str, asked: int | None, most: int, workdir: pathlib.Path) ->
     return contextlib.nullcontext
   _share_cores(count)
   return functools.partial(_with_others, module, count, workdir / "processes")
+
+
+def is_started() -> bool:
+  """Whether another process started this one to share its work."""
+  return _COUNT in os.environ
+
+
+def cores() -> int:
+  """Number of cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -61,20 +72,23 @@ def _with_others(module: str, count: int, folder: pathlib.Path) -> Iterator[None
     program.say(f"{count} processes share the work; {folder} has what the others print.")
     yield
     for log, other in zip(logs, others):
-      if other.wait():
-        program.say(f"A process ended early, and others did its work; {log} says why.")
+      status = other.wait()
+      if status:
+        program.say(f"A process ended with status {status}; {log} has what it printed.")
   finally:
     for other in others:
       other.terminate()
+    for other in others:
       other.communicate()
 
 
 def _started(module: str, count: int, log: pathlib.Path) -> subprocess.Popen:
   name = os.path.basename(sys.argv[0])
   code = f"import sys; from {module} import cli; sys.argv[0] = {name!r}; cli()"
-  with log.open("wb") as out:
+  with log.open("ab") as out:
+    # -P: in the checkout's root, its folder would hide the installed package.
     return subprocess.Popen(
-        [sys.executable, "-c", code, *sys.argv[1:]],
+        [sys.executable, "-P", "-c", code, *sys.argv[1:]],
         stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, _COUNT: str(count)},
     )
 
@@ -83,18 +97,16 @@ def _end_with_parent() -> None:
   """Ends this process as SIGTERM does once its input ends, which its parent holds open."""
   while os.read(0, 1024):
     pass
-  os.kill(os.getpid(), signal.SIGTERM)
+  while True:  # one that comes while a finished run is saved is forgotten
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5.0)
 
 
 def _usual() -> int:
-  return 1 if tf.config.list_physical_devices("GPU") else min(_cores(), _MOST)
-
-
-def _cores() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  return 1 if tf.config.list_physical_devices("GPU") else min(cores(), _MOST)
 
 
 def _share_cores(count: int) -> None:
-  threads = max(_cores() // count, 1)
+  threads = -(-cores() // count)
   tf.config.threading.set_intra_op_parallelism_threads(threads)
   tf.config.threading.set_inter_op_parallelism_threads(threads)

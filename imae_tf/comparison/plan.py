@@ -203,6 +203,11 @@ def train_all(
   """
   workdir = paths.folder(workdir, "a workdir")
   files.check_free(workdir, "a comparison's", ours=_OURS)
+  if sum(not _is_over(item.folder(workdir)) for item in planned) < 2:
+    return len(_train(planned, workdir, done))
+  if shared is not contextlib.nullcontext:  # else several would download a data set at once
+    for item in {item.run.dataset: item for item in planned}.values():
+      _load(item.run.dataset, run_data.as_trained(item.folder(workdir), item.run.reading))
   with shared():
     left = _train(planned, workdir, done)
   if left and shared is not contextlib.nullcontext:  # one of the processes may have ended early
@@ -258,6 +263,10 @@ def _train_one(
   if known is None and metrics["baselines"] is not None:
     files.write_json(cached, metrics["baselines"])
   program.say(run_folder.summary(metrics, folder))
+
+
+def _is_over(folder: pathlib.Path) -> bool:
+  return (folder / "metrics.json").exists() or (folder / "failed.json").exists()
 
 
 def _is_finished(folder: pathlib.Path, run: runs.Run, data: pipelines.ImageData) -> bool:

@@ -138,7 +138,7 @@ def _estimates(
   code = [part[codes] for part in (z, z_mean, log_scale, log_y)]
   log_z_given_x = estimators.log_normal(*code[:3]).numpy()
   all_images = _with_own(others, log_z_given_x, code[3], num_images)
-  return _means(*code, log_z_given_x, others), _means(*code, log_z_given_x, all_images)
+  return _means(others, log_z_given_x, *code), _means(all_images, log_z_given_x, *code)
 
 
 def _with_own(
@@ -155,12 +155,12 @@ def _with_own(
 
 
 def _means(
+    marginals: estimators.LogMarginals,
+    log_z_given_x: np.ndarray,
     z: np.ndarray,
     z_mean: np.ndarray,
     log_scale: np.ndarray,
     log_y: np.ndarray,
-    log_z_given_x: np.ndarray,
-    marginals: estimators.LogMarginals,
 ) -> dict[str, Any]:
   mi_z = objective.mutual_information_z(log_z_given_x, marginals.z)
   terms = objective.information_terms(z, z_mean, log_scale, log_y, marginals)

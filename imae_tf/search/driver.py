@@ -95,7 +95,7 @@ def search(
     _start(search, workdir, trials, data)
     oracle = _oracle(search, workdir, trials)
     ended_before = len(oracle.end_order)
-  with shared():
+  with shared() if trials - ended_before > 1 else contextlib.nullcontext():
     while True:
       with contextlib.ExitStack() as held:
         trial = _next(oracle, workdir, held, ended_before)

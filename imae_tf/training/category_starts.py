@@ -163,7 +163,7 @@ def _train(
     views: Views,
     of_run: "HybridAutoencoder",
 ) -> list[int]:
-  """Trains, two at once on a CPU, and saves: the starts that are of use, the others forgotten."""
+  """Trains, side by side on a CPU, and saves: the starts that are of use, the others forgotten."""
   files = {i: session.workdir / "restarts" / f"start-{i}" / "model.keras" for i in models}
   left = [i for i in models if not files[i].exists()]
   for i in set(models) - set(left):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 from imae_tf._shared import category_names
 from imae_tf._shared import extras
@@ -67,11 +68,14 @@ def evaluate(
         f"There will be no report.html, which needs {without}; to have it, run pip install"
         " 'imae_tf[report]' and this command again."
     )
-  with concurrent.futures.ThreadPoolExecutor(1) as beside:  # each leaves cores idle
+  # The simple methods and the measures each leave cores idle. Both limit BLAS, which is one limit
+  # for the process: without the outer one the first to end could leave it to the other for good.
+  one_thread = threadpoolctl.threadpool_limits(1, "blas")
+  with one_thread, concurrent.futures.ThreadPoolExecutor(1) as beside:
     simple = None if baselines is not None else _simple_methods(data, x, config, beside)
     measured = measuring.evaluate(model, x, y, seed=config["seed"])
     codes = model.encode(x)
-  compared = {}
+  compared: dict[str, dict[str, Any]] = {}
   if simple:
     found = {"model": codes["y"].argmax(axis=1), **simple.result()}
     compared = simple_methods.compared(found, model.category_layers.seen_of_all(x), y)
@@ -151,7 +155,7 @@ def _simple_methods(
     x: np.ndarray,
     config: dict[str, Any],
     beside: concurrent.futures.Executor,
-) -> "concurrent.futures.Future[dict[str, np.ndarray]] | None":
+) -> concurrent.futures.Future[dict[str, np.ndarray]] | None:
   """`clustering.baseline_categories` of the images x; None if images are too few."""
   train = data.sample("train", clustering.MAX_BASELINE_IMAGES, config["seed"])
   if len(train) < config["num_categories"] or len(x) < 3:

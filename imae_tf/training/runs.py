@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import zlib
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from imae_tf import recipes
 from imae_tf._shared import locks
 from imae_tf._shared import paths
 from imae_tf._shared import setting
+from imae_tf._shared import side_by_side
 from imae_tf.data import loading
 from imae_tf.data import pipelines
 from imae_tf.data.reading import Reading
@@ -172,7 +172,7 @@ def _starts_at_once(job: distribution.Job) -> int:
   alone = job.num_workers == 1 and job.strategy.num_replicas_in_sync == 1
   if not alone or tf.config.list_physical_devices("GPU"):
     return 1
-  return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 8)
+  return min(side_by_side.cores(), 8)
 
 
 @contextlib.contextmanager

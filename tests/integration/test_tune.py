@@ -123,6 +123,7 @@ def test_two_processes_of_one_command_share_the_trials(tmp_path, unbroken):
   result = tune(tmp_path, workdir, trials=3, jobs=2).wait()
   assert result.status == 0, result.stderr
   assert "2 processes share the work" in result.stderr
+  assert "ended with status" not in result.stderr
   found, alone = trials(workdir), trials(unbroken[0])
   assert {i: row[:2] for i, row in found.items()} == {i: row[:2] for i, row in alone.items()}
   for i, (_, _, score) in found.items():  # the number of threads decides the order of sums
