@@ -196,10 +196,11 @@ def test_the_best_by_its_score_leads_the_vote(voted):
 
 def test_whole_models_vote_too(tmp_path, images, digits, monkeypatch):
   """Of a network without towers; the lesson is a function of the images themselves."""
-  voters = []
+  voters, voted, votes = [], [], teachers.votes
 
   def bright(models, categories, reference, weights):
     voters.extend(models)
+    voted.append(votes(models, categories, reference, weights)(tf.constant(digits[0][:160])))
     return lambda x: tf.one_hot(tf.where(tf.reduce_mean(x, [1, 2, 3]) > 0.3, 3, 7), 10)
 
   monkeypatch.setattr(teachers, "votes", bright)
@@ -209,6 +210,9 @@ def test_whole_models_vote_too(tmp_path, images, digits, monkeypatch):
   first = [voter.get_weights()[0] for voter in voters]
   assert len(first) == 3 and not any(np.array_equal(first[0], other) for other in first[1:])
   x = digits[0][:160]
+  tables = [voter.encode(x)["y"].argmax(axis=1) for voter in voters]
+  assert voted[0].shape == (160, 10) and set(np.unique(voted[0])) <= {0.0, 1.0}
+  assert len({tuple(k) for k in zip(*tables)}) >= len(np.unique(voted[0], axis=0)) > 1
   taught = model.encode(x)["y"].argmax(axis=1) == np.where(x.mean(axis=(1, 2, 3)) > 0.3, 3, 7)
   assert taught.mean() > 0.9
 
