@@ -21,10 +21,10 @@ from benchmarks import harness
 FLAGS = flags.FLAGS
 
 COMMANDS = {
-    "imae-train": ("train", "--recipe=auto", "--restart_epochs=100", "--epochs=100"),
+    "imae-train": ("train", "--recipe=auto", "--restart_epochs=60", "--epochs=40"),
     "imae-compare": ("compare", "--methods=imae,vae", "--recipes=paper", "--seeds=0,1",
-                     "--epochs=60"),
-    "imae-tune": ("tune", "--trials=4", "--epochs=60"),
+                     "--epochs=40"),
+    "imae-tune": ("tune", "--trials=4", "--epochs=40"),
 }
 
 

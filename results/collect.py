@@ -323,8 +323,8 @@ def quickstart():
 
 def benchmarks():
   """What `benchmarks/` measured, in a few sentences and a table."""
-  names = ("step", "pairwise", "evaluation", "streaming", "startup", "jobs")
-  step, pairwise, evaluation, streaming, startup, jobs = (
+  names = ("step", "pairwise", "evaluation", "streaming", "startup")
+  step, pairwise, evaluation, streaming, startup = (
       _read(HERE / f"benchmark_{name}.json") for name in names
   )
   machine = step["machine"]
@@ -346,7 +346,7 @@ def benchmarks():
         f" | {floor:.2f} |"
     )
   return "\n".join([*lines, "", *_pairwise_lines(pairwise), *_other_lines(
-      evaluation, streaming, startup, jobs)])
+      evaluation, streaming, startup)])
 
 
 def _pairwise_lines(pairwise):
@@ -374,10 +374,8 @@ def _pairwise_lines(pairwise):
   ]
 
 
-def _other_lines(evaluation, streaming, startup, jobs):
+def _other_lines(evaluation, streaming, startup):
   first = startup["candidates"]
-  shared = jobs["candidates"]
-  ratios = {n: shared[f"imae-{n} --jobs=2"]["median_ratio"] for n in ("train", "compare", "tune")}
   return [
       f"- All pairwise metrics of {evaluation['codes']:,} codes among"
       f" {evaluation['images']:,} posteriors: {evaluation['median_s']:.0f} s and"
@@ -389,10 +387,6 @@ def _other_lines(evaluation, streaming, startup, jobs):
       f" --help` {first['imae-train --help']['median_s']:.2f} s, the first training step of"
       f" `digits` {first['first step of digits']['median_s']:.1f} s (TensorFlow's import alone:"
       f" {first['import tensorflow']['median_s']:.1f} s).",
-      f"- With `--jobs=2` on {jobs['machine']['cores']} cores, `imae-train` with eight starts takes"
-      f" {ratios['train']:.2f} of the time that it takes with `--jobs=1`, `imae-compare` with four"
-      f" runs {ratios['compare']:.2f}, `imae-tune` with four trials {ratios['tune']:.2f} (`digits`,"
-      " whole commands).",
   ]
 
 
