@@ -147,10 +147,11 @@ def _with_own(
   """The mixtures of all images, from those without the code's own, whose density is added."""
   log_joint = log_z_given_x.sum(axis=1, keepdims=True) + log_y
   own = (log_z_given_x, log_y, log_joint)
-  found = (
-      np.logaddexp(others_part.numpy() + np.log(num_images - 1), own_part) - np.log(num_images)
-      for others_part, own_part in zip(others, own)
-  )
+  with np.errstate(invalid="ignore"):  # of codes that are not finite, the caller finds NaN
+    found = [
+        np.logaddexp(others_part.numpy() + np.log(num_images - 1), own_part) - np.log(num_images)
+        for others_part, own_part in zip(others, own)
+    ]
   return estimators.LogMarginals(*(part.astype("float32") for part in found))
 
 
