@@ -21,7 +21,7 @@ from benchmarks import harness
 FLAGS = flags.FLAGS
 
 COMMANDS = {
-    "imae-train": ("train", "--recipe=auto", "--restart_epochs=60", "--epochs=40"),
+    "imae-train": ("train", "--recipe=auto", "--restart_epochs=40", "--epochs=40"),
     "imae-compare": ("compare", "--methods=imae,vae", "--recipes=paper", "--seeds=0,1",
                      "--epochs=40"),
     "imae-tune": ("tune", "--trials=4", "--epochs=40"),
