@@ -9,7 +9,6 @@ with two seeds, the third searches with four trials. All include the start of th
 
 import functools
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -17,6 +16,7 @@ from absl import app
 from absl import flags
 
 from benchmarks import harness
+from imae_tf._shared import program as programs
 
 FLAGS = flags.FLAGS
 
@@ -52,11 +52,11 @@ def main(_: object) -> None:
 
 def seconds(program: str, given: list[str]) -> float:
   """Seconds until a program of `imae_tf.trainers` ends, in a new folder."""
-  code = f"from imae_tf.trainers.{program} import cli; cli()"
+  command = programs.command(f"imae_tf.trainers.{program}", f"imae-{program}")
   dataset = "--datasets=digits" if program == "compare" else "--dataset=digits"
   with tempfile.TemporaryDirectory() as folder:
     start = time.perf_counter()
-    command = [sys.executable, "-P", "-c", code, f"--workdir={folder}/all", dataset, *given]
+    command += [f"--workdir={folder}/all", dataset, *given]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     elapsed = time.perf_counter() - start
   if ended.returncode:

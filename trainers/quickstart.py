@@ -6,7 +6,6 @@ command before it runs, and at the end the main figures of metrics.json.
 
 import shlex
 import subprocess
-import sys
 
 from absl import flags
 
@@ -44,10 +43,8 @@ def _run(name: str, **flag_values: object) -> None:
   arguments = [f"--{flag}={value}" for flag, value in flag_values.items()]
   print(f"\n$ imae-{name} {shlex.join(arguments)}", flush=True)
   room = "export" if name in ("export", "encode") else "trainers"
-  # As the console script of this interpreter, wherever the user's PATH points.
-  code = f"import sys; from imae_tf.{room} import {name}; sys.argv[0] = 'imae-{name}'; {name}.cli()"
-  # -P: in the checkout's root, its folder would hide the installed package.
-  if subprocess.run([sys.executable, "-P", "-c", code, *arguments]).returncode:
+  command = program.command(f"imae_tf.{room}.{name}", f"imae-{name}")
+  if subprocess.run([*command, *arguments]).returncode:
     raise ImaeError(f"imae-{name} failed, see above; mend it and run imae-quickstart again.")
 
 

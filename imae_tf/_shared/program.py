@@ -36,6 +36,19 @@ def run(main: Callable[[], None]) -> None:
   app.run(lambda argv: _guarded(main, argv))
 
 
+def command(module: str, name: str) -> list[str]:
+  """The first arguments of a process that runs another program of the installed package.
+
+  Args:
+    module: name of the module whose `cli` it is.
+    name: name of the console script, which its messages begin with.
+  """
+  code = f"import sys; from {module} import cli; sys.argv[0] = {name!r}; cli()"
+  # By this interpreter, wherever the user's PATH points. -P: in the checkout's root, its folder
+  # would hide the installed package.
+  return [sys.executable, "-P", "-c", code]
+
+
 def say(text: str) -> None:
   """Tells the person at the keyboard what is done, on stderr."""
   print(text, file=sys.stderr, flush=True)

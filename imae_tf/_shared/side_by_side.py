@@ -83,12 +83,10 @@ def _with_others(module: str, count: int, folder: pathlib.Path) -> Iterator[None
 
 
 def _started(module: str, count: int, log: pathlib.Path) -> subprocess.Popen:
-  name = os.path.basename(sys.argv[0])
-  code = f"import sys; from {module} import cli; sys.argv[0] = {name!r}; cli()"
+  command = program.command(module, os.path.basename(sys.argv[0]))
   with log.open("ab") as out:
-    # -P: in the checkout's root, its folder would hide the installed package.
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", code, *sys.argv[1:]],
+        [*command, *sys.argv[1:]],
         stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, _COUNT: str(count)},
     )
 
